@@ -1,0 +1,285 @@
+"""A cluster request: the one value that every way of asking becomes, checked once when it is born.
+
+`parse_cluster_request` takes the field names of the contract with plain Python values, whatever they came
+from (a gRPC message, a JSON file, a Parquet row), and lists every violation. An empty list and null mean the
+same: unconstrained.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+from engine.domain.errors import InvalidInput, Violation
+from engine.domain.limits import (
+    MAX_DURATION_S,
+    MAX_GPU_COUNT,
+    MAX_GPUS_PER_NODE,
+    MAX_LIST_LENGTH,
+    MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
+    MAX_RTT_MS,
+    MAX_TEXT_LENGTH,
+)
+from engine.domain.tiers import ConnectivityTier, Interconnect, SecurityTier
+
+DEFAULT_DURATION_S = 3_600
+"""Online calls that name no duration are priced for one hour, and say so in the answer."""
+
+SHARE_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRequest:
+    """What a tenant asks for. Placed whole or not at all.
+
+    Tuples are sorted and free of duplicates; an empty one is unconstrained, as is None.
+    RTT limits are milliseconds and inclusive (rtt <= limit + 1e-6). `gpu_count` is a multiple of
+    `gpus_per_node`: the cluster is gpu_count / gpus_per_node replicas, each on one node.
+    """
+
+    gpu_count: int
+    request_id: str = ""
+    gpu_models: tuple[str, ...] = ()
+    allow_mixed_models: bool = False
+    gpus_per_node: int = 1
+    regions: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    excluded_regions: tuple[str, ...] = ()
+    excluded_countries: tuple[str, ...] = ()
+    excluded_sites: tuple[str, ...] = ()
+    client_latitude: float | None = None
+    client_longitude: float | None = None
+    client_site: str | None = None
+    max_client_rtt_ms: float | None = None
+    max_cluster_rtt_ms: float | None = None
+    min_security_tier: SecurityTier | None = None
+    certifications: tuple[str, ...] = ()
+    min_connectivity_tier: ConnectivityTier | None = None
+    min_interconnect: Interconnect | None = None
+    same_fabric: bool = False
+    min_reliability: float | None = None
+    allowed_suppliers: tuple[str, ...] = ()
+    excluded_suppliers: tuple[str, ...] = ()
+    max_supplier_share: float | None = None
+    duration_s: int | None = None
+    max_price_micro_usd_per_gpu_hour: int | None = None
+    interruptible: bool = False
+
+    @property
+    def replicas(self) -> int:
+        """Number of replicas of `gpus_per_node` GPUs."""
+        return self.gpu_count // self.gpus_per_node
+
+    @property
+    def priced_duration_s(self) -> int:
+        """The duration that a quote is for."""
+        return self.duration_s if self.duration_s is not None else DEFAULT_DURATION_S
+
+    @property
+    def max_gpus_per_supplier(self) -> int | None:
+        """⌊share·n + 1e-9⌋, None without a share limit."""
+        if self.max_supplier_share is None:
+            return None
+        return math.floor(self.max_supplier_share * self.gpu_count + SHARE_TOLERANCE)
+
+
+REQUEST_FIELDS = tuple(field.name for field in fields(ClusterRequest))
+
+
+def parse_cluster_request(raw: Mapping[str, Any], prefix: str = "") -> ClusterRequest:
+    """Check raw fields and build the request; InvalidInput lists every violation, fields named with `prefix`."""
+    reader = _Reader(raw, prefix)
+    values = {name: read(reader, name) for name, read in _READERS.items()}
+    reader.reject_unknown_fields()
+    if not reader.violations:
+        _check_together(reader, values)
+    if reader.violations:
+        raise InvalidInput(reader.violations)
+    return ClusterRequest(**values)
+
+
+class _Reader:
+    """Reads one field at a time, collecting violations instead of raising."""
+
+    def __init__(self, raw: Mapping[str, Any], prefix: str) -> None:
+        self.raw, self.prefix = raw, prefix
+        self.violations: list[Violation] = []
+
+    def wrong(self, name: str, description: str) -> None:
+        self.violations.append(Violation(self.prefix + name, description))
+
+    def reject_unknown_fields(self) -> None:
+        for name in sorted(set(self.raw) - set(_READERS)):
+            self.wrong(name, "is not a field of a cluster request")
+
+    def integer(self, name: str, low: int, high: int) -> int | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.wrong(name, f"must be an integer, got {type(value).__name__}")
+        elif not low <= value <= high:
+            self.wrong(name, f"must be between {low:,} and {high:,}, got {value}")
+        else:
+            return value
+        return None
+
+    def real(self, name: str, low: float, high: float) -> float | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.wrong(name, f"must be a number, got {type(value).__name__}")
+        elif not math.isfinite(value) or not low <= value <= high:
+            self.wrong(name, f"must be between {low:,} and {high:,}, got {value}")
+        else:
+            return float(value)
+        return None
+
+    def flag(self, name: str) -> bool:
+        value = self.raw.get(name)
+        if value is not None and not isinstance(value, bool):
+            self.wrong(name, f"must be true or false, got {type(value).__name__}")
+        return value is True
+
+    def text(self, name: str) -> str | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if problem := text_problem(value):
+            self.wrong(name, problem)
+            return None
+        return str(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.raw.get(name)
+        if value is None:
+            return ()
+        if isinstance(value, str) or not hasattr(value, "__len__"):
+            self.wrong(name, "must be a list of texts")
+            return ()
+        if len(value) > MAX_LIST_LENGTH:
+            self.wrong(name, f"has {len(value)} entries, at most {MAX_LIST_LENGTH} are allowed")
+            return ()
+        for index, item in enumerate(value):
+            if problem := text_problem(item):
+                self.wrong(f"{name}[{index}]", problem)
+                return ()
+        return tuple(sorted(set(value)))
+
+    def grade(self, name: str, grades: type[IntEnum]) -> IntEnum | None:
+        value = self.raw.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str) and value in grades.__members__:
+            return grades[value]
+        self.wrong(name, f"must be one of {', '.join(grades.__members__)}, got {str(value)[:40]!r}")
+        return None
+
+
+def text_problem(value: object) -> str | None:
+    """What is wrong with a text field, or None."""
+    if not isinstance(value, str):
+        return f"must be text, got {type(value).__name__}"
+    if not 1 <= len(value) <= MAX_TEXT_LENGTH:
+        return f"must have 1 to {MAX_TEXT_LENGTH} characters, got {len(value)}"
+    if not value.isprintable() or value != value.strip():
+        return "must be printable, without surrounding spaces"
+    return None
+
+
+def _required_count(reader: _Reader, name: str) -> int:
+    if reader.raw.get(name) is None:
+        reader.wrong(name, "is required")
+    return reader.integer(name, 1, MAX_GPU_COUNT) or 1
+
+
+def _request_id(reader: _Reader, name: str) -> str:
+    return reader.text(name) or ""
+
+
+def _gpus_per_node(reader: _Reader, name: str) -> int:
+    return reader.integer(name, 1, MAX_GPUS_PER_NODE) or 1
+
+
+def _integer(low: int, high: int) -> Callable[[_Reader, str], int | None]:
+    return lambda reader, name: reader.integer(name, low, high)
+
+
+def _real(low: float, high: float) -> Callable[[_Reader, str], float | None]:
+    return lambda reader, name: reader.real(name, low, high)
+
+
+def _grade(grades: type[IntEnum]) -> Callable[[_Reader, str], IntEnum | None]:
+    return lambda reader, name: reader.grade(name, grades)
+
+
+def _supplier_share(reader: _Reader, name: str) -> float | None:
+    share = reader.real(name, 0.0, 1.0)
+    if share == 0.0:
+        reader.wrong(name, "must be above 0")
+    return share
+
+
+_READERS: dict[str, Callable[[_Reader, str], Any]] = {
+    "gpu_count": _required_count,
+    "request_id": _request_id,
+    "gpu_models": _Reader.texts,
+    "allow_mixed_models": _Reader.flag,
+    "gpus_per_node": _gpus_per_node,
+    "regions": _Reader.texts,
+    "countries": _Reader.texts,
+    "sites": _Reader.texts,
+    "excluded_regions": _Reader.texts,
+    "excluded_countries": _Reader.texts,
+    "excluded_sites": _Reader.texts,
+    "client_latitude": _real(-90.0, 90.0),
+    "client_longitude": _real(-180.0, 180.0),
+    "client_site": _Reader.text,
+    "max_client_rtt_ms": _real(0.0, MAX_RTT_MS),
+    "max_cluster_rtt_ms": _real(0.0, MAX_RTT_MS),
+    "min_security_tier": _grade(SecurityTier),
+    "certifications": _Reader.texts,
+    "min_connectivity_tier": _grade(ConnectivityTier),
+    "min_interconnect": _grade(Interconnect),
+    "same_fabric": _Reader.flag,
+    "min_reliability": _real(0.0, 1.0),
+    "allowed_suppliers": _Reader.texts,
+    "excluded_suppliers": _Reader.texts,
+    "max_supplier_share": _supplier_share,
+    "duration_s": _integer(1, MAX_DURATION_S),
+    "max_price_micro_usd_per_gpu_hour": _integer(1, MAX_PRICE_MICRO_USD_PER_GPU_HOUR),
+    "interruptible": _Reader.flag,
+}
+
+
+def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
+    """Rules between fields: limits that contradict each other can never be served, so they are bad input."""
+    count, per_node = values["gpu_count"], values["gpus_per_node"]
+    if count % per_node:
+        reader.wrong("gpus_per_node", f"must divide gpu_count: {count} is not a multiple of {per_node}")
+    if (values["client_latitude"] is None) != (values["client_longitude"] is None):
+        reader.wrong("client_latitude", "client_latitude and client_longitude must be given together")
+    if values["client_site"] is not None and values["client_latitude"] is not None:
+        reader.wrong("client_site", "give either client_site or client coordinates, not both")
+    if (
+        values["max_client_rtt_ms"] is not None
+        and values["client_site"] is None
+        and values["client_latitude"] is None
+    ):
+        reader.wrong("max_client_rtt_ms", "needs client_site or client_latitude and client_longitude")
+    for wanted, excluded in (
+        ("regions", "excluded_regions"),
+        ("countries", "excluded_countries"),
+        ("sites", "excluded_sites"),
+        ("allowed_suppliers", "excluded_suppliers"),
+    ):
+        if both := sorted(set(values[wanted]) & set(values[excluded])):
+            reader.wrong(excluded, f"contradicts {wanted}: {', '.join(both)} is in both")
+    share = values["max_supplier_share"]
+    if share is not None and math.floor(share * count + SHARE_TOLERANCE) < per_node:
+        reader.wrong("max_supplier_share", f"allows a supplier less than one replica of {per_node} GPUs")

@@ -1,0 +1,109 @@
+"""The one tree of errors. `engine.service.status` maps every leaf to a gRPC status (total, by test).
+
+WalrasError
+├── InvalidInput          the caller's fault; lists every violation
+├── Unauthenticated       no verified identity
+├── NotFound              absent, or not the caller's: the two are never told apart
+├── IdempotencyConflict   a key came back with a different body
+├── Refused               the answer is no: typed reasons and an explanation
+├── QuoteUnusable         the quote expired, was used, or its capacity is gone
+├── VersionConflict       the state moved on between reading and writing
+├── Overloaded            try again after `retry_after_s`
+└── Unavailable           the engine cannot promise durability now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong with an input.
+
+    `field` is the path a caller can find it by: `gpu_models[1]`, `fleet.parquet row 17 column gpu_free`.
+    """
+
+    field: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.description}"
+
+
+class WalrasError(Exception):
+    """Root of the tree. `reason` is an UPPER_SNAKE code of low cardinality (AIP-193)."""
+
+    reason = "INTERNAL"
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = metadata
+
+
+class InvalidInput(WalrasError):
+    """Bad input; nothing was changed. Carries every violation found, never only the first."""
+
+    reason = "INVALID_INPUT"
+
+    def __init__(self, violations: Iterable[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(map(str, self.violations)))
+
+
+class Unauthenticated(WalrasError):
+    """The call carries no credential that can be verified."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class NotFound(WalrasError):
+    """No such object, or none that the caller may know of."""
+
+    reason = "NOT_FOUND"
+
+
+class IdempotencyConflict(WalrasError):
+    """An idempotency key was used before with another request body."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+
+class Refused(WalrasError):
+    """The request is valid and cannot be served; `reason` says which constraint is in the way."""
+
+    def __init__(self, reason: str, message: str, **metadata: str) -> None:
+        super().__init__(message, **metadata)
+        self.reason = reason
+
+
+class QuoteUnusable(WalrasError):
+    """The quote cannot be turned into a lease any more."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class VersionConflict(WalrasError):
+    """The state has changed since it was read; read again."""
+
+    reason = "VERSION_CONFLICT"
+
+
+class Overloaded(WalrasError):
+    """Too much at once; nothing was done."""
+
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(WalrasError):
+    """The journal cannot be written, or the engine is starting or draining."""
+
+    reason = "UNAVAILABLE"

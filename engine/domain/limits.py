@@ -1,0 +1,18 @@
+"""Upper limits of every number and text that crosses a border.
+
+They keep sums exact: gpu_count × price stays below 2^63, so no integer inside a solver can overflow.
+"""
+
+from __future__ import annotations
+
+MAX_NODES = 2_000_000
+MAX_GPUS_PER_NODE = 1_024
+MAX_GPU_COUNT = 10_000_000
+MAX_PRICE_MICRO_USD_PER_GPU_HOUR = 100_000_000_000
+"""100,000 USD per GPU-hour; 10^7 GPUs at 10^11 micro-USD is 10^18."""
+MAX_DURATION_S = 10 * 365 * 24 * 3_600
+MAX_RTT_MS = 60_000.0
+MAX_TEXT_LENGTH = 128
+MAX_LIST_LENGTH = 1_000
+MAX_CERTIFICATIONS = 63
+"""Certifications are the bits of one signed 64-bit mask inside the solver."""
