@@ -14,5 +14,5 @@ MAX_DURATION_S = 10 * 365 * 24 * 3_600
 MAX_RTT_MS = 60_000.0
 MAX_TEXT_LENGTH = 128
 MAX_LIST_LENGTH = 1_000
-MAX_CERTIFICATIONS = 63
+MAX_CERTIFICATIONS = 62
 """Certifications are the bits of one signed 64-bit mask inside the solver."""

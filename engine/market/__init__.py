@@ -1,0 +1,1 @@
+"""The market's state machine: commands are decided purely into events, events are applied to the state."""

@@ -1,0 +1,233 @@
+"""The fleet as columns: node numbers, vocabularies, what is used where, and the pools that placement reads.
+
+A node keeps its number for ever: new nodes get the next numbers, so leases and the journal refer to nodes by
+number. GPUs of a node = used outside this engine + leased here + free; only a READY node's free GPUs can be
+placed on. Leases change `leased` and the pools in place; a load or new posted prices fold the pools anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
+from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
+from solvers.distances import Distances
+from solvers.placement import Placer
+from solvers.pools import NodeColumns, Pools
+
+Int = NDArray[np.int64]
+READY = int(NodeState.READY)
+
+
+class Vocabulary:
+    """Sorted names and their codes."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.code = {name: index for index, name in enumerate(names)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def encode(self, column: pl.Series) -> Int:
+        """Codes of a column of these names; -1 for null."""
+        if not self.names:
+            return np.full(column.len(), -1, dtype=np.int64)
+        codes = column.cast(pl.Enum(self.names)).to_physical().cast(pl.Int64).fill_null(-1)
+        return codes.to_numpy().astype(np.int64)
+
+    def mask(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Which codes are named; names unknown here are nobody."""
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[[self.code[name] for name in names if name in self.code]] = True
+        return chosen
+
+
+def vocabulary(column: pl.Series) -> Vocabulary:
+    """The vocabulary of all values of a column."""
+    return Vocabulary(column.drop_nulls().unique().sort().to_list())
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """What all nodes of a site share, each of shape (sites,)."""
+
+    names: Vocabulary
+    region: Int
+    country: Int
+    latitude: NDArray[np.float64]
+    longitude: NDArray[np.float64]
+
+
+class Inventory:
+    """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it."""
+
+    def __init__(self, frame: pl.DataFrame, rtt: pl.DataFrame) -> None:
+        self.frame, self.rtt = frame, rtt
+        self.node_ids = frame["node_id"].to_numpy().astype(object)
+        self.number = {node_id: index for index, node_id in enumerate(frame["node_id"].to_list())}
+        self.models = vocabulary(frame["gpu_model"])
+        self.regions = vocabulary(frame["region"])
+        self.countries = vocabulary(frame["country"])
+        self.suppliers = vocabulary(frame["supplier_id"])
+        self.certifications = vocabulary(frame["certifications"].explode())
+        self.sites = self._sites()
+        self.nodes = self._nodes()
+        self.region = self.sites.region[self.nodes.site]
+        self.outside = self.nodes.gpu_count - frame["gpu_free"].to_numpy().astype(np.int64)
+        self.state = _grades(frame["state"], NodeState)
+        self.leased = np.zeros(frame.height, dtype=np.int64)
+        self.distances = self._distances()
+        self.posted = np.zeros(frame.height, dtype=np.int64)
+        self.price_snapshot_id = ""
+
+    @classmethod
+    def empty(cls) -> Inventory:
+        """No nodes yet."""
+        return cls(pl.DataFrame(schema=FLEET_SCHEMA), pl.DataFrame(schema=RTT_SCHEMA))
+
+    def merged(self, nodes: pl.DataFrame, rtt: pl.DataFrame) -> Inventory:
+        """This inventory with nodes and measured pairs added or replaced; numbers and leases are kept."""
+        known = nodes.filter(pl.col("node_id").is_in(self.frame["node_id"].implode()))
+        new = nodes.join(known.select("node_id"), on="node_id", how="anti").sort("node_id")
+        frame = self.frame
+        if known.height:
+            frame = frame.update(known, on="node_id", how="left", include_nulls=True)
+        merged = Inventory(pl.concat([frame, new]), _merge_pairs(self.rtt, rtt))
+        merged.leased[: self.leased.size] = self.leased
+        return merged
+
+    @property
+    def free(self) -> Int:
+        """GPUs of each node that can be placed on now."""
+        unused: Int = self.nodes.gpu_count - self.outside - self.leased
+        return np.where(self.state == READY, unused, 0)
+
+    @property
+    def markets(self) -> tuple[Int, Int]:
+        """(distinct market keys, market of each node); a key is (model · regions + region) · tiers + tier."""
+        key = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(SecurityTier) + self.nodes.tier
+        distinct, place = np.unique(key, return_inverse=True)
+        return distinct, place
+
+    def market_names(self, key: int) -> tuple[str, str, str]:
+        """(GPU model, region, security tier) of a market key."""
+        rest, tier = divmod(int(key), len(SecurityTier))
+        model, region = divmod(rest, max(len(self.regions), 1))
+        return self.models.names[model], self.regions.names[region], SecurityTier(tier).name
+
+    def post(self, posted_of_market: Int, price_snapshot_id: str) -> None:
+        """Take over posted prices, one per market in the order of `markets`, and fold the pools by them."""
+        _, market = self.markets
+        self.posted = posted_of_market[market] if market.size else np.zeros(0, dtype=np.int64)
+        self.price_snapshot_id = price_snapshot_id
+        self.pools = Pools(self.nodes, self.free, self.posted, len(self.models))
+        self.placer = Placer(self.pools, self.distances)
+
+    def rtt_from(self, site: str) -> NDArray[np.float64]:
+        """RTT in ms from a named site to all sites of the fleet, shape (sites,).
+
+        A site outside the fleet has no coordinates, so NaN where nothing was measured.
+        """
+        code = self.sites.names.code.get(site)
+        if code is not None:
+            return self.distances.from_site(code)
+        row = np.full(len(self.sites.names), np.nan)
+        for one, other in (("site_a", "site_b"), ("site_b", "site_a")):
+            measured = self.rtt.filter(pl.col(one) == site)
+            for name, rtt_ms in zip(measured[other].to_list(), measured["rtt_ms"].to_list(), strict=True):
+                if name in self.sites.names.code:
+                    row[self.sites.names.code[name]] = rtt_ms
+        return row
+
+    def lease(self, nodes: Int, gpus: Int) -> None:
+        """Add leased GPUs (negative: give them back) to distinct nodes, in place."""
+        self.leased[nodes] += gpus
+        self._refresh(nodes)
+
+    def set_state(self, node: int, state: NodeState) -> None:
+        """Change a node's state in place."""
+        self.state[node] = int(state)
+        self._refresh(np.array([node]))
+
+    def _refresh(self, nodes: Int) -> None:
+        unused = self.nodes.gpu_count[nodes] - self.outside[nodes] - self.leased[nodes]
+        self.pools.set_free(nodes, np.where(self.state[nodes] == READY, unused, 0))
+
+    def _sites(self) -> Sites:
+        first = self.frame.unique("site_id", keep="first").sort("site_id")
+        return Sites(
+            names=Vocabulary(first["site_id"].to_list()),
+            region=self.regions.encode(first["region"]),
+            country=self.countries.encode(first["country"]),
+            latitude=first["latitude"].to_numpy().astype(np.float64),
+            longitude=first["longitude"].to_numpy().astype(np.float64),
+        )
+
+    def _nodes(self) -> NodeColumns:
+        frame = self.frame
+        order = frame["node_id"].arg_sort().to_numpy().astype(np.int64)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(order.size)
+        return NodeColumns(
+            model=self.models.encode(frame["gpu_model"]),
+            site=self.sites.names.encode(frame["site_id"]),
+            tier=_grades(frame["security_tier"], SecurityTier),
+            certifications=_masks(frame["certifications"], self.certifications),
+            connectivity=_grades(frame["connectivity_tier"], ConnectivityTier),
+            interconnect=_grades(frame["interconnect"], Interconnect),
+            fabric=vocabulary(frame["fabric_id"]).encode(frame["fabric_id"]),
+            supplier=self.suppliers.encode(frame["supplier_id"]),
+            gpu_count=frame["gpu_count"].to_numpy().astype(np.int64),
+            ask_micro_usd=frame["ask_micro_usd_per_gpu_hour"].to_numpy().astype(np.int64),
+            reliability=frame["reliability"].to_numpy().astype(np.float64),
+            rank=rank,
+        )
+
+    def _distances(self) -> Distances:
+        code = self.sites.names.code
+        site_a = [code.get(name, -1) for name in self.rtt["site_a"].to_list()]
+        site_b = [code.get(name, -1) for name in self.rtt["site_b"].to_list()]
+        return Distances(
+            self.sites.latitude,
+            self.sites.longitude,
+            np.array(site_a, dtype=np.int64),
+            np.array(site_b, dtype=np.int64),
+            self.rtt["rtt_ms"].to_numpy().astype(np.float64),
+        )
+
+
+def _grades(column: pl.Series, grades: Any) -> Int:
+    names = list(grades.__members__)
+    return Vocabulary(names).encode(column)
+
+
+def _masks(column: pl.Series, names: Vocabulary) -> Int:
+    """Bit masks of a column of name lists. Distinct lists are few, so each is encoded once."""
+    joined = column.list.sort().list.join("\x00").fill_null("")
+    masks = {
+        text: sum(1 << names.code[name] for name in set(text.split("\x00")) if name)
+        for text in joined.unique().to_list()
+    }
+    return joined.replace_strict(masks, return_dtype=pl.Int64).to_numpy().astype(np.int64)
+
+
+def _merge_pairs(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Measured pairs with the new ones in place of old ones; of a pair named twice at once the larger value."""
+    if new.is_empty():
+        return old
+    ordered = [
+        frame.with_columns(
+            pl.min_horizontal("site_a", "site_b").alias("site_a"),
+            pl.max_horizontal("site_a", "site_b").alias("site_b"),
+        )
+        for frame in (old, new)
+    ]
+    latest = ordered[1].group_by("site_a", "site_b").agg(pl.col("rtt_ms").max())
+    kept = ordered[0].join(latest, on=["site_a", "site_b"], how="anti")
+    return pl.concat([kept, latest]).sort("site_a", "site_b")

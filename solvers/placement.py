@@ -1,0 +1,298 @@
+"""Placing one cluster request now: exact in cost, with a certificate.
+
+A gang may have to choose one model, one fabric, or a set of sites that are mutually close; given the choice, the
+walk (`solvers.walk`) is exact. Models and fabrics are few: all are tried. Close sites are cliques of the graph
+"rtt <= limit", of which there can be exponentially many, so they are found by best-first branch and bound:
+
+    relax: place on all sites still allowed, ignoring the limit between them: a lower bound
+    if the sites used are mutually close, it is the optimum of this branch
+    else pick the most used site v that is too far from another used one, and branch:
+        either v may be used, then only sites close to v are allowed; or v is not used
+
+Every clique lies in one of the two branches. The branch of least bound is taken first, so the first placement
+that is close is optimal. After `Search.relaxations_max` relaxations the best placement known is returned with the
+least open bound: `Placement.lower_bound` < `Placement.rate`, never silently.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.distances import RTT_TOLERANCE_MS, Distances
+from solvers.pools import FABRIC, GPU_COUNT, MODEL, POSTED, SITE, Pools
+from solvers.walk import NO_LIMIT, best_of
+
+Int = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+NO_RATE = int(np.iinfo(np.int64).max)
+DIVES = 16
+"""Branches from which a search that was cut short still looks for a placement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One request as the solver sees it; codes are indices into the caller's vocabularies.
+
+    `models`: acceptable codes, sorted; `site_ok` (sites,): location and client RTT already decided; `supplier_ok`
+    (suppliers,), empty: all. `certifications`: bit mask. `max_replicas_per_supplier`, `max_cluster_rtt_ms`: None:
+    no limit.
+    """
+
+    replicas: int
+    gpus_per_replica: int
+    models: Int
+    site_ok: Flags
+    supplier_ok: Flags = field(default_factory=lambda: np.empty(0, dtype=bool))
+    one_model: bool = True
+    tier: int = 0
+    certifications: int = 0
+    connectivity: int = 0
+    interconnect: int = 0
+    one_fabric: bool = False
+    reliability: float = 0.0
+    max_replicas_per_supplier: int | None = None
+    max_cluster_rtt_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Limit of the branch and bound over close sites: relaxations solved per request, at least 1."""
+
+    relaxations_max: int = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The answer: nodes (in no order), GPUs and prices, each (nodes,), int64, and the proof.
+
+    `rate` = Σ gpus·price in micro-USD per hour; no placement has a lower one than `lower_bound`. `idle_broken`:
+    nodes with all GPUs free that are taken in part.
+    """
+
+    nodes: Int
+    gpus: Int
+    prices_micro_usd: Int
+    rate: int
+    lower_bound: int
+    idle_broken: int
+    relaxations: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlacement:
+    """There is none. `proven` is False only if the search limit ended a search over close sites."""
+
+    proven: bool
+    relaxations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Alternatives: option o may use the pools listed[first[o]:last[o]], which stand in price order."""
+
+    listed: Int
+    first: Int
+    last: Int
+
+    def only(self, option: int) -> Options:
+        """One of the alternatives alone."""
+        return Options(self.listed, self.first[option : option + 1], self.last[option : option + 1])
+
+    def each(self) -> Iterator[Options]:
+        """The alternatives, one by one."""
+        return (self.only(option) for option in range(self.first.size))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Relaxation:
+    """One branch: the cheapest placement on the allowed sites of one option."""
+
+    option: Options
+    site_ok: Flags
+    rate: int
+    broken: int
+    slots: Int
+    take: Int
+
+    def key(self, depth: int, age: int) -> tuple[int, int, int, int]:
+        """Least rate first; one broken idle node more or less is not worth a wider search; then go deep."""
+        return self.rate, max(self.broken - 1, 0), -depth, age
+
+
+class Placer:
+    """Places demands on one fleet. `pools` changes in place as leases come and go; `distances` is fixed."""
+
+    def __init__(self, pools: Pools, distances: Distances) -> None:
+        self.pools, self.distances = pools, distances
+        self.supply = (
+            pools.table,
+            pools.reliability_low,
+            pools.reliability_high,
+            pools.ask,
+            pools.merit,
+            pools.free,
+            pools.supplier,
+            pools.rank,
+            pools.reliability,
+            pools.histogram,
+            pools.from_price,
+            pools.pool_of,
+        )
+        count = pools.table.shape[0]
+        largest = int(pools.table[:, GPU_COUNT].max(initial=0))
+        per_pool = [np.empty(count, dtype=np.int64) for _ in range(7)]
+        self.work = (
+            per_pool[0],
+            np.empty(count, dtype=np.bool_),
+            *per_pool[1:],
+            *(np.zeros(largest + 1, dtype=np.int64) for _ in range(3)),
+        )
+
+    def place(self, demand: Demand, search: Search = Search()) -> Placement | NoPlacement:
+        """The cheapest placement of `demand`, ties by the rule in `solvers.walk.best_of`."""
+        options = self.options(demand)
+        if demand.max_cluster_rtt_ms is None:
+            best = self._relax(demand, options, demand.site_ok)
+            return NoPlacement(True, 1) if best is None else self._answer(demand, best, best.rate, 1)
+        return self._place_close(demand, options, demand.max_cluster_rtt_ms + RTT_TOLERANCE_MS, search)
+
+    def options(self, demand: Demand) -> Options:
+        """The alternatives of which a gang must choose one: models, fabrics, or neither."""
+        pools, models = self.pools, demand.models
+        if not demand.one_fabric and (demand.one_model or models.size == 1):
+            return Options(pools.by_price, pools.model_start[models], pools.model_start[models + 1])
+        listed = np.concatenate(
+            [pools.by_price[pools.model_start[m] : pools.model_start[m + 1]] for m in models]
+            or [np.empty(0, dtype=np.int64)]
+        )
+        table = pools.table[listed]
+        keys = [pools.price_rank[listed]]
+        if demand.one_fabric:
+            keys.append(table[:, FABRIC])
+        if demand.one_model:
+            keys.append(table[:, MODEL])
+        order = np.lexsort(keys)
+        starts = np.zeros(order.size, dtype=bool)
+        starts[:1] = True
+        for key in keys[1:]:
+            starts[1:] |= np.diff(key[order]) != 0
+        first = np.flatnonzero(starts)
+        last = np.append(first[1:], order.size) if first.size else first
+        return Options(listed[order], first, last)
+
+    def _place_close(
+        self, demand: Demand, options: Options, limit_ms: float, search: Search
+    ) -> Placement | NoPlacement:
+        queue: list[tuple[tuple[int, int, int, int], _Relaxation, int]] = []
+        solved = 0
+
+        def push(option: Options, site_ok: Flags, depth: int) -> None:
+            nonlocal solved
+            solved += 1
+            relaxed = self._relax(demand, option, site_ok)
+            if relaxed is not None:
+                heapq.heappush(queue, (relaxed.key(depth, solved), relaxed, depth))
+
+        for option in options.each():
+            push(option, demand.site_ok, 0)
+        while queue:
+            _, relaxed, depth = heapq.heappop(queue)
+            far = self._most_used_far_site(relaxed, limit_ms)
+            if far is None:
+                return self._answer(demand, relaxed, relaxed.rate, solved)
+            if solved >= search.relaxations_max:
+                branches = [relaxed, *(other for _, other, _ in sorted(queue, key=lambda entry: entry[0]))]
+                return self._cut_short(demand, branches, limit_ms, solved)
+            close = relaxed.site_ok & self._close_to(far, limit_ms)
+            push(relaxed.option, close, depth + 1)
+            without = relaxed.site_ok.copy()
+            without[far] = False
+            push(relaxed.option, without, depth + 1)
+        return NoPlacement(True, solved)
+
+    def _cut_short(
+        self, demand: Demand, branches: list[_Relaxation], limit_ms: float, solved: int
+    ) -> Placement | NoPlacement:
+        """The search limit is reached: dive from the most promising branches for any close placement."""
+        dives = (self._dive(demand, branch, limit_ms) for branch in branches[:DIVES])
+        found = [dived for dived in dives if dived is not None]
+        if not found:
+            return NoPlacement(False, solved)
+        best = min(found, key=lambda dived: dived.rate)
+        return self._answer(demand, best, branches[0].rate, solved)
+
+    def _dive(self, demand: Demand, relaxed: _Relaxation | None, limit_ms: float) -> _Relaxation | None:
+        """Keep to the sites close to the most used far one until the placement is close."""
+        while relaxed is not None:
+            far = self._most_used_far_site(relaxed, limit_ms)
+            if far is None:
+                return relaxed
+            close = relaxed.site_ok & self._close_to(far, limit_ms)
+            relaxed = self._relax(demand, relaxed.option, close)
+        return None
+
+    def _close_to(self, site: int, limit_ms: float) -> Flags:
+        return self.distances.from_site(site) <= limit_ms
+
+    def _most_used_far_site(self, relaxed: _Relaxation, limit_ms: float) -> int | None:
+        sites = self.pools.table[self.pools.pool_of[relaxed.slots], SITE]
+        used, place = np.unique(sites, return_inverse=True)
+        if used.size == 1:
+            return None
+        weight = np.bincount(place, weights=relaxed.take)
+        for index in np.argsort(-weight, kind="stable"):
+            site = int(used[index])
+            if not self._close_to(site, limit_ms)[used].all():
+                return site
+        return None
+
+    def _relax(self, demand: Demand, options: Options, site_ok: Flags) -> _Relaxation | None:
+        """The best placement over `options` on the allowed sites; None if there is none."""
+        cap = demand.max_replicas_per_supplier
+        best, rate, broken, slots, take = best_of(
+            self.supply,
+            filters_of(demand, site_ok),
+            self.work,
+            options.listed,
+            options.first,
+            options.last,
+            demand.gpus_per_replica,
+            demand.replicas,
+            NO_LIMIT if cap is None else cap,
+            NO_RATE,
+        )
+        if best < 0:
+            return None
+        return _Relaxation(options.only(best), site_ok, rate, broken, slots, take)
+
+    def _answer(self, demand: Demand, found: _Relaxation, bound: int, relaxations: int) -> Placement:
+        pools = self.pools
+        posted = pools.table[pools.pool_of[found.slots], POSTED]
+        return Placement(
+            nodes=pools.node[found.slots],
+            gpus=found.take * demand.gpus_per_replica,
+            prices_micro_usd=np.maximum(pools.ask[found.slots], posted),
+            rate=found.rate,
+            lower_bound=bound,
+            idle_broken=found.broken,
+            relaxations=relaxations,
+        )
+
+
+def filters_of(demand: Demand, site_ok: Flags) -> tuple[Flags, Flags, int, int, int, int, bool, float]:
+    """The part of a demand that decides which nodes may serve it, as the kernels take it."""
+    return (
+        site_ok,
+        demand.supplier_ok,
+        demand.tier,
+        demand.certifications,
+        demand.connectivity,
+        demand.interconnect,
+        demand.one_fabric,
+        demand.reliability,
+    )

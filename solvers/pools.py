@@ -1,0 +1,163 @@
+"""Pools: nodes that no request can tell apart, folded together, with their free GPUs kept up to date in place.
+
+A pool is (model, fabric, site, tier, certifications, connectivity, interconnect, GPUs per node). Requests see
+three more attributes, which stay with the nodes because they would shatter the pools: ask, reliability and
+supplier. Inside a pool nodes stand in *slots*, sorted by merit: (ask, -reliability, node id). The slots whose
+ask does not exceed the market's posted price all cost the posted price: they are the pool's *base*, and a
+histogram of their free GPUs answers "how many replicas of g GPUs" without looking at a node. The slots after
+the base cost their ask, one by one.
+
+Pools are sorted by model, then fabric. `by_price` lists the pools of each model by the least price any of their
+nodes may have, which does not depend on what is free: a walk in that order can stop early.
+A lease changes `free` and one histogram cell per node, in place (`take`, `give`); nothing is rebuilt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+
+# Columns of `Pools.table`.
+START, BASE, END, MODEL, SITE, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, FABRIC = range(10)
+GPU_COUNT, SUPPLIER, POSTED, HISTOGRAM = range(10, 14)
+COLUMNS = 14
+MIXED = -1
+"""Value of SUPPLIER in a pool of several suppliers; `FABRIC` uses -1 for "on no fabric"."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeColumns:
+    """Static attributes of all nodes, each of shape (nodes,). Codes are indices into the caller's vocabularies."""
+
+    model: Int
+    site: Int
+    tier: Int
+    certifications: Int
+    """Bit mask."""
+    connectivity: Int
+    interconnect: Int
+    fabric: Int
+    """-1: on no fabric."""
+    supplier: Int
+    gpu_count: Int
+    ask_micro_usd: Int
+    reliability: NDArray[np.float64]
+    rank: Int
+    """Position of the node in the order of node ids: the last tie-break."""
+
+
+class Pools:
+    """The folded fleet.
+
+    Arrays (all contiguous, int64 unless said otherwise): `table` (pools, COLUMNS); `reliability_low`,
+    `reliability_high` (pools,) float64; per slot: `node`, `ask`, `merit`, `free`, `supplier`, `rank`,
+    `pool_of`, `reliability` float64; `slot_of` (nodes,); `histogram` flat, cell HISTOGRAM + f counts base
+    slots with f free GPUs; `by_price`, pools of model m at [model_start[m], model_start[m + 1]); `from_price`
+    (pools,) the least price of a pool; `price_rank` (pools,) its place among all pools by (from_price, merit).
+    """
+
+    def __init__(self, nodes: NodeColumns, free: Int, posted_micro_usd: Int, models: int) -> None:
+        """Fold. `free` (nodes,): GPUs that may be placed on now. `posted_micro_usd` (nodes,): posted price of
+        each node's market; equal within a pool by construction of markets."""
+        merit_order = np.lexsort((nodes.rank, -nodes.reliability, nodes.ask_micro_usd))
+        merit = np.empty_like(merit_order)
+        merit[merit_order] = np.arange(merit.size)
+        keys = (
+            nodes.gpu_count,
+            nodes.interconnect,
+            nodes.connectivity,
+            nodes.certifications,
+            nodes.tier,
+            nodes.site,
+            nodes.fabric,
+            nodes.model,
+        )
+        order = np.lexsort((merit, *keys))
+        boundary = np.zeros(order.size, dtype=bool)
+        boundary[:1] = True
+        for key in keys:
+            boundary[1:] |= np.diff(key[order]) != 0
+        start = np.flatnonzero(boundary)
+        self.node = np.ascontiguousarray(order)
+        self.ask = nodes.ask_micro_usd[order]
+        self.merit = merit[order]
+        self.rank = nodes.rank[order]
+        self.supplier = nodes.supplier[order]
+        self.reliability = nodes.reliability[order]
+        self.free = free[order]
+        self.pool_of = np.cumsum(boundary) - 1
+        self.slot_of = np.empty_like(order)
+        self.slot_of[order] = np.arange(order.size)
+        self._fill_table(nodes, start, posted_micro_usd)
+        self.histogram = np.zeros(int((self.table[:, GPU_COUNT] + 1).sum()), dtype=np.int64)
+        count_base(self.table, self.free, self.histogram)
+        self.model_start = np.searchsorted(self.table[:, MODEL], np.arange(models + 1))
+        self._order_by_price()
+
+    def _fill_table(self, nodes: NodeColumns, start: Int, posted_micro_usd: Int) -> None:
+        first = self.node[start]
+        end = np.append(start[1:], self.node.size)
+        table = np.empty((start.size, COLUMNS), dtype=np.int64)
+        table[:, START], table[:, END] = start, end
+        table[:, MODEL], table[:, SITE] = nodes.model[first], nodes.site[first]
+        table[:, TIER], table[:, CERTIFICATIONS] = nodes.tier[first], nodes.certifications[first]
+        table[:, CONNECTIVITY] = nodes.connectivity[first]
+        table[:, INTERCONNECT] = nodes.interconnect[first]
+        table[:, FABRIC], table[:, GPU_COUNT] = nodes.fabric[first], nodes.gpu_count[first]
+        table[:, POSTED] = posted_micro_usd[first]
+        in_base = self.ask <= posted_micro_usd[self.node]
+        if start.size:
+            low, high = np.minimum.reduceat(self.supplier, start), np.maximum.reduceat(self.supplier, start)
+            table[:, SUPPLIER] = np.where(low == high, low, MIXED)
+            table[:, BASE] = start + np.add.reduceat(in_base.astype(np.int64), start)
+            self.reliability_low = np.minimum.reduceat(self.reliability, start)
+            self.reliability_high = np.maximum.reduceat(self.reliability, start)
+        else:
+            self.reliability_low = self.reliability_high = np.empty(0)
+        cells = table[:, GPU_COUNT] + 1
+        table[:, HISTOGRAM] = np.cumsum(cells) - cells
+        self.table = table
+
+    def _order_by_price(self) -> None:
+        table = self.table
+        first_ask = self.ask[table[:, START]]
+        self.from_price = np.maximum(first_ask, table[:, POSTED])
+        order = np.lexsort((self.merit[table[:, START]], self.from_price))
+        self.price_rank = np.empty_like(order)
+        self.price_rank[order] = np.arange(order.size)
+        self.by_price = order[np.argsort(table[order, MODEL], kind="stable")]
+
+    def set_free(self, nodes: Int, free: Int) -> None:
+        """Set the GPUs that may be placed on, of some nodes (each named once); in place."""
+        move_free(self.table, self.free, self.histogram, self.pool_of, self.slot_of[nodes], free)
+
+    def gpus_free(self) -> int:
+        """GPUs that may be placed on, in all."""
+        return int(self.free.sum())
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def count_base(table: Int, free: Int, histogram: Int) -> None:
+    """Count the base slots of every pool by free GPUs into `histogram` (mutated, zeros on entry)."""
+    for pool in range(table.shape[0]):
+        cell = table[pool, HISTOGRAM]
+        for slot in range(table[pool, START], table[pool, BASE]):
+            histogram[cell + free[slot]] += 1
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def move_free(table: Int, free: Int, histogram: Int, pool_of: Int, slots: Int, new_free: Int) -> None:
+    """Give `slots` new free counts; `free` and `histogram` are mutated together."""
+    for index in range(slots.size):
+        slot = slots[index]
+        pool = pool_of[slot]
+        if slot < table[pool, BASE]:
+            cell = table[pool, HISTOGRAM]
+            histogram[cell + free[slot]] -= 1
+            histogram[cell + new_free[index]] += 1
+        free[slot] = new_free[index]
