@@ -11,10 +11,12 @@ whose full matrix would need 800 MB, while requests look at a few rows.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from solvers.kernel import kernel
 
 RTT_TOLERANCE_MS = 1e-6
 BASE_RTT_MS = 2.0
@@ -22,7 +24,7 @@ RTT_MS_PER_KM = 0.02
 EARTH_RADIUS_KM = 6371.0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def estimate_row(
     latitude: float, longitude: float, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]
 ) -> NDArray[np.float64]:
@@ -84,7 +86,9 @@ class Distances:
         row[site] = 0.0
         return row
 
-    def _kept(self, key, compute):  # type: ignore[no-untyped-def]
+    def _kept(
+        self, key: int | tuple[float, float], compute: Callable[[], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
         row = self._rows.get(key)
         if row is None:
             row = compute()

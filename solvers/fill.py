@@ -17,8 +17,9 @@ greedily, so the sums of asks and reliabilities are near their best and always d
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from solvers.kernel import kernel
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -28,7 +29,7 @@ SUBSET_WINDOW = 1 << 14
 """Subset sums are searched up to this many replicas; the rest is taken in whole perfect nodes beforehand."""
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def fill(holds: Int, kind: Int, merit: Int, wanted: int, take: Int) -> int:
     """Take `wanted` replicas from candidates and return the number of idle nodes broken, the least possible.
 
@@ -49,7 +50,7 @@ def fill(holds: Int, kind: Int, merit: Int, wanted: int, take: Int) -> int:
     return _break_one(holds, kind, order, left, take)
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _take_unbroken(holds: Int, kind: Int, order: Int, wanted: int, take: Int) -> int:
     """Take in merit order whatever breaks nothing; return what is still wanted."""
     take[:] = 0
@@ -62,7 +63,7 @@ def _take_unbroken(holds: Int, kind: Int, order: Int, wanted: int, take: Int) ->
     return wanted
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _break_one(holds: Int, kind: Int, order: Int, left: int, take: Int) -> int:
     """Break the first idle node that can take all that is left; a perfect unused one always can."""
     for candidate in order:
@@ -72,7 +73,7 @@ def _break_one(holds: Int, kind: Int, order: Int, left: int, take: Int) -> int:
     return 0
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _cover_with_imperfect(holds: Int, kind: Int, merit: Int, left: int, take: Int) -> int:
     """Cover what is left with imperfect nodes, largest first, then by merit; return how many."""
     imperfect = np.flatnonzero(kind == IMPERFECT)
@@ -88,9 +89,9 @@ def _cover_with_imperfect(holds: Int, kind: Int, merit: Int, left: int, take: In
     return broken
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def _take_by_subset(holds: Int, kind: Int, order: Int, wanted: int, take: Int) -> bool:
-    """Take perfect nodes summing to the least T in [wanted - N, wanted] and fragments for the rest, if one does."""
+    """Take perfect nodes summing to the least T in [wanted - N, wanted], then fragments; False if none does."""
     fragments, largest = 0, 0
     for candidate in order:
         if kind[candidate] == FRAGMENT:
@@ -124,7 +125,7 @@ def _take_by_subset(holds: Int, kind: Int, order: Int, wanted: int, take: Int) -
     return True
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def choose_sizes(count: Int, low: int, high: int, chosen: Int) -> bool:
     """Bounded subset sum: add to `chosen` per size what sums to the least T in [low, high]; False if none does.
 

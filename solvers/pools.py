@@ -17,8 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from solvers.kernel import kernel
 
 Int = NDArray[np.int64]
 
@@ -141,7 +142,7 @@ class Pools:
         return int(self.free.sum())
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def count_base(table: Int, free: Int, histogram: Int) -> None:
     """Count the base slots of every pool by free GPUs into `histogram` (mutated, zeros on entry)."""
     for pool in range(table.shape[0]):
@@ -150,7 +151,7 @@ def count_base(table: Int, free: Int, histogram: Int) -> None:
             histogram[cell + free[slot]] += 1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@kernel
 def move_free(table: Int, free: Int, histogram: Int, pool_of: Int, slots: Int, new_free: Int) -> None:
     """Give `slots` new free counts; `free` and `histogram` are mutated together."""
     for index in range(slots.size):

@@ -87,12 +87,6 @@ class QuoteUnusable(WalrasError):
         self.reason = reason
 
 
-class VersionConflict(WalrasError):
-    """The state has changed since it was read; read again."""
-
-    reason = "VERSION_CONFLICT"
-
-
 class Overloaded(WalrasError):
     """Too much at once; nothing was done."""
 
@@ -107,3 +101,9 @@ class Unavailable(WalrasError):
     """The journal cannot be written, or the engine is starting or draining."""
 
     reason = "UNAVAILABLE"
+
+
+class AuditFailed(WalrasError):
+    """The engine's own placement did not pass the independent check: a bug, caught before it did harm."""
+
+    reason = "AUDIT_FAILED"

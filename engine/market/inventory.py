@@ -79,10 +79,15 @@ class Inventory:
         self.sites = self._sites()
         self.nodes = self._nodes()
         self.region = self.sites.region[self.nodes.site]
+        self.market_keys = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(
+            SecurityTier
+        ) + self.nodes.tier
+        self.sorted_ids: list[str] = frame["node_id"].sort().to_list()
         self.outside = self.nodes.gpu_count - frame["gpu_free"].to_numpy().astype(np.int64)
         self.state = _grades(frame["state"], NodeState)
         self.leased = np.zeros(frame.height, dtype=np.int64)
         self.distances = self._distances()
+        self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
         self.posted = np.zeros(frame.height, dtype=np.int64)
         self.price_snapshot_id = ""
 
@@ -110,9 +115,8 @@ class Inventory:
 
     @property
     def markets(self) -> tuple[Int, Int]:
-        """(distinct market keys, market of each node); a key is (model · regions + region) · tiers + tier."""
-        key = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(SecurityTier) + self.nodes.tier
-        distinct, place = np.unique(key, return_inverse=True)
+        """(distinct market keys, market of each node)."""
+        distinct, place = np.unique(self.market_keys, return_inverse=True)
         return distinct, place
 
     def market_names(self, key: int) -> tuple[str, str, str]:
@@ -209,7 +213,7 @@ def _grades(column: pl.Series, grades: Any) -> Int:
 
 def _masks(column: pl.Series, names: Vocabulary) -> Int:
     """Bit masks of a column of name lists. Distinct lists are few, so each is encoded once."""
-    joined = column.list.sort().list.join("\x00").fill_null("")
+    joined = column.list.join("\x00").fill_null("")
     masks = {
         text: sum(1 << names.code[name] for name in set(text.split("\x00")) if name)
         for text in joined.unique().to_list()

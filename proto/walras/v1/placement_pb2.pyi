@@ -56,7 +56,7 @@ Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
 @_typing.final
 class PriceLine(_message.Message):
-    """A part of the total: all GPUs of one market at one price."""
+    """A part of the total: the GPUs of one market whose price is set in the same way."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -64,7 +64,7 @@ class PriceLine(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     SECURITY_TIER_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
-    PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    RATE_MICRO_USD_PER_HOUR_FIELD_NUMBER: _builtins.int
     SET_BY_FIELD_NUMBER: _builtins.int
     AMOUNT_MICRO_USD_FIELD_NUMBER: _builtins.int
     gpu_model: _builtins.str
@@ -74,11 +74,11 @@ class PriceLine(_message.Message):
     security_tier: _builtins.str
     """Security tier of the market."""
     gpus: _builtins.int
-    """GPUs at this price."""
-    price_micro_usd_per_gpu_hour: _builtins.int
-    """micro-USD per GPU-hour."""
+    """GPUs of this line."""
+    rate_micro_usd_per_hour: _builtins.int
+    """Price of all of them, micro-USD per hour; the placement has the price of each node."""
     set_by: _builtins.str
-    """What sets the price: POSTED or ASK."""
+    """What sets the price: POSTED (the market's posted price) or ASK (asks above it)."""
     amount_micro_usd: _builtins.int
     """This line's part of the total in micro-USD; the lines sum to the total exactly."""
     def __init__(
@@ -88,13 +88,13 @@ class PriceLine(_message.Message):
         region: _builtins.str = ...,
         security_tier: _builtins.str = ...,
         gpus: _builtins.int = ...,
-        price_micro_usd_per_gpu_hour: _builtins.int = ...,
+        rate_micro_usd_per_hour: _builtins.int = ...,
         set_by: _builtins.str = ...,
         amount_micro_usd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micro_usd", b"amount_micro_usd", "gpu_model", b"gpu_model", "gpus", b"gpus", "price_micro_usd_per_gpu_hour", b"price_micro_usd_per_gpu_hour", "region", b"region", "security_tier", b"security_tier", "set_by", b"set_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micro_usd", b"amount_micro_usd", "gpu_model", b"gpu_model", "gpus", b"gpus", "rate_micro_usd_per_hour", b"rate_micro_usd_per_hour", "region", b"region", "security_tier", b"security_tier", "set_by", b"set_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

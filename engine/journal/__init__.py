@@ -1,0 +1,31 @@
+"""The append-only, hash-chained log of opaque byte events. It knows nothing of the market.
+
+What is promised
+
+- *Acknowledged survives.* A receipt is fulfilled only after the transaction that holds its events has been
+  committed and synced (SQLite: WAL, `synchronous=FULL`). `kill -9` and a power cut lose nothing acknowledged,
+  as far as the disk tells the truth about its cache.
+- *Order and wholeness.* Events are numbered 1, 2, 3 … in the order of the calls to `append`. The events of
+  one call are on disk together or not at all.
+- *Damage shows.* Each entry's hash covers the one before it, and the head (last sequence and hash) is kept
+  apart and moved in the same transaction: a changed, removed, added or reordered entry, the last one
+  included, is found by reading.
+- *Fail-stop.* After the first failed commit nothing is acknowledged until the journal is opened again.
+- *One writer.* A second process that opens the same journal is refused.
+
+What is not promised
+
+- Events whose receipt was not fulfilled may be there after a crash or a failure, or may not. Only an
+  idempotency key inside the events resolves that.
+- The chain is no signature: whoever can rewrite the whole file can rewrite the chain. Against that, publish
+  `Journal.head` elsewhere.
+- A second copy. One disk is one disk.
+"""
+
+from engine.journal.chain import GENESIS, Entry, Head
+from engine.journal.errors import CorruptJournal
+from engine.journal.journal import Journal, Receipt
+from engine.journal.reader import replay_files, verify
+from engine.journal.writer import Limits
+
+__all__ = ["GENESIS", "CorruptJournal", "Entry", "Head", "Journal", "Limits", "Receipt", "replay_files", "verify"]

@@ -1,0 +1,192 @@
+"""The audit: every placement is checked against its request before it becomes an event.
+
+It shares no code with the solver, on purpose: it reads the inventory's own columns, computes distances by a
+formula of its own, and looks at nodes, never at pools. If solver and audit disagree, nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.tiers import NodeState
+from engine.market.events import Terms
+from engine.market.inventory import Inventory
+from engine.market.state import MarketState
+
+Int = NDArray[np.int64]
+TOLERANCE_MS = 1e-6
+
+
+def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True) -> list[str]:
+    """Every rule that the placement breaks, in words; empty if it is sound.
+
+    `at_posted_prices`: also check prices against asks and posted prices of now (a quote keeps those of its time).
+    """
+    inventory, request = state.inventory, terms.request
+    nodes, gpus, prices = terms.node_numbers, terms.gpus_per_node, terms.prices
+    if not nodes.size or nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
+        return ["names a node that does not exist"]
+    rules = (
+        *_capacity(inventory, request, nodes, gpus),
+        *_node_rules(inventory, request, nodes),
+        *_location(inventory, request, nodes),
+        *_together(inventory, request, nodes, gpus),
+        *_money(inventory, terms, nodes, gpus, prices, at_posted_prices),
+    )
+    return [fault for holds, fault in rules if not holds]
+
+
+Rules = Iterator[tuple[bool, str]]
+
+
+def _capacity(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
+    unused = inventory.nodes.gpu_count[nodes] - inventory.outside[nodes] - inventory.leased[nodes]
+    yield np.unique(nodes).size == nodes.size, "names a node twice"
+    yield int(gpus.sum()) == request.gpu_count, "does not place the whole gang"
+    yield bool((gpus > 0).all()), "takes no GPU from a node"
+    yield bool((gpus % request.gpus_per_node == 0).all()), "splits a replica between nodes"
+    yield bool((gpus <= unused).all()), "takes more GPUs than are free"
+    yield bool((inventory.state[nodes] == int(NodeState.READY)).all()), "uses a node that is not READY"
+
+
+def _node_rules(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:
+    columns = inventory.nodes
+    if request.gpu_models:
+        wanted = [inventory.models.code.get(name, -1) for name in request.gpu_models]
+        yield bool(np.isin(columns.model[nodes], wanted).all()), "uses a GPU model that was not asked for"
+    if request.min_security_tier is not None:
+        yield bool((columns.tier[nodes] >= request.min_security_tier).all()), "is below the security tier"
+    for name in request.certifications:
+        bit = inventory.certifications.code.get(name)
+        held = bit is not None and bool(((columns.certifications[nodes] >> bit) & 1).all())
+        yield held, f"uses a node without {name}"
+    if request.min_connectivity_tier is not None:
+        enough = columns.connectivity[nodes] >= request.min_connectivity_tier
+        yield bool(enough.all()), "is below the connectivity tier"
+    if request.min_interconnect is not None:
+        yield bool((columns.interconnect[nodes] >= request.min_interconnect).all()), "is below the interconnect"
+    if request.min_reliability is not None:
+        yield bool((columns.reliability[nodes] >= request.min_reliability).all()), "is below the reliability"
+    suppliers = [inventory.suppliers.names[code] for code in np.unique(columns.supplier[nodes])]
+    if request.allowed_suppliers:
+        yield set(suppliers) <= set(request.allowed_suppliers), "uses a supplier that was not allowed"
+    yield not set(suppliers) & set(request.excluded_suppliers), "uses an excluded supplier"
+
+
+def _location(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:
+    sites = inventory.sites
+    used = np.unique(inventory.nodes.site[nodes])
+    wanted = bool(request.regions or request.countries or request.sites)
+    for site in used.tolist():
+        name = sites.names.names[site]
+        region = inventory.regions.names[sites.region[site]]
+        country = inventory.countries.names[sites.country[site]]
+        if wanted:
+            named = region in request.regions or country in request.countries or name in request.sites
+            yield named, f"uses {name}, which no location list names"
+        barred = (
+            region in request.excluded_regions
+            or country in request.excluded_countries
+            or name in request.excluded_sites
+        )
+        yield not barred, f"uses {name}, which is excluded"
+    if request.max_client_rtt_ms is not None:
+        rtt = _client_rtt_ms(inventory, request, used)
+        near = bool((rtt <= request.max_client_rtt_ms + TOLERANCE_MS).all())
+        yield near, "is too far from the client"
+    if request.max_cluster_rtt_ms is not None:
+        rtt = _pairwise_rtt_ms(inventory, used)
+        near = bool((rtt <= request.max_cluster_rtt_ms + TOLERANCE_MS).all())
+        yield near, "uses two sites that are too far from each other"
+
+
+def _together(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
+    columns = inventory.nodes
+    if not request.allow_mixed_models:
+        yield np.unique(columns.model[nodes]).size == 1, "mixes GPU models"
+    if request.same_fabric:
+        fabrics = np.unique(columns.fabric[nodes])
+        yield fabrics.size == 1 and int(fabrics[0]) >= 0, "is not on one fabric"
+    if request.max_supplier_share is not None:
+        given = np.bincount(columns.supplier[nodes], weights=gpus)
+        limit = np.floor(request.max_supplier_share * request.gpu_count + 1e-9)
+        yield bool((given <= limit).all()), "takes more than its share from a supplier"
+
+
+def _money(
+    inventory: Inventory, terms: Terms, nodes: Int, gpus: Int, prices: Int, at_posted_prices: bool
+) -> Rules:
+    rate = int(np.dot(gpus, prices))
+    yield rate == terms.rate_micro_usd_per_hour, "has a rate that is not the sum of its parts"
+    exact = rate * terms.duration_s
+    off = abs(terms.total_micro_usd * 3_600 - exact)
+    yield off * 2 <= 3_600, "has a total that is not its rate times its duration"
+    yield terms.lower_bound_micro_usd_per_hour <= rate, "has a bound above its rate"
+    cap = terms.request.max_price_micro_usd_per_gpu_hour
+    if cap is not None:
+        yield rate <= cap * terms.request.gpu_count, "is above the price cap"
+    if at_posted_prices:
+        due = np.maximum(inventory.nodes.ask_micro_usd[nodes], inventory.posted[nodes])
+        yield bool((prices == due).all()), "has a price that is not max(ask, posted)"
+
+
+def _client_rtt_ms(inventory: Inventory, request: ClusterRequest, sites: Int) -> NDArray[np.float64]:
+    """RTT from the client to each of some sites."""
+    if request.client_site is None:
+        return _formula_ms(
+            request.client_latitude or 0.0,
+            request.client_longitude or 0.0,
+            inventory.sites.latitude[sites],
+            inventory.sites.longitude[sites],
+        )
+    measured = inventory.measured_ms
+    home = inventory.sites.names.code.get(request.client_site)
+    result = np.full(sites.size, np.inf)
+    for place, site in enumerate(sites.tolist()):
+        name = inventory.sites.names.names[site]
+        if name == request.client_site:
+            result[place] = 0.0
+        elif (pair := _pair(name, request.client_site)) in measured:
+            result[place] = measured[pair]
+        elif home is not None:
+            result[place] = _between_ms(inventory, home, np.array([site]))[0]
+    return result
+
+
+def _pairwise_rtt_ms(inventory: Inventory, sites: Int) -> NDArray[np.float64]:
+    """RTT between all pairs of some sites, (sites, sites)."""
+    result = np.array([_between_ms(inventory, site, sites) for site in sites.tolist()])
+    names = [inventory.sites.names.names[site] for site in sites.tolist()]
+    for row, a in enumerate(names):
+        for column, b in enumerate(names):
+            result[row, column] = 0.0 if a == b else inventory.measured_ms.get(_pair(a, b), result[row, column])
+    return result
+
+
+def _pair(a: str, b: str) -> tuple[str, str]:
+    return (a, b) if a <= b else (b, a)
+
+
+def _between_ms(inventory: Inventory, site: int, others: Int) -> NDArray[np.float64]:
+    latitude, longitude = inventory.sites.latitude, inventory.sites.longitude
+    return _formula_ms(float(latitude[site]), float(longitude[site]), latitude[others], longitude[others])
+
+
+def _formula_ms(
+    latitude: float, longitude: float, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """2.0 + 0.02 × km, the great circle taken from the angle between unit vectors."""
+    here = _unit_vector(np.array([latitude]), np.array([longitude]))
+    there = _unit_vector(latitudes, longitudes)
+    chord = np.sqrt(((there - here) ** 2).sum(axis=1))
+    milliseconds: NDArray[np.float64] = 2.0 + 0.02 * 6371.0 * 2.0 * np.arcsin(np.minimum(1.0, chord / 2.0))
+    return milliseconds
+
+
+def _unit_vector(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    phi, lam = np.radians(latitudes), np.radians(longitudes)
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)

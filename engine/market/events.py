@@ -1,0 +1,137 @@
+"""What has happened: the events of the journal, and their bytes.
+
+Events are facts with all their results inside (placements, prices, times): replaying them computes nothing
+anew, so it gives the same state whatever the solver has become since. The codec is MessagePack with a tag per
+kind; fields are only ever added, with defaults. Node columns travel as little-endian arrays: int32 numbers and
+GPUs, int64 prices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.cluster_request import ClusterRequest
+
+Int = NDArray[np.int64]
+
+
+class Key(msgspec.Struct, frozen=True, array_like=True):
+    """An idempotency key: who said what under it."""
+
+    tenant_id: str
+    method: str
+    key: str
+    body_hash: bytes
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Root of all events. `at_us`: when it was decided, microseconds since the epoch, UTC."""
+
+    at_us: int
+    key: Key | None = None
+
+
+class FleetLoaded(Event, frozen=True, kw_only=True, tag="fleet_loaded"):
+    """Nodes were added or updated. `nodes` and `rtt` are Arrow IPC files (zstd) of the contract's columns."""
+
+    load_id: str
+    nodes: bytes
+    rtt: bytes
+    nodes_added: int
+    nodes_updated: int
+
+
+class PricesPosted(Event, frozen=True, kw_only=True, tag="prices_posted"):
+    """New posted prices for all markets, in the order of `Inventory.markets`. `load_id`: the load behind them."""
+
+    load_id: str = ""
+    price_snapshot_id: str
+    posted_micro_usd_per_gpu_hour: bytes
+    sources: list[str]
+
+
+class NodeStateSet(Event, frozen=True, kw_only=True, tag="node_state_set"):
+    """A node became READY, DRAINING or DOWN."""
+
+    node: int
+    state: str
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """A placement with its price and proof: what a quote shows and a lease charges."""
+
+    request: ClusterRequest
+    nodes: bytes
+    gpus: bytes
+    prices_micro_usd_per_gpu_hour: bytes
+    rate_micro_usd_per_hour: int
+    duration_s: int
+    total_micro_usd: int
+    price_snapshot_id: str
+    lower_bound_micro_usd_per_hour: int
+    idle_nodes_broken: int
+    relaxations_solved: int
+    fleet_version: int
+
+    @property
+    def node_numbers(self) -> Int:
+        """Node numbers, (nodes,), int64, in the order of node ids."""
+        return np.frombuffer(self.nodes, dtype="<i4").astype(np.int64)
+
+    @property
+    def gpus_per_node(self) -> Int:
+        """GPUs of each node, (nodes,), int64."""
+        return np.frombuffer(self.gpus, dtype="<i4").astype(np.int64)
+
+    @property
+    def prices(self) -> Int:
+        """Price of each node in micro-USD per GPU-hour, (nodes,), int64."""
+        return np.frombuffer(self.prices_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
+
+
+class QuoteIssued(Event, frozen=True, kw_only=True, tag="quote_issued"):
+    """A firm price was given."""
+
+    quote_id: str
+    tenant_id: str
+    terms: Terms
+    expires_at_us: int
+
+
+class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
+    """GPUs were committed. `quote_id` is empty if no quote was used."""
+
+    lease_id: str
+    tenant_id: str
+    terms: Terms
+    ends_at_us: int
+    quote_id: str = ""
+
+
+class LeaseEnded(Event, frozen=True, kw_only=True, tag="lease_ended"):
+    """GPUs were given back. `reason`: COMPLETED or RELEASED; `ended_at_us` may lie before `at_us`."""
+
+    lease_id: str
+    reason: str
+    ended_at_us: int
+
+
+AnyEvent = FleetLoaded | PricesPosted | NodeStateSet | QuoteIssued | LeaseStarted | LeaseEnded
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyEvent)
+
+
+def encode(event: AnyEvent) -> bytes:
+    """The bytes of an event: the same event gives the same bytes."""
+    return _encoder.encode(event)
+
+
+def decode(payload: bytes) -> AnyEvent:
+    """The event of some bytes; raises `msgspec.MsgspecError` on others."""
+    event: AnyEvent = _decoder.decode(payload)
+    return event

@@ -1,0 +1,231 @@
+"""The cheapest single changes that would make a refused request feasible, each found by solving.
+
+For a limit on an ordered scale (RTT, reliability, share, tier) the least change that suffices is sought: by
+bisection over the values at which anything changes, as feasibility is monotone in them. For a list (regions,
+models, suppliers, certifications) every single addition or removal is tried and the cheapest one kept. The work is
+bounded by BUDGET, so that no refusal can hold up the engine: the list may then miss a change, but names no wrong one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.money import total_micro_usd
+from engine.market import demand
+from engine.market.inventory import Inventory
+from solvers.placement import Placement, Search
+
+SOLVE = Search(relaxations_max=24)
+BUDGET = 400
+"""Relaxations solved for one explanation; with a limit between sites one trial can need many."""
+CANDIDATES_MAX = 64
+"""Alternatives tried per list field, and sites considered for a wider limit between sites."""
+SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Relaxation:
+    """One change of one field, and what the cluster would then cost."""
+
+    field: str
+    from_value: str
+    to_value: str
+    rate_micro_usd_per_hour: int
+    total_micro_usd: int
+
+
+Solve = Callable[[ClusterRequest], int | None]
+Change = tuple[ClusterRequest, str, str, str]
+"""(changed request, field, from, to)."""
+
+
+def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int) -> list[Relaxation]:
+    """Single changes that suffice, cheapest first, at most SHOWN. `most_gpus`: what all constraints leave."""
+
+    spent = 0
+
+    def solve(changed: ClusterRequest) -> int | None:
+        """Rate of the cheapest placement, or None."""
+        nonlocal spent
+        if spent >= BUDGET:
+            return None
+        found = inventory.placer.place(demand.demand_of(inventory, changed, changed.gpu_models), SOLVE)
+        spent += found.relaxations
+        if not isinstance(found, Placement):
+            return None
+        cap = changed.max_price_micro_usd_per_gpu_hour
+        return None if cap is not None and found.rate > cap * changed.gpu_count else int(found.rate)
+
+    best: dict[str, Relaxation] = {}
+    for changed, field, before, after in _changes(inventory, request, solve, most_gpus):
+        rate = solve(changed)
+        if rate is None:
+            continue
+        found = Relaxation(field, before, after, rate, total_micro_usd(rate, changed.priced_duration_s))
+        if field not in best or rate < best[field].rate_micro_usd_per_hour:
+            best[field] = found
+    return sorted(best.values(), key=lambda found: (found.rate_micro_usd_per_hour, found.field))[:SHOWN]
+
+
+def _changes(inventory: Inventory, request: ClusterRequest, solve: Solve, most_gpus: int) -> Iterator[Change]:
+    yield from _list_changes(inventory, request)
+    yield from _tier_changes(request, solve)
+    yield from _scale_changes(inventory, request, solve)
+    yield from _flag_changes(request)
+    yield from _count_changes(request, most_gpus)
+    yield from _price_changes(request, solve)
+
+
+def _list_changes(inventory: Inventory, request: ClusterRequest) -> Iterator[Change]:
+    """Add one name to a list that allows; take one from a list that forbids or demands; or drop the list."""
+    located = bool(request.regions or request.countries or request.sites)
+    for field, known in (
+        ("gpu_models", inventory.models),
+        ("regions", inventory.regions),
+        ("countries", inventory.countries),
+        ("allowed_suppliers", inventory.suppliers),
+    ):
+        names: tuple[str, ...] = getattr(request, field)
+        if not names:
+            continue
+        before = ", ".join(names)
+        for name in [name for name in known.names if name not in names][:CANDIDATES_MAX]:
+            yield _changed(request, field, before, f"{before}, {name}", **{field: tuple(sorted((*names, name)))})
+        if field in ("gpu_models", "allowed_suppliers"):
+            yield _changed(request, field, before, "any", **{field: ()})
+    if located:
+        before = ", ".join((*request.regions, *request.countries, *request.sites))
+        yield _changed(request, "location", before, "anywhere", regions=(), countries=(), sites=())
+    for field in (
+        "excluded_regions",
+        "excluded_countries",
+        "excluded_sites",
+        "excluded_suppliers",
+        "certifications",
+    ):
+        names = getattr(request, field)
+        for name in names[:CANDIDATES_MAX]:
+            rest = tuple(other for other in names if other != name)
+            yield _changed(request, field, ", ".join(names), ", ".join(rest) or "none", **{field: rest})
+        if len(names) > 1:
+            yield _changed(request, field, ", ".join(names), "none", **{field: ()})
+
+
+def _tier_changes(request: ClusterRequest, solve: Solve) -> Iterator[Change]:
+    """Step a tier down until the request fits."""
+    for field in ("min_security_tier", "min_connectivity_tier", "min_interconnect"):
+        tier = getattr(request, field)
+        if tier is None:
+            continue
+        for rank in range(tier - 1, -1, -1):
+            lower = type(tier)(rank)
+            change = _changed(request, field, tier.name, lower.name, **{field: lower})
+            if solve(change[0]) is not None:
+                yield change
+                break
+
+
+def _scale_changes(inventory: Inventory, request: ClusterRequest, solve: Solve) -> Iterator[Change]:
+    """Move a numeric limit to the first value that suffices."""
+    for field, values in (
+        ("max_client_rtt_ms", _client_rtts(inventory, request)),
+        ("max_cluster_rtt_ms", _cluster_rtts(inventory, request)),
+        ("min_reliability", _reliabilities(inventory, request)),
+        ("max_supplier_share", _shares(request)),
+    ):
+        before = getattr(request, field)
+        if before is None:
+            continue
+        first = _first_feasible(values, lambda value, field=field: solve(replace(request, **{field: value})))  # type: ignore[misc]
+        if first is not None:
+            yield _changed(request, field, f"{before:g}", f"{first:g}", **{field: first})
+
+
+def _first_feasible(values: Sequence[float], solve: Callable[[float], int | None]) -> float | None:
+    """The first of the values, ordered from strict to lax, that is feasible."""
+    if not values or solve(values[-1]) is None:
+        return None
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if solve(values[middle]) is None:
+            low = middle + 1
+        else:
+            high = middle
+    return values[high]
+
+
+def _client_rtts(inventory: Inventory, request: ClusterRequest) -> list[float]:
+    if request.max_client_rtt_ms is None:
+        return []
+    return _above(request.max_client_rtt_ms, demand.client_rtt_ms(inventory, request))
+
+
+def _cluster_rtts(inventory: Inventory, request: ClusterRequest) -> list[float]:
+    """RTTs above the limit between the sites with most free GPUs that the request may use."""
+    if request.max_cluster_rtt_ms is None:
+        return []
+    free = np.bincount(inventory.nodes.site, weights=inventory.free, minlength=len(inventory.sites.names))
+    free[~demand.sites_ok(inventory, request)] = 0
+    sites = np.argsort(-free, kind="stable")[: min(CANDIDATES_MAX, np.count_nonzero(free))]
+    if not sites.size:
+        return []
+    rows = np.array([inventory.distances.from_site(int(site))[sites] for site in sites])
+    return _above(request.max_cluster_rtt_ms, rows.ravel())
+
+
+def _above(limit_ms: float, rtt_ms: Any) -> list[float]:
+    """Distinct RTTs above a limit, rounded up to 0.01 ms so that people can read them."""
+    return [math.ceil(value * 100) / 100 for value in np.unique(np.ceil(rtt_ms[rtt_ms > limit_ms] * 100) / 100)]
+
+
+def _reliabilities(inventory: Inventory, request: ClusterRequest) -> list[float]:
+    if request.min_reliability is None:
+        return []
+    values = np.unique(inventory.nodes.reliability)
+    return values[values < request.min_reliability][::-1].tolist()  # type: ignore[no-any-return]
+
+
+def _shares(request: ClusterRequest) -> list[float]:
+    limit = request.max_gpus_per_supplier
+    if limit is None:
+        return []
+    steps = range(limit // request.gpus_per_node + 1, request.replicas + 1)
+    return [step * request.gpus_per_node / request.gpu_count for step in steps]
+
+
+def _flag_changes(request: ClusterRequest) -> Iterator[Change]:
+    if not request.allow_mixed_models and len(request.gpu_models) != 1:
+        yield _changed(request, "allow_mixed_models", "false", "true", allow_mixed_models=True)
+    if request.same_fabric:
+        yield _changed(request, "same_fabric", "true", "false", same_fabric=False)
+
+
+def _count_changes(request: ClusterRequest, most_gpus: int) -> Iterator[Change]:
+    fewer = min(most_gpus, request.gpu_count - 1) // request.gpus_per_node * request.gpus_per_node
+    if fewer > 0:
+        yield _changed(request, "gpu_count", str(request.gpu_count), str(fewer), gpu_count=fewer)
+    for per_node in range(request.gpus_per_node - 1, 0, -1):
+        if request.gpu_count % per_node == 0:
+            yield _changed(
+                request, "gpus_per_node", str(request.gpus_per_node), str(per_node), gpus_per_node=per_node
+            )
+
+
+def _price_changes(request: ClusterRequest, solve: Solve) -> Iterator[Change]:
+    field = "max_price_micro_usd_per_gpu_hour"
+    cap = request.max_price_micro_usd_per_gpu_hour
+    rate = None if cap is None else solve(replace(request, max_price_micro_usd_per_gpu_hour=None))
+    if rate is not None:
+        needed = -(-rate // request.gpu_count)
+        yield _changed(request, field, str(cap), str(needed), **{field: needed})
+
+
+def _changed(request: ClusterRequest, field: str, before: str, after: str, **values: Any) -> Change:
+    return replace(request, **values), field, before, after

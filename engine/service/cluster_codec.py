@@ -1,0 +1,189 @@
+"""Between the contract's messages of ClusterService and the engine's values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from walras.v1 import cluster_request_pb2, cluster_service_pb2, placement_pb2
+
+from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
+from engine.domain.errors import InvalidInput, Violation
+from engine.domain.money import itemise_micro_usd
+from engine.market.events import Terms
+from engine.market.explain import Explanation
+from engine.market.inventory import Inventory
+from engine.market.relaxations import Relaxation
+from engine.market.state import ACTIVE, Lease, Quote
+
+TEXT_LENGTH_MAX = 80
+_FIELDS = cluster_request_pb2.ClusterRequest.DESCRIPTOR.fields_by_name
+_ENUM_PREFIX = {
+    "min_security_tier": "SECURITY_TIER_",
+    "min_connectivity_tier": "CONNECTIVITY_TIER_",
+    "min_interconnect": "INTERCONNECT_",
+}
+"""What proto style puts before the names of an enum's values."""
+
+
+def request_from(message: cluster_request_pb2.ClusterRequest) -> ClusterRequest:
+    """The checked request of a message; InvalidInput names fields as `cluster.gpu_count`."""
+    raw: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        name = field.name
+        raw[name] = _grade(name, value) if name in _ENUM_PREFIX else value
+    return parse_cluster_request(raw, prefix="cluster.")
+
+
+def required_cluster(request: Any) -> ClusterRequest:
+    """The cluster of a call that must have one."""
+    if not request.HasField("cluster"):
+        raise InvalidInput([Violation("cluster", "is required")])
+    return request_from(request.cluster)
+
+
+def _grade(name: str, value: int) -> str:
+    """The grade's name; a number that the contract does not know stays a number, for the parser to refuse."""
+    enum = _FIELDS[name].enum_type
+    assert enum is not None
+    known = enum.values_by_number.get(value)
+    return str(value) if known is None else known.name.removeprefix(_ENUM_PREFIX[name])
+
+
+def placement_message(inventory: Inventory, terms: Terms) -> placement_pb2.Placement:
+    """Parallel columns, in the order of node ids."""
+    return placement_pb2.Placement(
+        node_ids=inventory.node_ids[terms.node_numbers].tolist(),
+        gpus=terms.gpus_per_node.tolist(),
+        prices_micro_usd_per_gpu_hour=terms.prices.tolist(),
+    )
+
+
+def price_message(inventory: Inventory, terms: Terms) -> placement_pb2.Price:
+    """The total with its lines: per market the GPUs at the posted price and those whose ask is above it."""
+    message = placement_pb2.Price(
+        total_micro_usd=terms.total_micro_usd,
+        rate_micro_usd_per_hour=terms.rate_micro_usd_per_hour,
+        duration_s=terms.duration_s,
+        price_snapshot_id=terms.price_snapshot_id,
+    )
+    nodes, gpus, prices = terms.node_numbers, terms.gpus_per_node, terms.prices
+    asked = prices == inventory.nodes.ask_micro_usd[nodes]
+    key = inventory.market_keys[nodes] * 2 + asked
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    line_gpus = np.add.reduceat(gpus[order], starts).tolist()
+    rates = np.add.reduceat((gpus * prices)[order], starts).tolist()
+    amounts = itemise_micro_usd(rates, terms.duration_s)
+    for line, part, rate, amount in zip(key[order][starts].tolist(), line_gpus, rates, amounts, strict=True):
+        model, region, tier = inventory.market_names(line // 2)
+        message.lines.add(
+            gpu_model=model,
+            region=region,
+            security_tier=tier,
+            gpus=part,
+            rate_micro_usd_per_hour=rate,
+            set_by="ASK" if line % 2 else "POSTED",
+            amount_micro_usd=amount,
+        )
+    return message
+
+
+def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate:
+    """How good the placement provably is."""
+    rate, bound = terms.rate_micro_usd_per_hour, terms.lower_bound_micro_usd_per_hour
+    close = terms.request.max_cluster_rtt_ms is not None
+    return placement_pb2.PlacementCertificate(
+        optimal=rate == bound,
+        lower_bound_micro_usd_per_hour=bound,
+        gap=(rate - bound) / rate if rate else 0.0,
+        method="branch and bound over close sites, laminar greedy" if close else "laminar greedy",
+        idle_nodes_broken=terms.idle_nodes_broken,
+        relaxations_solved=terms.relaxations_solved,
+        fleet_version=terms.fleet_version,
+    )
+
+
+def quote_message(inventory: Inventory, quote: Quote) -> cluster_service_pb2.Quote:
+    """The contract's quote."""
+    return cluster_service_pb2.Quote(
+        name=f"quotes/{quote.quote_id}",
+        quote_id=quote.quote_id,
+        request_id=quote.terms.request.request_id,
+        placement=placement_message(inventory, quote.terms),
+        price=price_message(inventory, quote.terms),
+        certificate=certificate_message(quote.terms),
+        create_time_us=quote.created_at_us,
+        expire_time_us=quote.expires_at_us,
+    )
+
+
+def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = True) -> cluster_service_pb2.Lease:
+    """The contract's lease as it is now."""
+    states = cluster_service_pb2.Lease.State
+    message = cluster_service_pb2.Lease(
+        name=f"leases/{lease.lease_id}",
+        lease_id=lease.lease_id,
+        request_id=lease.terms.request.request_id,
+        tenant_id=lease.tenant_id,
+        price=price_message(inventory, lease.terms),
+        certificate=certificate_message(lease.terms),
+        state=states.STATE_ACTIVE if lease.state == ACTIVE else states.STATE_ENDED,
+        end_reason=lease.end_reason,
+        start_time_us=lease.starts_at_us,
+        end_time_us=lease.ends_at_us,
+        gpu_count=lease.terms.request.gpu_count,
+    )
+    if with_placement:
+        message.placement.CopyFrom(placement_message(inventory, lease.terms))
+    return message
+
+
+def started_lease_message(inventory: Inventory, lease: Lease) -> cluster_service_pb2.Lease:
+    """The lease as DeployCluster answered it, whatever has become of it since."""
+    message = lease_message(inventory, lease)
+    message.state = cluster_service_pb2.Lease.STATE_ACTIVE
+    message.end_reason = ""
+    message.end_time_us = lease.starts_at_us + lease.terms.duration_s * 1_000_000
+    return message
+
+
+def explanation_message(inventory: Inventory, explanation: Explanation) -> cluster_service_pb2.Explanation:
+    """The contract's explanation; long lists of names are shortened so that it fits into a status."""
+    message = cluster_service_pb2.Explanation(
+        feasible=explanation.terms is not None,
+        reason=explanation.reason,
+        detail=explanation.detail,
+        gpu_count=explanation.request.gpu_count,
+        gpus_free=explanation.gpus_free,
+        fleet_version=explanation.fleet_version,
+    )
+    for row in explanation.constraints:
+        message.constraints.add(
+            constraint=row.constraint,
+            gpus_alone=row.gpus_alone,
+            gpus_cumulative=row.gpus_cumulative,
+            gpus_without=row.gpus_without,
+            exact=row.exact,
+        )
+    for relaxation in explanation.relaxations:
+        message.relaxations.append(_relaxation_message(relaxation))
+    if explanation.terms is not None:
+        message.price.CopyFrom(price_message(inventory, explanation.terms))
+    return message
+
+
+def _relaxation_message(relaxation: Relaxation) -> cluster_service_pb2.Relaxation:
+    before, after = _short(relaxation.from_value), _short(relaxation.to_value)
+    return cluster_service_pb2.Relaxation(
+        field=relaxation.field,
+        from_value=before,
+        to_value=after,
+        total_micro_usd=relaxation.total_micro_usd,
+        rate_micro_usd_per_hour=relaxation.rate_micro_usd_per_hour,
+        detail=f"change {relaxation.field} from {before} to {after}",
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TEXT_LENGTH_MAX else text[: TEXT_LENGTH_MAX - 3] + "..."

@@ -1,0 +1,66 @@
+"""Reading the small fields that many methods share: names, pages, keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any
+
+from google.protobuf.message import Message
+
+from engine.domain.cluster_request import text_problem
+from engine.domain.errors import InvalidInput, Violation
+from engine.market.events import Key
+
+PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 100, 1_000
+
+
+def resource_id(name: str, collection: str, field: str = "name") -> str:
+    """The id in `collection/{id}`."""
+    prefix, _, identifier = name.partition("/")
+    if prefix != collection or text_problem(identifier):
+        raise InvalidInput([Violation(field, f"must be {collection}/{{id}}, got {name[:60]!r}")])
+    return identifier
+
+
+def page_size(requested: int) -> int:
+    """The size of a page: 100 if not given, at most 1,000."""
+    if requested < 0:
+        raise InvalidInput([Violation("page_size", f"must not be negative, got {requested}")])
+    return min(requested or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+
+def page_token(last: str) -> str:
+    """An opaque token for the page after the item `last`."""
+    return base64.urlsafe_b64encode(last.encode()).decode()
+
+
+def page_start(token: str) -> str:
+    """The item that the page before ended with; empty for the first page."""
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise InvalidInput([Violation("page_token", "is not a token of this engine")]) from None
+
+
+def idempotency_key(tenant_id: str, method: str, request: Any) -> Key | None:
+    """The call's key with a hash of its body, None if the caller gave none."""
+    if not request.idempotency_key:
+        return None
+    body = type(request)()
+    body.CopyFrom(request)
+    body.ClearField("idempotency_key")
+    return key_of(tenant_id, method, request.idempotency_key, body_hash(body))
+
+
+def key_of(tenant_id: str, method: str, key: str, hashed_body: bytes) -> Key:
+    """A checked idempotency key."""
+    if problem := text_problem(key):
+        raise InvalidInput([Violation("idempotency_key", problem)])
+    return Key(tenant_id, method, key, hashed_body)
+
+
+def body_hash(body: Message) -> bytes:
+    """SHA-256 of a message's canonical bytes."""
+    return hashlib.sha256(body.SerializeToString(deterministic=True)).digest()

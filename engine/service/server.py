@@ -1,0 +1,131 @@
+"""The life of a server: replay, warm up, listen, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2
+from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
+from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
+from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
+
+from engine.domain.errors import Unavailable
+from engine.service.calls import CallInterceptor
+from engine.service.cluster_service import ClusterService
+from engine.service.engine import Engine
+from engine.service.fleet_service import FleetService
+from engine.service.options import ServerOptions
+from engine.service.oracle_service import OracleService
+from engine.service.price_book import ReferenceBook
+from solvers.warmup import warm_up
+
+log = logging.getLogger("walras.server")
+LEASE_TICK_S = 1.0
+SWITCH_INTERVAL_S = 0.0005
+"""The journal's writer thread needs the interpreter about five times per commit; the default of 5 ms a turn
+would make commits wait for decisions."""
+
+SERVICES = (
+    cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
+    fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    oracle_service_pb2.DESCRIPTOR.services_by_name["OracleService"].full_name,
+)
+
+
+def run(options: ServerOptions) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. Raises WalrasError if it cannot start."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if options.dev:
+        log.warning("development mode: every caller is trusted to be who it says; loopback only")
+    else:
+        log.warning("no credential can be verified yet: calls other than health and reflection are refused")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    return asyncio.run(_serve(options))
+
+
+async def _serve(options: ServerOptions) -> int:
+    engine = Engine(options.data_dir, ReferenceBook())
+    try:
+        warm_up()
+        gc.collect()
+        gc.freeze()  # the fleet and the modules live as long as the process: collections need not walk them
+        server = Server(engine, options)
+        port = await server.start()
+        host = options.listen.rpartition(":")[0]
+        print(f"listening {host}:{port}", flush=True)  # noqa: T201
+        await _until_signalled()
+        await server.drain(options.drain_s)
+    finally:
+        engine.close()
+    return 0
+
+
+class Server:
+    """The gRPC server around one engine."""
+
+    def __init__(self, engine: Engine, options: ServerOptions) -> None:
+        self._engine, self._options = engine, options
+        self._health = HealthServicer()
+        interceptor = CallInterceptor(dev=options.dev, deadline_s_max=options.deadline_s_max)
+        self._server = grpc.aio.server(
+            interceptors=[interceptor],
+            options=[
+                ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not share it
+                ("grpc.max_receive_message_length", options.message_bytes_max),
+            ],
+        )
+        add_ClusterServiceServicer_to_server(ClusterService(engine), self._server)
+        add_FleetServiceServicer_to_server(FleetService(engine), self._server)
+        add_OracleServiceServicer_to_server(OracleService(engine), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
+        self._tick: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen and serve; returns the port. Unavailable if the address cannot be had."""
+        try:
+            port = self._server.add_insecure_port(self._options.listen)
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise Unavailable(f"cannot listen on {self._options.listen}: the address is taken or not ours")
+        await self._server.start()
+        for service in ("", *SERVICES):
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        self._tick = asyncio.create_task(self._watch())
+        return int(port)
+
+    async def drain(self, grace_s: float) -> None:
+        """Tell health, refuse new calls, let running ones finish."""
+        if self._tick is not None:
+            self._tick.cancel()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+
+    async def _watch(self) -> None:
+        """End due leases even when nobody calls, and stop claiming health if the journal fails."""
+        while self._engine.journal.failure is None:
+            await asyncio.sleep(LEASE_TICK_S)
+            try:
+                self._engine.end_due(self._engine.now_us())
+            except Unavailable:
+                break
+        log.error("the journal cannot be written: %s", self._engine.journal.failure)
+        await self._health.enter_graceful_shutdown()
+
+
+async def _until_signalled() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

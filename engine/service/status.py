@@ -1,0 +1,78 @@
+"""From the error tree to gRPC statuses with `google.rpc` details (AIP-193). Total, by test.
+
+Details travel in the trailing metadata, which receivers limit to 8 KiB by default; long lists are cut to fit and
+say by how much.
+"""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from engine.domain.errors import (
+    AuditFailed,
+    IdempotencyConflict,
+    InvalidInput,
+    NotFound,
+    Overloaded,
+    QuoteUnusable,
+    Refused,
+    Unauthenticated,
+    Unavailable,
+    Violation,
+    WalrasError,
+)
+from engine.journal import CorruptJournal
+
+DOMAIN = "walras"
+DETAILS_METADATA = "grpc-status-details-bin"
+DETAIL_BYTES_MAX = 5_000
+MESSAGE_LENGTH_MAX = 1_000
+
+CODES: dict[type[WalrasError], grpc.StatusCode] = {
+    InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    NotFound: grpc.StatusCode.NOT_FOUND,
+    IdempotencyConflict: grpc.StatusCode.ALREADY_EXISTS,
+    Refused: grpc.StatusCode.FAILED_PRECONDITION,
+    QuoteUnusable: grpc.StatusCode.FAILED_PRECONDITION,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    AuditFailed: grpc.StatusCode.INTERNAL,
+    CorruptJournal: grpc.StatusCode.DATA_LOSS,
+}
+
+
+def status_of(error: WalrasError, *extra: Message) -> tuple[grpc.StatusCode, str, bytes]:
+    """(code, message, serialised google.rpc.Status) of an error; `extra` are further details."""
+    code = CODES[type(error)]
+    message = error.message[:MESSAGE_LENGTH_MAX]
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    ]
+    if isinstance(error, InvalidInput):
+        details.append(_bad_request(error.violations))
+    if isinstance(error, Overloaded):
+        nanos = round(error.retry_after_s * 1e9)
+        delay = duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    details.extend(extra)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return code, message, status.SerializeToString()
+
+
+def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
+    listed = error_details_pb2.BadRequest()
+    for index, violation in enumerate(violations):
+        if listed.ByteSize() > DETAIL_BYTES_MAX:
+            rest = len(violations) - index
+            listed.field_violations.add(field="...", description=f"and {rest} more violations")
+            break
+        listed.field_violations.add(field=violation.field[:200], description=violation.description[:400])
+    return listed

@@ -1,0 +1,21 @@
+"""How kernels are compiled: once, cached on disk, without the interpreter's lock.
+
+Kernels take plain arrays and tuples of arrays and create no Python object. Tuples keep the calls readable; their
+layouts are written down where they are built (`solvers.placement.Placer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Arrays = tuple[Any, ...]
+"""A tuple of arrays and numbers, as Numba takes it."""
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function with Numba on its first call with given types."""
+    return cast(Function, njit(cache=True, nogil=True)(function))

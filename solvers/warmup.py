@@ -1,0 +1,45 @@
+"""Compiling every kernel, or loading it from the cache, before the first request waits for it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solvers.distances import Distances
+from solvers.placement import Demand, Placer
+from solvers.pools import NodeColumns, Pools
+
+
+def warm_up() -> None:
+    """Place a few tiny demands that between them call every kernel with the types used in earnest."""
+    placer = _tiny()
+    models, sites = np.array([0]), np.ones(2, dtype=bool)
+    for demand in (
+        Demand(3, 1, models, sites),
+        Demand(2, 3, models, sites, supplier_ok=np.ones(2, dtype=bool), reliability=0.5),
+        Demand(4, 1, models, sites, max_replicas_per_supplier=2),
+        Demand(4, 1, models, sites, max_cluster_rtt_ms=1.0, one_fabric=True),
+    ):
+        placer.place(demand)
+    placer.pools.set_free(np.array([0]), np.array([1]))
+
+
+def _tiny() -> Placer:
+    zeros, ones = np.zeros(4, dtype=np.int64), np.ones(4, dtype=np.int64)
+    place = np.array([0, 0, 1, 1])
+    nodes = NodeColumns(
+        model=zeros,
+        site=place,
+        tier=zeros,
+        certifications=zeros,
+        connectivity=zeros,
+        interconnect=zeros,
+        fabric=zeros,
+        supplier=np.array([0, 1, 0, 1]),
+        gpu_count=8 * ones,
+        ask_micro_usd=ones,
+        reliability=np.array([0.4, 1.0, 1.0, 1.0]),
+        rank=np.arange(4),
+    )
+    none = np.empty(0, dtype=np.int64)
+    distances = Distances(np.zeros(2), np.array([0.0, 90.0]), none, none, np.empty(0))
+    return Placer(Pools(nodes, 8 * ones, 2 * ones, 1), distances)
