@@ -52,6 +52,10 @@ class InvalidInput(WalrasError):
         self.violations = tuple(violations)
         super().__init__("; ".join(map(str, self.violations)))
 
+    def within(self, prefix: str) -> InvalidInput:
+        """The same, with fields named inside an enclosing message."""
+        return InvalidInput(Violation(prefix + each.field, each.description) for each in self.violations)
+
 
 class Unauthenticated(WalrasError):
     """The call carries no credential that can be verified."""

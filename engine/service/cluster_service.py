@@ -68,7 +68,11 @@ class ClusterService(ClusterServiceServicer):
         """Why, and what would help."""
         cluster = codec.required_cluster(request)
         state = await self._engine.settled()
-        return codec.explanation_message(state.inventory, explain(state, cluster, self._engine.book))
+        try:
+            explanation = explain(state, cluster, self._engine.book)
+        except InvalidInput as error:
+            raise error.within("cluster.") from None
+        return codec.explanation_message(state.inventory, explanation)
 
     async def GetLease(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:  # noqa: N802
         """One lease of the caller."""
@@ -118,6 +122,8 @@ class ClusterService(ClusterServiceServicer):
         """Id of the quote or lease that the command, or an earlier one with its key, made; durable."""
         try:
             events, receipt = self._engine.submit(command, stopwatch)
+        except InvalidInput as error:
+            raise error.within("cluster.") from None
         except Refused as refusal:
             raise self._explained(command, refusal) from None
         await receipt

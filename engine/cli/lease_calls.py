@@ -1,0 +1,100 @@
+"""The calls behind `walras lease`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+
+import grpc
+from walras.v1 import cluster_service_pb2, cluster_service_pb2_grpc
+
+from engine.cli.amounts import moment, usd
+from engine.cli.cluster_view import show_lease
+from engine.cli.connection import CALL_TIMEOUT_S, Connection
+from engine.cli.json_reply import lease_json
+from engine.cli.screen import answers, print_json
+from engine.cli.text_table import Row, text_table
+
+LEASE_PREFIX = "leases/"
+PAGE_SIZE = 1_000
+STATE_PREFIX = "STATE_"
+
+
+def get_lease(connection: Connection, lease_id: str, as_json: bool) -> None:
+    """Show one lease."""
+    call = cluster_service_pb2.GetLeaseRequest(name=_lease_name(lease_id))
+    with connection.channel() as channel:
+        service = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+        lease = service.GetLease(call, timeout=CALL_TIMEOUT_S, metadata=connection.metadata)
+    if as_json:
+        print_json(lease_json(lease))
+    else:
+        show_lease(answers(), lease)
+
+
+def list_leases(connection: Connection, show_ended: bool, as_json: bool) -> None:
+    """Show all leases."""
+    with connection.channel() as channel:
+        leases = list(all_leases(channel, connection, show_ended))
+    if as_json:
+        print_json({"leases": [lease_json(lease) for lease in leases]})
+        return
+    gpus = sum(lease.gpu_count for lease in leases)
+    answers().print(text_table(f"{len(leases):,} leases, {gpus:,} GPUs", *HEADINGS, lease_rows(leases)))
+
+
+def release_lease(connection: Connection, lease_id: str, idempotency_key: str | None, as_json: bool) -> None:
+    """End one lease."""
+    call = cluster_service_pb2.ReleaseLeaseRequest(
+        name=_lease_name(lease_id), idempotency_key=idempotency_key or uuid.uuid4().hex
+    )
+    with connection.channel() as channel:
+        service = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+        lease = service.ReleaseLease(call, timeout=CALL_TIMEOUT_S, metadata=connection.metadata)
+    if as_json:
+        print_json(lease_json(lease))
+    else:
+        answers().print(f"{lease.name}: {lease.end_reason or 'released'}, {lease.gpu_count:,} GPUs are free again")
+
+
+def all_leases(
+    channel: grpc.Channel, connection: Connection, show_ended: bool = False
+) -> Iterator[cluster_service_pb2.Lease]:
+    """Leases of all pages, oldest first, without placements."""
+    service = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+    token = ""
+    while True:
+        call = cluster_service_pb2.ListLeasesRequest(page_size=PAGE_SIZE, page_token=token, show_ended=show_ended)
+        page = service.ListLeases(call, timeout=CALL_TIMEOUT_S, metadata=connection.metadata)
+        yield from page.leases
+        if not (token := page.next_page_token):
+            return
+
+
+HEADINGS: tuple[Row, Row] = (("lease", "request", "state", "start", "end"), ("GPUs", "per hour", "total"))
+
+
+def lease_rows(leases: Iterable[cluster_service_pb2.Lease]) -> list[Row]:
+    """A row a lease, below HEADINGS."""
+    return [
+        (
+            lease.lease_id,
+            lease.request_id,
+            _state(lease),
+            moment(lease.start_time_us),
+            moment(lease.end_time_us),
+            f"{lease.gpu_count:,}",
+            usd(lease.price.rate_micro_usd_per_hour),
+            usd(lease.price.total_micro_usd),
+        )
+        for lease in leases
+    ]
+
+
+def _state(lease: cluster_service_pb2.Lease) -> str:
+    name = cluster_service_pb2.Lease.State.Name(lease.state).removeprefix(STATE_PREFIX)
+    return f"{name} ({lease.end_reason})" if lease.end_reason else name
+
+
+def _lease_name(lease_id: str) -> str:
+    return lease_id if lease_id.startswith(LEASE_PREFIX) else LEASE_PREFIX + lease_id

@@ -1,0 +1,40 @@
+"""`walras price` and `walras top`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engine.cli.cluster_commands import JsonFlag
+from engine.cli.connection import Connection, connects
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for command in (price, top):
+        app.command(rich_help_panel="Market")(command)
+
+
+@connects
+def price(
+    connection: Connection,
+    gpu_model: Annotated[str | None, typer.Option(help="Only this GPU model.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the posted prices of all markets."""
+    from engine.cli.price_calls import list_prices
+
+    list_prices(connection, gpu_model, json)
+
+
+@connects
+def top(
+    connection: Connection,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until interrupted.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Show what the fleet is doing, on one screen."""
+    from engine.cli.top_screen import show_top
+
+    show_top(connection, watch, json)

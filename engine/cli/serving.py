@@ -1,0 +1,23 @@
+"""The work of `walras serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.service.options import ServerOptions, read_config
+from engine.service.server import run
+
+
+def serve_until_told(listen: str | None, data_dir: Path | None, config: Path | None, dev: bool | None) -> int:
+    """Run the engine in this process until SIGTERM; its exit code."""
+    return run(server_options(listen, data_dir, config, dev))
+
+
+def server_options(
+    listen: str | None, data_dir: Path | None, config: Path | None, dev: bool | None
+) -> ServerOptions:
+    """What the command line says, above what the file says, above the defaults."""
+    said = {"listen": listen, "data_dir": data_dir, "dev": dev}
+    values: dict[str, Any] = read_config(config) if config is not None else {}
+    return ServerOptions(**values | {name: value for name, value in said.items() if value is not None})

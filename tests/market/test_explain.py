@@ -1,0 +1,100 @@
+"""Explanations are computed, and true (DESIGN section 2, "No is an answer")."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.market.demand import demand_of
+from engine.market.explain import Explanation, explain
+from engine.market.state import MarketState
+from solvers.placement import Placement
+from tests.market.books import NoBook
+from tests.oracles import max_gpus
+from tests.solvers.laws import Asked
+from tests.worlds import world_from_seed
+
+ORACLE_NAMES = {
+    "regions": "location",
+    "countries": "location",
+    "sites": "location",
+    "excluded_regions": "excluded_location",
+    "excluded_countries": "excluded_location",
+    "excluded_sites": "excluded_location",
+    "max_client_rtt_ms": "client_rtt",
+    "min_security_tier": "security_tier",
+    "min_connectivity_tier": "connectivity",
+    "min_interconnect": "interconnect",
+    "min_reliability": "reliability",
+    "allowed_suppliers": "suppliers",
+    "excluded_suppliers": "suppliers",
+    "allow_mixed_models": "single_model",
+    "max_cluster_rtt_ms": "cluster_rtt",
+    "max_price_micro_usd_per_gpu_hour": "max_price",
+}
+
+
+def explained(asked: Asked) -> Explanation:
+    return explain(MarketState(inventory=asked.inventory), asked.request, NoBook())
+
+
+def oracle_name(constraint: str) -> str:
+    first = constraint.split(",")[0]
+    return ORACLE_NAMES.get(first, first)
+
+
+def test_counts_equal_the_twins() -> None:
+    """Law: alone, cumulative and without are the most GPUs that CP-SAT can take under those constraints."""
+    for seed in range(60):
+        asked = Asked(world_from_seed(seed))
+        world, rows = asked.world, explained(asked).constraints
+        names = [oracle_name(row.constraint) for row in rows]
+        for index, row in enumerate(rows):
+            for counted, kept in (
+                (row.gpus_alone, {names[index]}),
+                (row.gpus_cumulative, set(names[: index + 1])),
+                (row.gpus_without, set(names) - {names[index]}),
+            ):
+                assert row.exact
+                expected = max_gpus(world.fleet, world.rtt, world.posted, world.request, kept)
+                assert counted == expected, f"seed {seed}, {row.constraint}, {sorted(kept)}"
+
+
+def test_a_request_is_feasible_exactly_if_the_twin_says_so() -> None:
+    """Law: explain and deploy never disagree, and a refusal always has a typed reason and a sentence."""
+    for seed in range(150):
+        asked = Asked(world_from_seed(seed))
+        explanation = explained(asked)
+        assert (explanation.terms is not None) == (asked.optimum is not None)
+        if explanation.terms is None:
+            assert explanation.reason == explanation.reason.upper() != ""
+            assert explanation.detail
+
+
+def test_every_relaxation_was_solved_and_the_refused_request_had_none_to_spare() -> None:
+    """Law: each relaxation changes one field, is feasible, and costs what it says; they come cheapest first."""
+    seen: set[str] = set()
+    for seed in range(250):
+        asked = Asked(world_from_seed(seed))
+        if asked.optimum is not None:
+            continue
+        relaxations = explained(asked).relaxations
+        rates = [relaxation.rate_micro_usd_per_hour for relaxation in relaxations]
+        assert rates == sorted(rates)
+        for relaxation in relaxations:
+            seen.add(relaxation.field)
+            value = {
+                "gpu_count": lambda text: int(text),
+                "gpus_per_node": lambda text: int(text),
+                "max_client_rtt_ms": lambda text: float(text),
+                "max_cluster_rtt_ms": lambda text: float(text),
+                "max_price_micro_usd_per_gpu_hour": lambda text: int(text),
+                "same_fabric": lambda text: text == "true",
+                "allow_mixed_models": lambda text: text == "true",
+            }.get(relaxation.field)
+            if value is None:
+                continue
+            changed = replace(asked.request, **{relaxation.field: value(relaxation.to_value)})
+            found = asked.inventory.placer.place(demand_of(asked.inventory, changed, changed.gpu_models))
+            assert isinstance(found, Placement)
+            assert found.rate == relaxation.rate_micro_usd_per_hour
+    assert {"gpu_count", "max_price_micro_usd_per_gpu_hour", "max_cluster_rtt_ms"} <= seen
