@@ -17,8 +17,14 @@ SHOWN_RELAXATIONS = 5
 
 
 def show_explanation(console: Console, explanation: cluster_service_pb2.Explanation) -> None:
-    """Verdict, one row a constraint, cheapest relaxations."""
+    """The verdict and its reasons."""
     console.print(verdict(explanation), soft_wrap=True)
+    show_reasons(console, explanation)
+
+
+def show_reasons(console: Console, explanation: cluster_service_pb2.Explanation) -> None:
+    """GPUs wanted and free, one row a constraint, cheapest relaxations."""
+    console.print(f"{explanation.gpu_count:,} GPUs wanted, {explanation.gpus_free:,} free in the fleet")
     if explanation.constraints:
         console.print(constraint_table(explanation.constraints))
     if not all(row.exact for row in explanation.constraints):
@@ -29,11 +35,10 @@ def show_explanation(console: Console, explanation: cluster_service_pb2.Explanat
 
 def verdict(explanation: cluster_service_pb2.Explanation) -> str:
     """The answer in one line."""
-    wanted, free = explanation.gpu_count, explanation.gpus_free
     if explanation.feasible:
-        price = f" for {usd(explanation.price.total_micro_usd)}" if explanation.HasField("price") else ""
-        return f"feasible: {wanted:,} GPUs wanted, {free:,} free in the fleet{price}"
-    return f"{explanation.reason}: {explanation.detail} ({wanted:,} GPUs wanted, {free:,} free in the fleet)"
+        price = f", for {usd(explanation.price.total_micro_usd)}" if explanation.HasField("price") else ""
+        return f"feasible{price}"
+    return f"{explanation.reason}: {explanation.detail}"
 
 
 def constraint_table(rows: Iterable[cluster_service_pb2.ConstraintCount]) -> Table:

@@ -66,9 +66,9 @@ def report(error: Exception) -> ExitCode:
     for line in failure.lines:
         console.print(line, soft_wrap=True)
     if failure.explanation is not None:
-        from engine.cli.explanation_view import show_explanation
+        from engine.cli.explanation_view import show_reasons
 
-        show_explanation(console, failure.explanation)
+        show_reasons(console, failure.explanation)
     if os.environ.get("WALRAS_DEBUG"):
         console.print("".join(traceback.format_exception(error)), soft_wrap=True)
     return failure.exit_code
@@ -84,9 +84,8 @@ def failure_of(error: Exception) -> Failure:
         return _call_failure(error)
     if isinstance(error, WalrasError):
         return _own_failure(error)
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return Failure(ExitCode.BAD_INPUT, (f"{place}{error.strerror or error}",))
+    if isinstance(error, OSError) and error.filename is not None:
+        return Failure(ExitCode.BAD_INPUT, (f"{error.filename}: {error.strerror or error}",))
     said = str(error).partition("\n")[0]
     line = f"walras failed: {type(error).__name__}: {said} (WALRAS_DEBUG=1 shows where)"
     return Failure(ExitCode.ENGINE_FAILED, (line,))

@@ -197,8 +197,9 @@ def _fleet_rules(frame: pl.DataFrame) -> Iterator[Rule]:
             f"is not one of {', '.join(known)}",
         )
     yield "fabric_id", _bad_text(pl.col("fabric_id")), _TEXT_RULE
-    unwell = pl.col("certifications").list.eval(pl.element().is_null() | _bad_text(pl.element()))
-    yield "certifications", unwell.list.any(), f"holds an entry that {_TEXT_RULE}"
+    name = pl.element()
+    unwell = pl.col("certifications").list.eval(name.is_null() | _bad_text(name) | name.str.contains(","))
+    yield "certifications", unwell.list.any(), f"holds an entry that {_TEXT_RULE} or commas"
     for column in ("region", "country", "latitude", "longitude"):
         yield (
             column,

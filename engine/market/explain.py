@@ -63,18 +63,20 @@ def explain_refusal(state: MarketState, request: ClusterRequest, refusal: Refuse
     if not rows:
         return _explanation(state, request, refusal.reason, refusal.message, rows, [], None)
     most = rows[-1].gpus_cumulative
-    reason = _reason(state, request, rows, refusal)
-    detail = _sentence(request, rows, reason, refusal)
+    reason, detail = _verdict(state, request, rows, refusal)
     relaxations = relaxations_of(state.inventory, request, most)
     return _explanation(state, request, reason, detail, rows, relaxations, None)
 
 
 def constraint_counts(state: MarketState, request: ClusterRequest) -> list[ConstraintCount]:
     """One row per constraint of the request, in the order they are applied."""
-    inventory, free = state.inventory, state.inventory.free
-    if not free.size:
+    inventory = state.inventory
+    if not inventory.node_ids.size:
         return []
-    masks, joint = node_masks(inventory, request), joint_constraints(request)
+    order = inventory.by_price.node
+    free = inventory.free[order]
+    masks = {name: mask[order] for name, mask in node_masks(inventory, request).items()}
+    joint = joint_constraints(request)
     names = [*masks, *joint]
 
     def most(kept: list[str]) -> Reach:
@@ -92,30 +94,34 @@ def constraint_counts(state: MarketState, request: ClusterRequest) -> list[Const
     return rows
 
 
-def _reason(state: MarketState, request: ClusterRequest, rows: list[ConstraintCount], refusal: Refused) -> str:
-    """The constraint in the way: the first that is too strict alone, else the first whose loss would help."""
-    if refusal.reason == SEARCH_LIMIT:
-        return SEARCH_LIMIT
-    wanted = request.gpu_count
-    if int(state.inventory.free.sum()) < wanted:
-        return NO_CAPACITY
-    helps = [row.constraint for row in rows if row.gpus_without >= wanted]
-    too_strict = [row.constraint for row in rows if row.gpus_alone < wanted]
-    first = (too_strict or helps or [COMBINATION])[0]
-    return first.replace(",", "_OR_").upper()
+def _verdict(
+    state: MarketState, request: ClusterRequest, rows: list[ConstraintCount], refusal: Refused
+) -> tuple[str, str]:
+    """(typed reason, sentence): the constraint too strict alone, else the one at which the rest becomes too few.
 
-
-def _sentence(request: ClusterRequest, rows: list[ConstraintCount], reason: str, refusal: Refused) -> str:
-    if reason == SEARCH_LIMIT:
-        return refusal.message
+    COMBINATION if giving up that one constraint would not be enough.
+    """
+    wanted, gpus_free = request.gpu_count, int(state.inventory.free.sum())
     most = rows[-1].gpus_cumulative
-    if most >= request.gpu_count:
-        return refusal.message
-    narrowest = min(rows, key=lambda row: row.gpus_cumulative)
-    return (
-        f"{request.gpu_count} GPUs are wanted; with all constraints at most {most} can be one cluster, "
-        f"and {narrowest.constraint} is the last to narrow it"
-    )
+    if refusal.reason == SEARCH_LIMIT or most >= wanted:
+        return refusal.reason, refusal.message
+    if gpus_free < wanted:
+        return NO_CAPACITY, f"{wanted:,} GPUs are wanted and {gpus_free:,} are free in the whole fleet"
+    for row in rows:
+        if row.gpus_alone < wanted:
+            name = row.constraint.replace(",", " or ")
+            return _code(row), f"{name} alone leaves {row.gpus_alone:,} of the {wanted:,} GPUs wanted"
+    first = next(row for row in rows if row.gpus_cumulative < wanted)
+    if first.gpus_without >= wanted:
+        return _code(first), (
+            f"at {first.constraint.replace(',', ' or ')} the GPUs become too few: {first.gpus_cumulative:,} are left "
+            f"of the {wanted:,} wanted, and all constraints but this one leave {first.gpus_without:,}"
+        )
+    return COMBINATION, f"no constraint alone is in the way; together they leave {most:,} of {wanted:,} GPUs"
+
+
+def _code(row: ConstraintCount) -> str:
+    return row.constraint.replace(",", "_OR_").upper()
 
 
 def _explanation(

@@ -64,6 +64,19 @@ class Sites:
     longitude: NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class ByPrice:
+    """Columns of all nodes, cheapest first, each of shape (nodes,): one sequential pass counts GPUs."""
+
+    node: Int
+    price: Int
+    model: Int
+    fabric: Int
+    supplier: Int
+    site: Int
+    everyone: Int
+
+
 class Inventory:
     """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it."""
 
@@ -129,6 +142,7 @@ class Inventory:
         """Take over posted prices, one per market in the order of `markets`, and fold the pools by them."""
         _, market = self.markets
         self.posted = posted_of_market[market] if market.size else np.zeros(0, dtype=np.int64)
+        self.by_price = self._by_price()
         self.price_snapshot_id = price_snapshot_id
         self.pools = Pools(self.nodes, self.free, self.posted, len(self.models))
         self.placer = Placer(self.pools, self.distances)
@@ -148,6 +162,20 @@ class Inventory:
                 if name in self.sites.names.code:
                     row[self.sites.names.code[name]] = rtt_ms
         return row
+
+    def _by_price(self) -> ByPrice:
+        price = np.maximum(self.nodes.ask_micro_usd, self.posted)
+        order = np.argsort(price, kind="stable")
+        nodes = self.nodes
+        return ByPrice(
+            node=order,
+            price=price[order],
+            model=nodes.model[order],
+            fabric=nodes.fabric[order],
+            supplier=nodes.supplier[order],
+            site=nodes.site[order],
+            everyone=np.arange(order.size),
+        )
 
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased GPUs (negative: give them back) to distinct nodes, in place."""

@@ -1,10 +1,9 @@
 """How many GPUs a cluster could have at most, under some of a request's constraints.
 
 The counts behind every explanation. Node constraints are masks over nodes; what binds nodes together (one model,
-one fabric, replicas, a supplier's share, close sites, the average price) is solved: nodes are grouped by model
-and fabric where one must be chosen, and inside a group GPUs are taken cheapest first while shares and the
-average price allow. Close sites are searched by branch and bound as in `solvers.placement`, on the count; if
-`RELAXATIONS_MAX` is reached the count is an upper bound and says so.
+one fabric, replicas, a supplier's share, the average price) is counted by `solvers.most` in one pass. Close sites
+are searched by branch and bound as in `solvers.placement`, on the count; if `RELAXATIONS_MAX` is reached the count
+is an upper bound and says so.
 """
 
 from __future__ import annotations
@@ -19,10 +18,12 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.market import demand
 from engine.market.inventory import Inventory
 from solvers.distances import RTT_TOLERANCE_MS
+from solvers.most import NO_LIMIT, most_by_group
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 RELAXATIONS_MAX = 24
+_NOT_WANTED = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,134 +75,109 @@ def joint_constraints(request: ClusterRequest) -> list[str]:
     return [name for name, is_active in active.items() if is_active]
 
 
-def reach(inventory: Inventory, request: ClusterRequest, eligible: Flags, joint: set[str], free: Int) -> Reach:
-    """The most GPUs on `eligible` nodes under the named joint constraints. `free`: (nodes,) GPUs."""
-    g = request.gpus_per_node if "gpus_per_node" in joint else 1
-    fits = np.where(eligible, free // g * g, 0)
-    members = np.flatnonzero(fits)
-    if not members.size:
-        return Reach(0, True)
-    candidates = _Candidates(inventory, request, members, fits[members], g, joint)
-    groups = candidates.groups()
+def reach(inventory: Inventory, request: ClusterRequest, passes: Flags, joint: set[str], free: Int) -> Reach:
+    """The most GPUs on nodes that pass, under the named joint constraints.
+
+    `passes`, `free`: by node in the order of `inventory.by_price`.
+    """
+    counter = _Counter(inventory, request, passes, joint, free)
+    counts = counter.most(inventory.by_price.everyone)
     if "max_cluster_rtt_ms" not in joint:
-        return Reach(_largest(candidates, groups), True)
+        return Reach(int(counts.max(initial=0)), True)
     assert request.max_cluster_rtt_ms is not None
-    return _largest_close(candidates, groups, request.max_cluster_rtt_ms + RTT_TOLERANCE_MS)
+    return _largest_close(inventory, counter, counts, request.max_cluster_rtt_ms + RTT_TOLERANCE_MS)
 
 
-class _Candidates:
-    """Nodes with room, their GPUs in whole replicas, and the limits on taking them together."""
+def _groups(inventory: Inventory, joint: set[str]) -> tuple[Int, int]:
+    """(group of each node, their number): by model, by fabric, by both, or all in one; -1 on no fabric."""
+    nodes = inventory.by_price
+    models = len(inventory.models) if "allow_mixed_models" in joint else 1
+    model = nodes.model if "allow_mixed_models" in joint else np.zeros_like(nodes.model)
+    if "same_fabric" not in joint:
+        return model, models
+    fabrics = int(nodes.fabric.max(initial=-1)) + 1
+    return np.where(nodes.fabric >= 0, nodes.fabric * models + model, -1), fabrics * models
+
+
+class _Counter:
+    """Counts with everything fixed but the nodes to consider."""
 
     def __init__(
-        self, inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int, g: int, joint: set[str]
+        self,
+        inventory: Inventory,
+        request: ClusterRequest,
+        passes: Flags,
+        joint: set[str],
+        free: Int,
     ) -> None:
-        columns = inventory.nodes
-        if "same_fabric" in joint:
-            on_fabric = columns.fabric[nodes] >= 0
-            nodes, gpus = nodes[on_fabric], gpus[on_fabric]
-        self.inventory, self.nodes, self.gpus, self.g, self.joint = inventory, nodes, gpus, g, joint
-        self.site, self.supplier = columns.site[nodes], columns.supplier[nodes]
-        self.price = np.maximum(columns.ask_micro_usd[nodes], inventory.posted[nodes])
+        self._inventory, self.passes = inventory, passes
+        self.group, self._groups = _groups(inventory, joint)
+        self._free = free
+        self._g = request.gpus_per_node if "gpus_per_node" in joint else 1
         share = request.max_gpus_per_supplier if "max_supplier_share" in joint else None
-        self.share = None if share is None else share // g * g
-        capped = "max_price_micro_usd_per_gpu_hour" in joint
-        self.cap = request.max_price_micro_usd_per_gpu_hour if capped else None
+        self._share = NO_LIMIT if share is None else share
+        cap = request.max_price_micro_usd_per_gpu_hour
+        capped = cap is not None and "max_price_micro_usd_per_gpu_hour" in joint
+        self._cap = int(cap or 0) if capped else NO_LIMIT
 
-    def groups(self) -> list[Int]:
-        """Positions of the nodes of each alternative: by model, by fabric, by both, or all; largest first."""
-        columns = self.inventory.nodes
-        keys = [np.zeros(self.nodes.size, dtype=np.int64)]
-        if "allow_mixed_models" in self.joint:
-            keys.append(columns.model[self.nodes])
-        if "same_fabric" in self.joint:
-            keys.append(columns.fabric[self.nodes])
-        order = np.lexsort(keys)
-        changes = np.zeros(max(order.size - 1, 0), dtype=bool)
-        for key in keys:
-            changes |= np.diff(key[order]) != 0
-        groups = np.split(order, np.flatnonzero(changes) + 1)
-        return sorted(groups, key=lambda group: -int(self.gpus[group].sum()))
-
-    def most(self, group: Int) -> tuple[int, Int]:
-        """(most GPUs of a group without the limit between sites, GPUs taken per node of the group)."""
-        if self.share is None and self.cap is None:
-            return int(self.gpus[group].sum()), self.gpus[group]
-        order = group[np.argsort(self.price[group], kind="stable")]
-        taken = self.gpus[order]
-        if self.share is not None:
-            taken = _limited_by_supplier(taken, self.supplier[order], self.share)
-        if self.cap is not None:
-            taken = _limited_by_price(taken, self.price[order] - self.cap, self.g)
-        by_node = np.zeros(self.nodes.size, dtype=np.int64)
-        by_node[order] = taken
-        return int(taken.sum()), by_node[group]
+    def most(self, members: Int, taken: Int = _NOT_WANTED) -> Int:
+        """The most GPUs of each group on `members`, positions in price order; `taken` (nodes,) says where."""
+        inventory = self._inventory
+        return most_by_group(
+            members,
+            self.passes,
+            self._free,
+            self._g,
+            self.group,
+            self._groups,
+            inventory.by_price.supplier,
+            len(inventory.suppliers),
+            self._share,
+            inventory.by_price.price,
+            self._cap,
+            taken,
+        )
 
 
-def _limited_by_supplier(gpus: Int, supplier: Int, share: int) -> Int:
-    """Cut what each supplier gives, in the given order, to its share."""
-    order = np.argsort(supplier, kind="stable")
-    given = np.cumsum(gpus[order])
-    starts = np.flatnonzero(np.diff(supplier[order], prepend=-1))
-    before = np.repeat(given[starts] - gpus[order][starts], np.diff(np.append(starts, order.size)))
-    room = share - (given - before - gpus[order])
-    result = np.empty_like(gpus)
-    result[order] = np.clip(room, 0, gpus[order])
-    return result
-
-
-def _limited_by_price(gpus: Int, excess: Int, g: int) -> Int:
-    """The longest cheapest-first prefix, in whole replicas, whose total excess over the cap is not positive."""
-    spent = np.cumsum(gpus * excess)
-    within = int(np.argmax(spent > 0)) if (spent > 0).any() else gpus.size
-    result = np.where(np.arange(gpus.size) < within, gpus, 0)
-    if within < gpus.size:
-        slack = int(-(spent[within] - gpus[within] * excess[within]))
-        result[within] = min(int(gpus[within]), slack // int(excess[within]) // g * g)
-    return result
-
-
-def _largest(candidates: _Candidates, groups: list[Int]) -> int:
-    best = 0
-    for group in groups:
-        if int(candidates.gpus[group].sum()) <= best:
-            break
-        best = max(best, candidates.most(group)[0])
-    return best
-
-
-def _largest_close(candidates: _Candidates, groups: list[Int], limit_ms: float) -> Reach:
+def _largest_close(inventory: Inventory, counter: _Counter, counts: Int, limit_ms: float) -> Reach:
     """Best-first over (group, sites still allowed); the first branch whose sites are close is the optimum."""
-    queue: list[tuple[int, int, Int, Int]] = []
-    solved = 0
+    queue: list[tuple[int, int, Int]] = []
+    groups = iter(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist())
+    following = next(groups, None)
+    site, solved = inventory.by_price.site, 0
 
-    def push(group: Int) -> None:
+    def push(members: Int) -> None:
         nonlocal solved
         solved += 1
-        count, taken = candidates.most(group)
-        if count:
-            heapq.heappush(queue, (-count, solved, group, taken))
+        if count := int(counter.most(members).max(initial=0)):
+            heapq.heappush(queue, (-count, solved, members))
 
-    for group in groups[:RELAXATIONS_MAX]:
-        push(group)
-    exact = len(groups) <= RELAXATIONS_MAX
-    while queue:
-        bound, _, group, taken = heapq.heappop(queue)
-        far = _far_site(candidates, group, taken, limit_ms)
-        if far is None or solved >= RELAXATIONS_MAX:
-            return Reach(-bound, exact and far is None)
-        site = candidates.site[group]
-        close = candidates.inventory.distances.from_site(far)[site] <= limit_ms
-        push(group[close])
-        push(group[site != far])
-    return Reach(0, exact)
+    while solved < RELAXATIONS_MAX:
+        if following is not None and (not queue or counts[following] > -queue[0][0]):
+            push(np.flatnonzero(counter.passes & (counter.group == following)))
+            following = next(groups, None)
+            continue
+        if not queue:
+            return Reach(0, True)
+        bound, _, members = heapq.heappop(queue)
+        taken = np.zeros(site.size, dtype=np.int64)
+        counter.most(members, taken)
+        far = _far_site(inventory, site[members], taken[members], limit_ms)
+        if far is None:
+            return Reach(-bound, True)
+        push(members[inventory.distances.from_site(far)[site[members]] <= limit_ms])
+        push(members[site[members] != far])
+    open_bounds = [-bound for bound, _, _ in queue] + ([] if following is None else [int(counts[following])])
+    return Reach(max(open_bounds, default=0), False)
 
 
-def _far_site(candidates: _Candidates, group: Int, taken: Int, limit_ms: float) -> int | None:
-    weight = np.bincount(candidates.site[group], weights=taken)
+def _far_site(inventory: Inventory, site: Int, taken: Int, limit_ms: float) -> int | None:
+    """The most used site that is too far from another used one."""
+    weight = np.bincount(site, weights=taken)
     used = np.flatnonzero(weight)
-    for site in used[np.argsort(-weight[used], kind="stable")].tolist():
-        if (candidates.inventory.distances.from_site(site)[used] > limit_ms).any():
-            return int(site)
+    for far in used[np.argsort(-weight[used], kind="stable")].tolist():
+        if (inventory.distances.from_site(far)[used] > limit_ms).any():
+            return int(far)
     return None
 
 

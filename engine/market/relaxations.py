@@ -2,8 +2,9 @@
 
 For a limit on an ordered scale (RTT, reliability, share, tier) the least change that suffices is sought: by
 bisection over the values at which anything changes, as feasibility is monotone in them. For a list (regions,
-models, suppliers, certifications) every single addition or removal is tried and the cheapest one kept. The work is
-bounded by BUDGET, so that no refusal can hold up the engine: the list may then miss a change, but names no wrong one.
+models, suppliers, certifications) every single addition or removal is tried and the cheapest one kept. The work
+is bounded by BUDGET, so that no refusal can hold up the engine: the list may then miss a change, never name a
+wrong one.
 """
 
 from __future__ import annotations
