@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
+from solvers.most import NO_LIMIT, most_by_group
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 
@@ -20,7 +21,19 @@ def warm_up() -> None:
         Demand(4, 1, models, sites, max_cluster_rtt_ms=1.0, one_fabric=True),
     ):
         placer.place(demand)
+    placer.distances.from_position(0.0, 0.0)
     placer.pools.set_free(np.array([0]), np.array([1]))
+    _count(placer.pools)
+
+
+def _count(pools: Pools) -> None:
+    everyone = np.arange(pools.node.size)
+    group = np.zeros(pools.node.size, dtype=np.int64)
+    taken = np.zeros(pools.node.size, dtype=np.int64)
+    passes = np.ones(pools.node.size, dtype=bool)
+    most_by_group(
+        everyone, passes, pools.free, 1, group, 1, pools.supplier, 2, NO_LIMIT, pools.ask, NO_LIMIT, taken
+    )
 
 
 def _tiny() -> Placer:
