@@ -95,8 +95,7 @@ def parse_cluster_request(raw: Mapping[str, Any], prefix: str = "") -> ClusterRe
     reader = _Reader(raw, prefix)
     values = {name: read(reader, name) for name, read in _READERS.items()}
     reader.reject_unknown_fields()
-    if not reader.violations:
-        _check_together(reader, values)
+    _check_together(reader, values)
     if reader.violations:
         raise InvalidInput(reader.violations)
     return ClusterRequest(**values)
@@ -108,9 +107,15 @@ class _Reader:
     def __init__(self, raw: Mapping[str, Any], prefix: str) -> None:
         self.raw, self.prefix = raw, prefix
         self.violations: list[Violation] = []
+        self._unreadable: set[str] = set()
 
     def wrong(self, name: str, description: str) -> None:
         self.violations.append(Violation(self.prefix + name, description))
+        self._unreadable.add(name.partition("[")[0])
+
+    def readable(self, *names: str) -> bool:
+        """Whether nothing was wrong with these fields themselves, so that they can be compared."""
+        return self._unreadable.isdisjoint(names)
 
     def reject_unknown_fields(self) -> None:
         for name in sorted(set(self.raw) - set(_READERS)):
@@ -165,11 +170,10 @@ class _Reader:
         if len(value) > MAX_LIST_LENGTH:
             self.wrong(name, f"has {len(value)} entries, at most {MAX_LIST_LENGTH} are allowed")
             return ()
-        for index, item in enumerate(value):
-            if problem := text_problem(item):
-                self.wrong(f"{name}[{index}]", problem)
-                return ()
-        return tuple(sorted(set(value)))
+        problems = {index: problem for index, item in enumerate(value) if (problem := text_problem(item))}
+        for index, problem in problems.items():
+            self.wrong(f"{name}[{index}]", problem)
+        return () if problems else tuple(sorted(set(value)))
 
     def grade(self, name: str, grades: type[IntEnum]) -> IntEnum | None:
         value = self.raw.get(name)
@@ -260,18 +264,9 @@ _READERS: dict[str, Callable[[_Reader, str], Any]] = {
 def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
     """Rules between fields: limits that contradict each other can never be served, so they are bad input."""
     count, per_node = values["gpu_count"], values["gpus_per_node"]
-    if count % per_node:
+    if reader.readable("gpu_count", "gpus_per_node") and count % per_node:
         reader.wrong("gpus_per_node", f"must divide gpu_count: {count} is not a multiple of {per_node}")
-    if (values["client_latitude"] is None) != (values["client_longitude"] is None):
-        reader.wrong("client_latitude", "client_latitude and client_longitude must be given together")
-    if values["client_site"] is not None and values["client_latitude"] is not None:
-        reader.wrong("client_site", "give either client_site or client coordinates, not both")
-    if (
-        values["max_client_rtt_ms"] is not None
-        and values["client_site"] is None
-        and values["client_latitude"] is None
-    ):
-        reader.wrong("max_client_rtt_ms", "needs client_site or client_latitude and client_longitude")
+    _check_client(reader, values)
     for wanted, excluded in (
         ("regions", "excluded_regions"),
         ("countries", "excluded_countries"),
@@ -281,5 +276,18 @@ def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
         if both := sorted(set(values[wanted]) & set(values[excluded])):
             reader.wrong(excluded, f"contradicts {wanted}: {', '.join(both)} is in both")
     share = values["max_supplier_share"]
-    if share is not None and math.floor(share * count + SHARE_TOLERANCE) < per_node:
+    shares_readable = reader.readable("gpu_count", "gpus_per_node", "max_supplier_share")
+    if share is not None and shares_readable and math.floor(share * count + SHARE_TOLERANCE) < per_node:
         reader.wrong("max_supplier_share", f"allows a supplier less than one replica of {per_node} GPUs")
+
+
+def _check_client(reader: _Reader, values: dict[str, Any]) -> None:
+    if not reader.readable("client_latitude", "client_longitude", "client_site"):
+        return
+    latitude, longitude, site = (values[name] for name in ("client_latitude", "client_longitude", "client_site"))
+    if (latitude is None) != (longitude is None):
+        reader.wrong("client_latitude", "client_latitude and client_longitude must be given together")
+    if site is not None and latitude is not None:
+        reader.wrong("client_site", "give either client_site or client coordinates, not both")
+    if values["max_client_rtt_ms"] is not None and site is None and latitude is None and longitude is None:
+        reader.wrong("max_client_rtt_ms", "needs client_site or client_latitude and client_longitude")

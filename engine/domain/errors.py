@@ -6,10 +6,11 @@ WalrasError
 ├── NotFound              absent, or not the caller's: the two are never told apart
 ├── IdempotencyConflict   a key came back with a different body
 ├── Refused               the answer is no: typed reasons and an explanation
-├── QuoteUnusable         the quote expired, was used, or its capacity is gone
-├── VersionConflict       the state moved on between reading and writing
+├── QuoteUnusable         the quote expired, was used, or what it promised is gone
 ├── Overloaded            try again after `retry_after_s`
-└── Unavailable           the engine cannot promise durability now
+├── Unavailable           the engine cannot promise durability now
+├── AuditFailed           a placement of our own broke a rule; nothing was changed
+└── CorruptJournal        (engine.journal) what is on disk is not what was written
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from engine.domain.tiers import NodeState
 from engine.market.events import (
     AnyEvent,
     FleetLoaded,
+    KeyUsed,
     LeaseEnded,
     LeaseStarted,
     NodeStateSet,
@@ -37,6 +38,8 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             state.remember(event.key, str(event.node), event.at_us)
         case FleetLoaded():
             _load(state, event)
+        case KeyUsed():
+            state.remember(event.key, event.subject, event.at_us)
         case PricesPosted():
             _post(state, event)
     state.forget(event.at_us)
@@ -66,7 +69,7 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
     state.inventory.lease(lease.terms.node_numbers, -lease.terms.gpus_per_node)
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
     state.active -= 1
-    state.forgettable.append((event.at_us, "lease", event.lease_id))
+    state.forgettable.append((event.at_us, event.lease_id))
     state.remember(event.key, event.lease_id, event.at_us)
 
 
@@ -74,7 +77,7 @@ def _quote(state: MarketState, event: QuoteIssued) -> None:
     state.quotes[event.quote_id] = Quote(
         event.quote_id, event.tenant_id, event.terms, event.at_us, event.expires_at_us
     )
-    state.forgettable.append((event.at_us, "quote", event.quote_id))
+    state.forgettable.append((event.at_us, event.quote_id))
     state.remember(event.key, event.quote_id, event.at_us)
 
 

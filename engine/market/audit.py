@@ -120,11 +120,14 @@ def _together(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: I
 def _money(
     inventory: Inventory, terms: Terms, nodes: Int, gpus: Int, prices: Int, at_posted_prices: bool
 ) -> Rules:
-    rate = int(np.dot(gpus, prices))
+    rate, request_gpus = int(np.dot(gpus, prices)), terms.request.gpu_count
     yield rate == terms.rate_micro_usd_per_hour, "has a rate that is not the sum of its parts"
     exact = rate * terms.duration_s
     off = abs(terms.total_micro_usd * 3_600 - exact)
     yield off * 2 <= 3_600, "has a total that is not its rate times its duration"
+    itemised = sum(line.amount_micro_usd for line in terms.lines)
+    yield itemised == terms.total_micro_usd, "has lines that miss the total"
+    yield sum(line.gpus for line in terms.lines) == request_gpus, "has lines that miss GPUs"
     yield terms.lower_bound_micro_usd_per_hour <= rate, "has a bound above its rate"
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:

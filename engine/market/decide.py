@@ -20,6 +20,7 @@ from engine.domain.errors import (
     Refused,
     Violation,
 )
+from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.domain.money import total_micro_usd
 from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
@@ -39,6 +40,7 @@ from engine.market.events import (
     AnyEvent,
     FleetLoaded,
     Key,
+    KeyUsed,
     LeaseEnded,
     LeaseStarted,
     NodeStateSet,
@@ -47,7 +49,7 @@ from engine.market.events import (
     Terms,
 )
 from engine.market.inventory import Inventory
-from engine.market.prices import PriceBook, posted_prices
+from engine.market.prices import PriceBook, posted_prices, price_lines
 from engine.market.state import ACTIVE, Lease, MarketState, Quote
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from solvers.placement import NoPlacement, Placement
@@ -90,6 +92,20 @@ def subject_of(state: MarketState, key: Key | None) -> str | None:
     if used[0] != key.body_hash:
         raise IdempotencyConflict("this idempotency key was used before with a different request")
     return used[1]
+
+
+def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
+    """Id of the lease, quote or load that the events made; without events, what an earlier call made."""
+    for event in events:
+        if isinstance(event, LeaseStarted):
+            return event.lease_id
+        if isinstance(event, QuoteIssued):
+            return event.quote_id
+        if isinstance(event, FleetLoaded):
+            return event.load_id
+    subject = subject_of(state, key)
+    assert subject is not None
+    return subject
 
 
 def owned_lease(state: MarketState, tenant_id: str, lease_id: str) -> Lease:
@@ -141,14 +157,19 @@ def _over_cap(found: Placement, cap: int, gpu_count: int) -> Refused:
 def _terms(state: MarketState, request: ClusterRequest, found: Placement) -> Terms:
     inventory = state.inventory
     order = np.argsort(inventory.nodes.rank[found.nodes])
+    nodes, gpus, prices = found.nodes[order], found.gpus[order], found.prices_micro_usd[order]
+    total = total_micro_usd(int(found.rate), request.priced_duration_s)
+    if total > MAX_TOTAL_MICRO_USD:
+        raise InvalidInput([Violation("duration_s", "makes the total larger than can be charged")])
     return Terms(
         request=request,
-        nodes=found.nodes[order].astype("<i4").tobytes(),
-        gpus=found.gpus[order].astype("<i4").tobytes(),
-        prices_micro_usd_per_gpu_hour=found.prices_micro_usd[order].astype("<i8").tobytes(),
+        nodes=nodes.astype("<i4").tobytes(),
+        gpus=gpus.astype("<i4").tobytes(),
+        prices_micro_usd_per_gpu_hour=prices.astype("<i8").tobytes(),
+        lines=price_lines(inventory, nodes, gpus, prices, request.priced_duration_s),
         rate_micro_usd_per_hour=int(found.rate),
         duration_s=request.priced_duration_s,
-        total_micro_usd=total_micro_usd(int(found.rate), request.priced_duration_s),
+        total_micro_usd=total,
         price_snapshot_id=inventory.price_snapshot_id,
         lower_bound_micro_usd_per_hour=int(found.lower_bound),
         idle_nodes_broken=int(found.idle_broken),
@@ -157,8 +178,8 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement) -> Ter
     )
 
 
-def _audit(state: MarketState, terms: Terms, *, at_posted_prices: bool = True) -> None:
-    if faults := faults_of(state, terms, at_posted_prices=at_posted_prices):
+def _audit(state: MarketState, terms: Terms) -> None:
+    if faults := faults_of(state, terms):
         raise AuditFailed("the placement failed its audit: " + "; ".join(faults))
 
 
@@ -203,7 +224,9 @@ def _deploy_quote(state: MarketState, command: DeployQuote, now_us: int, stopwat
         raise NotFound(f"there is no quote quotes/{command.quote_id}")
     _check_usable(state, quote, now_us)
     stopwatch.lap("decision")
-    _audit(state, quote.terms, at_posted_prices=False)
+    if faults := faults_of(state, quote.terms, at_posted_prices=False):
+        changed = f"the fleet has changed since quotes/{quote.quote_id}: it {'; '.join(faults)}"
+        raise QuoteUnusable("QUOTE_TERMS_GONE", changed)
     stopwatch.lap("audit")
     return _lease_started(state, command.tenant_id, quote.terms, now_us, command.key, quote.quote_id)
 
@@ -223,18 +246,17 @@ def _check_usable(state: MarketState, quote: Quote, now_us: int) -> None:
 def _release(state: MarketState, command: ReleaseLease, now_us: int) -> list[AnyEvent]:
     lease = owned_lease(state, command.tenant_id, command.lease_id)
     if lease.state != ACTIVE:
-        return []
+        return [KeyUsed(at_us=now_us, key=command.key, subject=lease.lease_id)] if command.key else []
     return [
         LeaseEnded(at_us=now_us, key=command.key, lease_id=lease.lease_id, reason="RELEASED", ended_at_us=now_us)
     ]
 
 
 def _end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
-    """Ends leases one per command, so that each decision sees the state the one before left."""
-    due = state.next_due()
-    if due is None or due[0] > now_us:
-        return []
-    return [LeaseEnded(at_us=now_us, lease_id=due[1], reason="COMPLETED", ended_at_us=due[0])]
+    return [
+        LeaseEnded(at_us=now_us, lease_id=lease_id, reason="COMPLETED", ended_at_us=ends_at_us)
+        for ends_at_us, lease_id in state.due_by(now_us)
+    ]
 
 
 def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> NodeStateSet:
@@ -247,6 +269,7 @@ def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> N
 def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: PriceBook) -> list[AnyEvent]:
     inventory = state.inventory
     updated = sum(node_id in inventory.number for node_id in command.nodes["node_id"].to_list())
+    check_fleet(inventory.merged_frame(command.nodes), "fleet after the load")
     merged = inventory.merged(command.nodes, command.rtt)
     _check_merge(merged)
     prices, sources, snapshot = posted_prices(merged, book)
@@ -271,7 +294,6 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
 
 def _check_merge(merged: Inventory) -> None:
     """What a load must not break in the fleet that is already there."""
-    check_fleet(merged.frame, "fleet after the load")
     room = merged.nodes.gpu_count - merged.outside
     violations = [
         Violation(

@@ -61,6 +61,18 @@ class NodeStateSet(Event, frozen=True, kw_only=True, tag="node_state_set"):
     state: str
 
 
+class PriceLine(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a total: the GPUs of one market whose price is set in the same way (POSTED or ASK)."""
+
+    gpu_model: str
+    region: str
+    security_tier: str
+    set_by: str
+    gpus: int
+    rate_micro_usd_per_hour: int
+    amount_micro_usd: int
+
+
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """A placement with its price and proof: what a quote shows and a lease charges."""
 
@@ -68,6 +80,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     nodes: bytes
     gpus: bytes
     prices_micro_usd_per_gpu_hour: bytes
+    lines: list[PriceLine]
     rate_micro_usd_per_hour: int
     duration_s: int
     total_micro_usd: int
@@ -120,7 +133,13 @@ class LeaseEnded(Event, frozen=True, kw_only=True, tag="lease_ended"):
     ended_at_us: int
 
 
-AnyEvent = FleetLoaded | PricesPosted | NodeStateSet | QuoteIssued | LeaseStarted | LeaseEnded
+class KeyUsed(Event, frozen=True, kw_only=True, tag="key_used"):
+    """A call with this key changed nothing else; `subject` is the object it was about."""
+
+    subject: str
+
+
+AnyEvent = FleetLoaded | PricesPosted | NodeStateSet | QuoteIssued | LeaseStarted | LeaseEnded | KeyUsed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyEvent)

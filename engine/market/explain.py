@@ -113,9 +113,10 @@ def _verdict(
             return _code(row), f"{name} alone leaves {row.gpus_alone:,} of the {wanted:,} GPUs wanted"
     first = next(row for row in rows if row.gpus_cumulative < wanted)
     if first.gpus_without >= wanted:
+        name = first.constraint.replace(",", " or ")
         return _code(first), (
-            f"at {first.constraint.replace(',', ' or ')} the GPUs become too few: {first.gpus_cumulative:,} are left "
-            f"of the {wanted:,} wanted, and all constraints but this one leave {first.gpus_without:,}"
+            f"at {name} the GPUs become too few: {first.gpus_cumulative:,} are left of the {wanted:,} wanted, "
+            f"and all constraints but this one leave {first.gpus_without:,}"
         )
     return COMBINATION, f"no constraint alone is in the way; together they leave {most:,} of {wanted:,} GPUs"
 

@@ -109,15 +109,26 @@ class Inventory:
         """No nodes yet."""
         return cls(pl.DataFrame(schema=FLEET_SCHEMA), pl.DataFrame(schema=RTT_SCHEMA))
 
-    def merged(self, nodes: pl.DataFrame, rtt: pl.DataFrame) -> Inventory:
-        """This inventory with nodes and measured pairs added or replaced; numbers and leases are kept."""
+    def merged_frame(self, nodes: pl.DataFrame) -> pl.DataFrame:
+        """The rows of this inventory with nodes added or replaced, in number order."""
         known = nodes.filter(pl.col("node_id").is_in(self.frame["node_id"].implode()))
         new = nodes.join(known.select("node_id"), on="node_id", how="anti").sort("node_id")
         frame = self.frame
         if known.height:
             frame = frame.update(known, on="node_id", how="left", include_nulls=True)
-        merged = Inventory(pl.concat([frame, new]), _merge_pairs(self.rtt, rtt))
+        return pl.concat([frame, new])
+
+    def merged(self, nodes: pl.DataFrame, rtt: pl.DataFrame) -> Inventory:
+        """This inventory with nodes and measured pairs added or replaced.
+
+        Numbers and leases are kept, and so is the state of nodes that are not named.
+        """
+        merged = Inventory(self.merged_frame(nodes), _merge_pairs(self.rtt, rtt))
         merged.leased[: self.leased.size] = self.leased
+        unnamed = np.setdiff1d(
+            np.arange(self.state.size), [self.number[name] for name in nodes["node_id"] if name in self.number]
+        )
+        merged.state[unnamed] = self.state[unnamed]
         return merged
 
     @property

@@ -12,7 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.domain.money import itemise_micro_usd
 from engine.domain.tiers import SecurityTier
+from engine.market.events import PriceLine
 from engine.market.inventory import Inventory
 
 Int = NDArray[np.int64]
@@ -40,6 +42,26 @@ def posted_prices(inventory: Inventory, book: PriceBook) -> tuple[Int, list[str]
         sources.append(FLEET_ASKS if known is None else REFERENCE)
     digest = hashlib.sha256(keys.tobytes() + prices.tobytes()).hexdigest()
     return prices, sources, f"prices-{digest[:16]}"
+
+
+def price_lines(inventory: Inventory, nodes: Int, gpus: Int, prices: Int, duration_s: int) -> list[PriceLine]:
+    """The parts of a total: per market the GPUs at the posted price and those whose ask is above it."""
+    asked = prices > inventory.posted[nodes]
+    key = inventory.market_keys[nodes] * 2 + asked
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
+    rates = np.add.reduceat((gpus * prices)[order], starts).tolist()
+    parts = zip(
+        key[order][starts].tolist(),
+        np.add.reduceat(gpus[order], starts).tolist(),
+        rates,
+        itemise_micro_usd(rates, duration_s),
+        strict=True,
+    )
+    return [
+        PriceLine(*inventory.market_names(line // 2), "ASK" if line % 2 else "POSTED", count, rate, amount)
+        for line, count, rate, amount in parts
+    ]
 
 
 def _median_ask(inventory: Inventory, model: str, tier: str) -> int:

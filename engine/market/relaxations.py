@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
+from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.domain.money import total_micro_usd
 from engine.market import demand
 from engine.market.inventory import Inventory
@@ -66,9 +67,10 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
     best: dict[str, Relaxation] = {}
     for changed, field, before, after in _changes(inventory, request, solve, most_gpus):
         rate = solve(changed)
-        if rate is None:
+        total = 0 if rate is None else total_micro_usd(rate, changed.priced_duration_s)
+        if rate is None or total > MAX_TOTAL_MICRO_USD:
             continue
-        found = Relaxation(field, before, after, rate, total_micro_usd(rate, changed.priced_duration_s))
+        found = Relaxation(field, before, after, rate, total)
         if field not in best or rate < best[field].rate_micro_usd_per_hour:
             best[field] = found
     return sorted(best.values(), key=lambda found: (found.rate_micro_usd_per_hour, found.field))[:SHOWN]
@@ -85,7 +87,7 @@ def _changes(inventory: Inventory, request: ClusterRequest, solve: Solve, most_g
 
 def _list_changes(inventory: Inventory, request: ClusterRequest) -> Iterator[Change]:
     """Add one name to a list that allows; take one from a list that forbids or demands; or drop the list."""
-    located = bool(request.regions or request.countries or request.sites)
+    located = ",".join(field for field in ("regions", "countries", "sites") if getattr(request, field))
     for field, known in (
         ("gpu_models", inventory.models),
         ("regions", inventory.regions),
@@ -102,7 +104,7 @@ def _list_changes(inventory: Inventory, request: ClusterRequest) -> Iterator[Cha
             yield _changed(request, field, before, "any", **{field: ()})
     if located:
         before = ", ".join((*request.regions, *request.countries, *request.sites))
-        yield _changed(request, "location", before, "anywhere", regions=(), countries=(), sites=())
+        yield _changed(request, located, before, "anywhere", regions=(), countries=(), sites=())
     for field in (
         "excluded_regions",
         "excluded_countries",
@@ -145,7 +147,12 @@ def _scale_changes(inventory: Inventory, request: ClusterRequest, solve: Solve) 
             continue
         first = _first_feasible(values, lambda value, field=field: solve(replace(request, **{field: value})))  # type: ignore[misc]
         if first is not None:
-            yield _changed(request, field, f"{before:g}", f"{first:g}", **{field: first})
+            yield _changed(request, field, _number(before), _number(first), **{field: first})
+
+
+def _number(value: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _first_feasible(values: Sequence[float], solve: Callable[[float], int | None]) -> float | None:

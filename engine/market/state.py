@@ -70,74 +70,85 @@ class MarketState:
     loads: dict[str, Load] = field(default_factory=dict)
     price_sources: list[str] = field(default_factory=list)
     subjects: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
-    """(tenant, method, key) → (body hash, id of the object that the first call made)."""
+    """(tenant, method, key) → (body hash, id of the object that the first call was about)."""
+    keys_of: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
+    """Lease → its idempotency keys."""
     version: int = 0
     fleet_version: int = 0
     active: int = 0
     due: list[tuple[int, str]] = field(default_factory=list)
     """Heap of (agreed end, lease); entries of leases that ended early are skipped when met."""
-    forgettable: deque[tuple[int, str, str]] = field(default_factory=deque)
-    """(since, kind, id) of ended leases, issued quotes and used keys, roughly by age."""
+    forgettable: deque[tuple[int, str | tuple[str, str, str]]] = field(default_factory=deque)
+    """(since, what) by age: ids of ended leases and of quotes, and keys of other things."""
 
     def remember(self, key: Key | None, subject: str, at_us: int) -> None:
-        """Bind an idempotency key to the object that its call made."""
-        if key is not None:
-            self.subjects[key.tenant_id, key.method, key.key] = (key.body_hash, subject)
-            self.forgettable.append((at_us, "key", "\x00".join((key.tenant_id, key.method, key.key))))
+        """Bind an idempotency key to the object that its call was about; a lease's keys live as long as it."""
+        if key is None:
+            return
+        name = (key.tenant_id, key.method, key.key)
+        self.subjects[name] = (key.body_hash, subject)
+        if subject in self.leases:
+            self.keys_of.setdefault(subject, []).append(name)
+        else:
+            self.forgettable.append((at_us, name))
 
     def forget(self, now_us: int) -> None:
         """Drop what has been over for longer than KEPT_US."""
         while self.forgettable and self.forgettable[0][0] < now_us - KEPT_US:
-            _, kind, name = self.forgettable.popleft()
-            if kind == "lease":
-                lease = self.leases.pop(name)
-                del self.leases_of[lease.tenant_id][name]
-            elif kind == "quote":
+            _, name = self.forgettable.popleft()
+            if isinstance(name, tuple):
+                del self.subjects[name]
+            elif name in self.quotes:
                 del self.quotes[name]
             else:
-                self._forget_key(name, now_us)
+                self._forget_lease(name)
 
-    def _forget_key(self, name: str, now_us: int) -> None:
-        tenant_id, method, key = name.split("\x00")
-        _, subject = self.subjects[tenant_id, method, key]
-        if subject in self.leases:  # keys live as long as their lease is known
-            self.forgettable.append((now_us, "key", name))
-        else:
-            del self.subjects[tenant_id, method, key]
+    def _forget_lease(self, lease_id: str) -> None:
+        lease = self.leases.pop(lease_id)
+        del self.leases_of[lease.tenant_id][lease_id]
+        for name in self.keys_of.pop(lease_id, ()):
+            del self.subjects[name]
 
     def next_due(self) -> tuple[int, str] | None:
         """(agreed end, lease) of the active lease that ends first."""
-        while self.due and self.leases.get(self.due[0][1], _GONE).state != ACTIVE:
+        while self.due and not self._is_active(self.due[0][1]):
             heapq.heappop(self.due)
         return self.due[0] if self.due else None
+
+    def due_by(self, now_us: int) -> list[tuple[int, str]]:
+        """(agreed end, lease) of all active leases that end by then, in order: the top of the heap."""
+        found, places = [], [0]
+        for place in places:
+            if place < len(self.due) and self.due[place][0] <= now_us:
+                found.append(self.due[place])
+                places += [2 * place + 1, 2 * place + 2]
+        return sorted(entry for entry in found if self._is_active(entry[1]))
+
+    def _is_active(self, lease_id: str) -> bool:
+        lease = self.leases.get(lease_id)
+        return lease is not None and lease.state == ACTIVE
 
     def hash(self) -> str:
         """SHA-256 over everything a reply can depend on, in a canonical order."""
         digest = hashlib.sha256()
         inventory = self.inventory
-        arrays = [inventory.leased, inventory.state, inventory.outside, inventory.posted]
-        arrays += [getattr(inventory.nodes, name) for name in inventory.nodes.__slots__]
-        for array in arrays:
+        for array in (inventory.leased, inventory.state, inventory.posted):
             digest.update(np.ascontiguousarray(array).tobytes())
         encode = msgspec.msgpack.Encoder(order="deterministic").encode
-        vocabularies = (inventory.models, inventory.regions, inventory.suppliers, inventory.sites.names)
-        names = [vocabulary.names for vocabulary in vocabularies]
+        for column in (*inventory.frame, *inventory.rtt):
+            digest.update(encode(column.to_list()))
         facts = (
             self.version,
             self.fleet_version,
             inventory.price_snapshot_id,
             self.price_sources,
-            inventory.node_ids.tolist(),
-            names,
             sorted(self.leases.items()),
             sorted(self.quotes.items()),
             sorted(self.loads.items()),
             sorted(self.subjects.items()),
-            inventory.rtt.rows(),
+            sorted(self.keys_of.items()),
+            list(self.forgettable),
         )
         for fact in facts:
             digest.update(encode(fact))
         return digest.hexdigest()
-
-
-_GONE = Lease("", "", None, 0, 0, "", state=ENDED)  # type: ignore[arg-type]

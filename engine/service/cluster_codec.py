@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from walras.v1 import cluster_request_pb2, cluster_service_pb2, placement_pb2
 
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Violation
-from engine.domain.money import itemise_micro_usd
 from engine.market.events import Terms
 from engine.market.explain import Explanation
 from engine.market.inventory import Inventory
@@ -17,6 +15,8 @@ from engine.market.relaxations import Relaxation
 from engine.market.state import ACTIVE, Lease, Quote
 
 TEXT_LENGTH_MAX = 80
+EXPLANATION_BYTES_MAX = 4_500
+"""A refusal carries its explanation in the metadata, which receivers limit to 8 KiB."""
 _FIELDS = cluster_request_pb2.ClusterRequest.DESCRIPTOR.fields_by_name
 _ENUM_PREFIX = {
     "min_security_tier": "SECURITY_TIER_",
@@ -59,32 +59,23 @@ def placement_message(inventory: Inventory, terms: Terms) -> placement_pb2.Place
     )
 
 
-def price_message(inventory: Inventory, terms: Terms) -> placement_pb2.Price:
-    """The total with its lines: per market the GPUs at the posted price and those whose ask is above it."""
+def price_message(terms: Terms) -> placement_pb2.Price:
+    """The total with its lines, as they were decided."""
     message = placement_pb2.Price(
         total_micro_usd=terms.total_micro_usd,
         rate_micro_usd_per_hour=terms.rate_micro_usd_per_hour,
         duration_s=terms.duration_s,
         price_snapshot_id=terms.price_snapshot_id,
     )
-    nodes, gpus, prices = terms.node_numbers, terms.gpus_per_node, terms.prices
-    asked = prices == inventory.nodes.ask_micro_usd[nodes]
-    key = inventory.market_keys[nodes] * 2 + asked
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    line_gpus = np.add.reduceat(gpus[order], starts).tolist()
-    rates = np.add.reduceat((gpus * prices)[order], starts).tolist()
-    amounts = itemise_micro_usd(rates, terms.duration_s)
-    for line, part, rate, amount in zip(key[order][starts].tolist(), line_gpus, rates, amounts, strict=True):
-        model, region, tier = inventory.market_names(line // 2)
+    for line in terms.lines:
         message.lines.add(
-            gpu_model=model,
-            region=region,
-            security_tier=tier,
-            gpus=part,
-            rate_micro_usd_per_hour=rate,
-            set_by="ASK" if line % 2 else "POSTED",
-            amount_micro_usd=amount,
+            gpu_model=line.gpu_model,
+            region=line.region,
+            security_tier=line.security_tier,
+            set_by=line.set_by,
+            gpus=line.gpus,
+            rate_micro_usd_per_hour=line.rate_micro_usd_per_hour,
+            amount_micro_usd=line.amount_micro_usd,
         )
     return message
 
@@ -111,7 +102,7 @@ def quote_message(inventory: Inventory, quote: Quote) -> cluster_service_pb2.Quo
         quote_id=quote.quote_id,
         request_id=quote.terms.request.request_id,
         placement=placement_message(inventory, quote.terms),
-        price=price_message(inventory, quote.terms),
+        price=price_message(quote.terms),
         certificate=certificate_message(quote.terms),
         create_time_us=quote.created_at_us,
         expire_time_us=quote.expires_at_us,
@@ -126,7 +117,7 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         lease_id=lease.lease_id,
         request_id=lease.terms.request.request_id,
         tenant_id=lease.tenant_id,
-        price=price_message(inventory, lease.terms),
+        price=price_message(lease.terms),
         certificate=certificate_message(lease.terms),
         state=states.STATE_ACTIVE if lease.state == ACTIVE else states.STATE_ENDED,
         end_reason=lease.end_reason,
@@ -148,7 +139,7 @@ def started_lease_message(inventory: Inventory, lease: Lease) -> cluster_service
     return message
 
 
-def explanation_message(inventory: Inventory, explanation: Explanation) -> cluster_service_pb2.Explanation:
+def explanation_message(explanation: Explanation) -> cluster_service_pb2.Explanation:
     """The contract's explanation; long lists of names are shortened so that it fits into a status."""
     message = cluster_service_pb2.Explanation(
         feasible=explanation.terms is not None,
@@ -166,10 +157,11 @@ def explanation_message(inventory: Inventory, explanation: Explanation) -> clust
             gpus_without=row.gpus_without,
             exact=row.exact,
         )
-    for relaxation in explanation.relaxations:
-        message.relaxations.append(_relaxation_message(relaxation))
+    for relaxation in map(_relaxation_message, explanation.relaxations):
+        if message.ByteSize() + relaxation.ByteSize() <= EXPLANATION_BYTES_MAX:
+            message.relaxations.append(relaxation)
     if explanation.terms is not None:
-        message.price.CopyFrom(price_message(inventory, explanation.terms))
+        message.price.CopyFrom(price_message(explanation.terms))
     return message
 
 

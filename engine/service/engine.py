@@ -1,8 +1,9 @@
 """The engine: one market, one journal, one clock. It decides, records, applies, and answers once it is durable.
 
-All of it runs on one event loop, so a decision and its application are one step that no other call can see
-halfway. The event is appended before it is applied: if the journal refuses, nothing has changed. Reads answer
-only after everything they may have seen is durable, so no reply ever shows what a crash could undo.
+All of it runs on one event loop, so a decision, its application and the reading of its answer are one step that
+no other call can see halfway. The event is appended before it is applied: if the journal refuses, nothing has
+changed. Whatever an answer shows, refusals included, it leaves only after that is durable: no reply tells what a
+crash could undo.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from engine.domain.errors import Unavailable
+from engine.domain.errors import Unavailable, WalrasError
 from engine.journal import CorruptJournal, Entry, Journal, Receipt
 from engine.market.apply import apply
 from engine.market.commands import Command, EndDueLeases
@@ -21,7 +23,9 @@ from engine.market.decide import decide
 from engine.market.events import AnyEvent, decode, encode
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
-from engine.market.stopwatch import Stopwatch
+from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
+
+Answer = TypeVar("Answer")
 
 
 def wall_clock_us() -> int:
@@ -47,16 +51,37 @@ class Engine:
         self._last_us = max(self._last_us, self._clock_us())
         return self._last_us
 
-    def submit(self, command: Command, stopwatch: Stopwatch) -> tuple[list[AnyEvent], Receipt]:
-        """Decide a command, append its events and apply them. Await the receipt before answering."""
-        now_us = self.now_us()
-        self.end_due(now_us)
-        return self._run(command, now_us, stopwatch)
+    async def execute(
+        self, command: Command, stopwatch: Stopwatch, answer: Callable[[MarketState, list[AnyEvent]], Answer]
+    ) -> Answer:
+        """Decide a command, record and apply its events; `answer` is read off the state at once, given out once
+        durable. A refusal, too, waits until what it was decided on is durable."""
+        try:
+            now_us = self.now_us()
+            self.end_due(now_us)
+            events, receipt = self._run(command, now_us, stopwatch)
+            reply = answer(self.state, events)
+        except WalrasError:
+            await self._settled()
+            raise
+        stopwatch.lap("reply")
+        await receipt
+        stopwatch.lap("commit")
+        return reply
+
+    async def read(self, answer: Callable[[MarketState], Answer]) -> Answer:
+        """What `answer` reads off the state, given out once all that it shows is durable."""
+        self.end_due(self.now_us())
+        try:
+            return answer(self.state)
+        finally:
+            await self._settled()
 
     def end_due(self, now_us: int) -> None:
-        """End all leases whose agreed end has come."""
-        while (due := self.state.next_due()) is not None and due[0] <= now_us:
-            self._run(EndDueLeases(), now_us, Stopwatch(lambda: 0))
+        """End all leases whose agreed end has come, as one batch."""
+        due = self.state.next_due()
+        if due is not None and due[0] <= now_us:
+            self._run(EndDueLeases(), now_us, NO_STOPWATCH)
 
     def _run(self, command: Command, now_us: int, stopwatch: Stopwatch) -> tuple[list[AnyEvent], Receipt]:
         if self.journal.failure is not None:
@@ -68,11 +93,9 @@ class Engine:
         stopwatch.lap("apply")
         return events, receipt
 
-    async def settled(self) -> MarketState:
-        """The state, once all that it shows is durable."""
-        self.end_due(self.now_us())
+    async def _settled(self) -> None:
+        """Wait until everything appended so far is durable."""
         await self.journal.append([], self._last_us)
-        return self.state
 
     def close(self) -> None:
         """Make everything durable and let go of the journal."""

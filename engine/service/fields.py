@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -13,7 +14,28 @@ from engine.domain.cluster_request import text_problem
 from engine.domain.errors import InvalidInput, Violation
 from engine.market.events import Key
 
+Value = TypeVar("Value")
 PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX = 100, 1_000
+
+
+class Checks:
+    """Runs several checks of one call and raises all their violations together."""
+
+    def __init__(self) -> None:
+        self._violations: list[Violation] = []
+
+    def read(self, check: Callable[..., Value], *arguments: Any) -> Value | None:
+        """What the check returns; None, and its violations noted, if it finds any."""
+        try:
+            return check(*arguments)
+        except InvalidInput as error:
+            self._violations.extend(error.violations)
+            return None
+
+    def done(self) -> None:
+        """Raise InvalidInput if any check found something."""
+        if self._violations:
+            raise InvalidInput(self._violations)
 
 
 def resource_id(name: str, collection: str, field: str = "name") -> str:

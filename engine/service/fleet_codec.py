@@ -8,12 +8,13 @@ import polars as pl
 from walras.v1 import fleet_service_pb2 as pb
 
 from engine.domain.errors import InvalidInput, Violation
-from engine.domain.limits import MAX_NODES
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import NodeState
 from engine.market.inventory import Inventory
+from engine.market.state import Load, MarketState
 
-MAX_RTT_PAIRS = 20_000_000
+LOAD_BYTES_MAX = 512 * 1024 * 1024
+MAX_VIOLATIONS = 100
 
 
 class FleetChunks:
@@ -22,15 +23,18 @@ class FleetChunks:
     def __init__(self) -> None:
         self._nodes: list[pl.DataFrame] = []
         self._rtts: list[pl.DataFrame] = []
-        self._chunk = 0
-        self._rows = {"nodes": 0, "rtts": 0}
+        self._chunk = self._bytes = 0
+        self.violations: list[Violation] = []
 
     def add(self, request: pb.LoadFleetRequest) -> None:
-        """Take one chunk; InvalidInput names the chunk and the columns whose lengths differ."""
+        """Take one chunk, noting in `violations` where columns differ in length; InvalidInput beyond the limit."""
+        self._bytes += request.ByteSize()
+        if self._bytes > LOAD_BYTES_MAX:
+            raise InvalidInput([Violation(f"chunk {self._chunk}", f"the load exceeds {LOAD_BYTES_MAX:,} bytes")])
         if request.HasField("nodes"):
-            self._nodes.append(self._frame(request.nodes, "nodes", FLEET_SCHEMA, MAX_NODES))
+            self._take(self._nodes, request.nodes, "nodes", FLEET_SCHEMA)
         if request.HasField("rtts"):
-            self._rtts.append(self._frame(request.rtts, "rtts", RTT_SCHEMA, MAX_RTT_PAIRS))
+            self._take(self._rtts, request.rtts, "rtts", RTT_SCHEMA)
         self._chunk += 1
 
     def nodes(self) -> pl.DataFrame:
@@ -45,22 +49,20 @@ class FleetChunks:
         """All rows of measured pairs, of RTT_SCHEMA."""
         return pl.concat([pl.DataFrame(schema=RTT_SCHEMA), *self._rtts])
 
-    def _frame(self, columns: Any, name: str, schema: dict[str, Any], rows_max: int) -> pl.DataFrame:
+    def _take(self, frames: list[pl.DataFrame], columns: Any, name: str, schema: dict[str, Any]) -> None:
         lengths = {column: len(getattr(columns, column)) for column in schema}
-        rows = lengths["node_id" if name == "nodes" else "site_a"]
-        where = f"chunk {self._chunk} {name}"
+        rows = max(lengths.values())
         wrong = [
-            Violation(f"{where}.{column}", f"has {length} entries where the first column has {rows}")
+            Violation(
+                f"chunk {self._chunk} {name}.{column}", f"has {length} entries where other columns have {rows}"
+            )
             for column, length in lengths.items()
             if length != rows
         ]
-        self._rows[name] += rows
-        if self._rows[name] > rows_max:
-            wrong.append(Violation(where, f"there are more than {rows_max} rows"))
-        if wrong:
-            raise InvalidInput(wrong)
-        wire = _WIRE_FLEET if name == "nodes" else schema
-        return pl.DataFrame({column: list(getattr(columns, column)) for column in schema}, schema=wire)
+        self.violations.extend(wrong[: MAX_VIOLATIONS - len(self.violations)])
+        if not wrong:
+            wire = _WIRE_FLEET if name == "nodes" else schema
+            frames.append(pl.DataFrame({column: list(getattr(columns, column)) for column in schema}, schema=wire))
 
 
 _WIRE_FLEET = {**FLEET_SCHEMA, "certifications": pl.String()}
@@ -95,11 +97,24 @@ def node_message(inventory: Inventory, number: int) -> pb.Node:
     )
 
 
-def stats_message(inventory: Inventory) -> pb.FleetStats:
+def load_message(load: Load) -> pb.LoadFleetResponse:
+    """The contract's answer to a load."""
+    return pb.LoadFleetResponse(
+        nodes_added=load.nodes_added,
+        nodes_updated=load.nodes_updated,
+        rtt_pairs=load.rtt_pairs,
+        gpus_registered=load.gpus_registered,
+        pools=load.pools,
+        fleet_version=load.fleet_version,
+    )
+
+
+def stats_message(state: MarketState) -> pb.FleetStats:
     """Counts of GPUs by what they do; they sum to the registered ones."""
+    inventory = state.inventory
     nodes = inventory.nodes
     unused = nodes.gpu_count - inventory.outside - inventory.leased
-    by_state = {state: int(unused[inventory.state == int(state)].sum()) for state in NodeState}
+    by_state = {each: int(unused[inventory.state == int(each)].sum()) for each in NodeState}
     return pb.FleetStats(
         gpus_registered=int(nodes.gpu_count.sum()),
         gpus_free=by_state[NodeState.READY],
@@ -109,4 +124,7 @@ def stats_message(inventory: Inventory) -> pb.FleetStats:
         gpus_used_outside=int(inventory.outside.sum()),
         nodes=int(nodes.gpu_count.size),
         pools=inventory.pools.table.shape[0] if nodes.gpu_count.size else 0,
+        leases_active=state.active,
+        state_version=state.version,
+        fleet_version=state.fleet_version,
     )

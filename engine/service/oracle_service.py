@@ -13,7 +13,7 @@ from engine.domain.errors import InvalidInput, NotFound, Violation
 from engine.domain.tiers import SecurityTier
 from engine.market.state import MarketState
 from engine.service.engine import Engine
-from engine.service.fields import page_size, page_start, page_token
+from engine.service.fields import Checks, page_size, page_start, page_token
 
 Market = tuple[str, str, str]
 
@@ -29,18 +29,21 @@ class OracleService(OracleServiceServicer):
         if request.security_tier not in SecurityTier.__members__:
             known = ", ".join(SecurityTier.__members__)
             raise InvalidInput([Violation("security_tier", f"must be one of {known}")])
-        state = await self._engine.settled()
         wanted = (request.gpu_model, request.region, request.security_tier)
-        for price in _prices(state):
+        for price in await self._engine.read(_prices):
             if (price.gpu_model, price.region, price.security_tier) == wanted:
                 return price
         raise NotFound("there is no such market")
 
     async def ListPrices(self, request: pb.ListPricesRequest, context: Any) -> pb.ListPricesResponse:  # noqa: N802
         """Prices by model, region and tier."""
-        size, after = page_size(request.page_size), page_start(request.page_token)
-        state = await self._engine.settled()
-        prices = [price for price in _prices(state) if request.gpu_model in ("", price.gpu_model)]
+        checks = Checks()
+        size = checks.read(page_size, request.page_size)
+        after = checks.read(page_start, request.page_token)
+        checks.done()
+        assert size is not None and after is not None
+        everything = await self._engine.read(_prices)
+        prices = [price for price in everything if request.gpu_model in ("", price.gpu_model)]
         start = bisect_right([_token(price) for price in prices], after)
         response = pb.ListPricesResponse(prices=prices[start : start + size])
         if start + size < len(prices):

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+from contextlib import suppress
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,7 +18,7 @@ from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_ser
 from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
 from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
 
-from engine.domain.errors import Unavailable
+from engine.domain.errors import Unavailable, WalrasError
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
@@ -115,10 +116,8 @@ class Server:
         """End due leases even when nobody calls, and stop claiming health if the journal fails."""
         while self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
-            try:
+            with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
-            except Unavailable:
-                break
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
         await self._health.enter_graceful_shutdown()
 

@@ -6,6 +6,8 @@ say by how much.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -28,8 +30,9 @@ from engine.journal import CorruptJournal
 
 DOMAIN = "walras"
 DETAILS_METADATA = "grpc-status-details-bin"
-DETAIL_BYTES_MAX = 5_000
-MESSAGE_LENGTH_MAX = 1_000
+VIOLATIONS_BYTES_MAX = 4_000
+MESSAGE_BYTES_MAX = 1_000
+TEXT_BYTES_MAX = 300
 
 CODES: dict[type[WalrasError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -48,7 +51,7 @@ CODES: dict[type[WalrasError], grpc.StatusCode] = {
 def status_of(error: WalrasError, *extra: Message) -> tuple[grpc.StatusCode, str, bytes]:
     """(code, message, serialised google.rpc.Status) of an error; `extra` are further details."""
     code = CODES[type(error)]
-    message = error.message[:MESSAGE_LENGTH_MAX]
+    message = _cut(error.message, MESSAGE_BYTES_MAX)
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
@@ -70,9 +73,23 @@ def status_of(error: WalrasError, *extra: Message) -> tuple[grpc.StatusCode, str
 def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
     listed = error_details_pb2.BadRequest()
     for index, violation in enumerate(violations):
-        if listed.ByteSize() > DETAIL_BYTES_MAX:
+        field = _cut(violation.field, TEXT_BYTES_MAX)
+        description = _cut(violation.description, TEXT_BYTES_MAX)
+        if listed.ByteSize() + len((field + description).encode()) > VIOLATIONS_BYTES_MAX:
             rest = len(violations) - index
             listed.field_violations.add(field="...", description=f"and {rest} more violations")
             break
-        listed.field_violations.add(field=violation.field[:200], description=violation.description[:400])
+        listed.field_violations.add(field=field, description=description)
     return listed
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """The text, shortened so that it is sent in at most so many bytes (gRPC percent-encodes what is not ASCII)."""
+    if len(quote(text, safe=_PLAIN)) <= bytes_max:
+        return text
+    while len(quote(text, safe=_PLAIN)) > bytes_max - 3:
+        text = text[: len(text) * 7 // 8]
+    return text + "..."
+
+
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")

@@ -510,7 +510,7 @@ class FleetStats(_message.Message):
     gpus_dead: _builtins.int
     """Unleased on DOWN nodes."""
     gpus_used_outside: _builtins.int
-    """Used outside this engine on READY nodes (gpu_count - gpu_free of the load)."""
+    """Used outside this engine (gpu_count - gpu_free of the load), on nodes in any state."""
     nodes: _builtins.int
     """Nodes in all."""
     pools: _builtins.int

@@ -89,7 +89,8 @@ class FleetServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetNodeState(self, request, context):
-        """Makes a node READY, DRAINING or DOWN.
+        """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
+        by then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,7 +42,9 @@ class FleetServiceStub:
     ListNodes: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.ListNodesRequest, _fleet_service_pb2.ListNodesResponse]
     """Lists nodes by id."""
     SetNodeState: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.SetNodeStateRequest, _fleet_service_pb2.Node]
-    """Makes a node READY, DRAINING or DOWN."""
+    """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
+    by then.
+    """
     GetFleetStats: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.GetFleetStatsRequest, _fleet_service_pb2.FleetStats]
     """Counts GPUs by what they are doing."""
 
@@ -60,7 +62,9 @@ class FleetServiceAsyncStub(FleetServiceStub):
     ListNodes: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ListNodesRequest, _fleet_service_pb2.ListNodesResponse]  # type: ignore[assignment]
     """Lists nodes by id."""
     SetNodeState: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.SetNodeStateRequest, _fleet_service_pb2.Node]  # type: ignore[assignment]
-    """Makes a node READY, DRAINING or DOWN."""
+    """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
+    by then.
+    """
     GetFleetStats: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.GetFleetStatsRequest, _fleet_service_pb2.FleetStats]  # type: ignore[assignment]
     """Counts GPUs by what they are doing."""
 
@@ -99,7 +103,9 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_service_pb2.SetNodeStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_service_pb2.Node, _abc.Awaitable[_fleet_service_pb2.Node]]:
-        """Makes a node READY, DRAINING or DOWN."""
+        """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
+        by then.
+        """
 
     @_abc_1.abstractmethod
     def GetFleetStats(
