@@ -51,15 +51,19 @@ class Engine:
         self._last_us = max(self._last_us, self._clock_us())
         return self._last_us
 
+    def submit(self, command: Command, stopwatch: Stopwatch) -> tuple[list[AnyEvent], Receipt]:
+        """Decide a command, append its events and apply them. Nothing is durable before the receipt says so."""
+        now_us = self.now_us()
+        self.end_due(now_us)
+        return self._run(command, now_us, stopwatch)
+
     async def execute(
         self, command: Command, stopwatch: Stopwatch, answer: Callable[[MarketState, list[AnyEvent]], Answer]
     ) -> Answer:
         """Decide a command, record and apply its events; `answer` is read off the state at once, given out once
         durable. A refusal, too, waits until what it was decided on is durable."""
         try:
-            now_us = self.now_us()
-            self.end_due(now_us)
-            events, receipt = self._run(command, now_us, stopwatch)
+            events, receipt = self.submit(command, stopwatch)
             reply = answer(self.state, events)
         except WalrasError:
             await self._settled()

@@ -51,10 +51,10 @@ class FleetChunks:
 
     def _take(self, frames: list[pl.DataFrame], columns: Any, name: str, schema: dict[str, Any]) -> None:
         lengths = {column: len(getattr(columns, column)) for column in schema}
-        rows = max(lengths.values())
+        rows = lengths["node_id" if name == "nodes" else "site_a"]
         wrong = [
             Violation(
-                f"chunk {self._chunk} {name}.{column}", f"has {length} entries where other columns have {rows}"
+                f"chunk {self._chunk} {name}.{column}", f"has {length} entries where the first column has {rows}"
             )
             for column, length in lengths.items()
             if length != rows

@@ -168,7 +168,7 @@ def test_thousands_of_leases_that_end_at_once(tmp_path: Path) -> None:
         finally:
             stall.execute("ROLLBACK")
             stall.close()
-        active = (await engine.settled()).active
+        active = await engine.read(lambda state: state.active)
         engine.close()
         return active
 
