@@ -198,7 +198,7 @@ def text_problem(value: object) -> str | None:
 
 def _required_count(reader: _Reader, name: str) -> int:
     if reader.raw.get(name) is None:
-        reader.wrong(name, "is required")
+        reader.wrong(name, "is required, at least 1")
     return reader.integer(name, 1, MAX_GPU_COUNT) or 1
 
 

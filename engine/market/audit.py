@@ -45,10 +45,12 @@ Rules = Iterator[tuple[bool, str]]
 
 def _capacity(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
     unused = inventory.nodes.gpu_count[nodes] - inventory.outside[nodes] - inventory.leased[nodes]
-    yield np.unique(nodes).size == nodes.size, "names a node twice"
+    in_order = bool((np.diff(inventory.nodes.rank[nodes]) > 0).all())
+    yield in_order, "names a node twice, or nodes out of the order of their ids"
     yield int(gpus.sum()) == request.gpu_count, "does not place the whole gang"
-    yield bool((gpus > 0).all()), "takes no GPU from a node"
-    yield bool((gpus % request.gpus_per_node == 0).all()), "splits a replica between nodes"
+    yield int(gpus.min()) > 0, "takes no GPU from a node"
+    if request.gpus_per_node > 1:
+        yield not (gpus % request.gpus_per_node).any(), "splits a replica between nodes"
     yield bool((gpus <= unused).all()), "takes more GPUs than are free"
     yield bool((inventory.state[nodes] == int(NodeState.READY)).all()), "uses a node that is not READY"
 
@@ -56,8 +58,8 @@ def _capacity(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: I
 def _node_rules(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:
     columns = inventory.nodes
     if request.gpu_models:
-        wanted = [inventory.models.code.get(name, -1) for name in request.gpu_models]
-        yield bool(np.isin(columns.model[nodes], wanted).all()), "uses a GPU model that was not asked for"
+        used = {inventory.models.names[code] for code in set(columns.model[nodes].tolist())}
+        yield used <= set(request.gpu_models), "uses a GPU model that was not asked for"
     if request.min_security_tier is not None:
         yield bool((columns.tier[nodes] >= request.min_security_tier).all()), "is below the security tier"
     for name in request.certifications:
@@ -71,29 +73,22 @@ def _node_rules(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Ru
         yield bool((columns.interconnect[nodes] >= request.min_interconnect).all()), "is below the interconnect"
     if request.min_reliability is not None:
         yield bool((columns.reliability[nodes] >= request.min_reliability).all()), "is below the reliability"
-    suppliers = [inventory.suppliers.names[code] for code in np.unique(columns.supplier[nodes])]
-    if request.allowed_suppliers:
-        yield set(suppliers) <= set(request.allowed_suppliers), "uses a supplier that was not allowed"
-    yield not set(suppliers) & set(request.excluded_suppliers), "uses an excluded supplier"
+    if request.allowed_suppliers or request.excluded_suppliers:
+        suppliers = {inventory.suppliers.names[code] for code in set(columns.supplier[nodes].tolist())}
+        allowed = not request.allowed_suppliers or suppliers <= set(request.allowed_suppliers)
+        yield allowed, "uses a supplier that was not allowed"
+        yield not suppliers & set(request.excluded_suppliers), "uses an excluded supplier"
 
 
 def _location(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:
-    sites = inventory.sites
-    used = np.unique(inventory.nodes.site[nodes])
+    limits = request.max_client_rtt_ms, request.max_cluster_rtt_ms
     wanted = bool(request.regions or request.countries or request.sites)
-    for site in used.tolist():
-        name = sites.names.names[site]
-        region = inventory.regions.names[sites.region[site]]
-        country = inventory.countries.names[sites.country[site]]
-        if wanted:
-            named = region in request.regions or country in request.countries or name in request.sites
-            yield named, f"uses {name}, which no location list names"
-        barred = (
-            region in request.excluded_regions
-            or country in request.excluded_countries
-            or name in request.excluded_sites
-        )
-        yield not barred, f"uses {name}, which is excluded"
+    barred = bool(request.excluded_regions or request.excluded_countries or request.excluded_sites)
+    if not wanted and not barred and limits == (None, None):
+        return
+    used = np.array(sorted(set(inventory.nodes.site[nodes].tolist())))
+    for site in used.tolist() if wanted or barred else ():
+        yield from _site_rules(inventory, request, site, wanted)
     if request.max_client_rtt_ms is not None:
         rtt = _client_rtt_ms(inventory, request, used)
         near = bool((rtt <= request.max_client_rtt_ms + TOLERANCE_MS).all())
@@ -104,13 +99,30 @@ def _location(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rule
         yield near, "uses two sites that are too far from each other"
 
 
+def _site_rules(inventory: Inventory, request: ClusterRequest, site: int, wanted: bool) -> Rules:
+    sites = inventory.sites
+    name = sites.names.names[site]
+    region = inventory.regions.names[sites.region[site]]
+    country = inventory.countries.names[sites.country[site]]
+    if wanted:
+        named = region in request.regions or country in request.countries or name in request.sites
+        yield named, f"uses {name}, which no location list names"
+    barred = (
+        region in request.excluded_regions
+        or country in request.excluded_countries
+        or name in request.excluded_sites
+    )
+    yield not barred, f"uses {name}, which is excluded"
+
+
 def _together(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
     columns = inventory.nodes
     if not request.allow_mixed_models:
-        yield np.unique(columns.model[nodes]).size == 1, "mixes GPU models"
+        models = columns.model[nodes]
+        yield bool((models == models[0]).all()), "mixes GPU models"
     if request.same_fabric:
-        fabrics = np.unique(columns.fabric[nodes])
-        yield fabrics.size == 1 and int(fabrics[0]) >= 0, "is not on one fabric"
+        fabrics = columns.fabric[nodes]
+        yield int(fabrics[0]) >= 0 and bool((fabrics == fabrics[0]).all()), "is not on one fabric"
     if request.max_supplier_share is not None:
         given = np.bincount(columns.supplier[nodes], weights=gpus)
         limit = np.floor(request.max_supplier_share * request.gpu_count + 1e-9)

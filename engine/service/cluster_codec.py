@@ -50,23 +50,19 @@ def _grade(name: str, value: int) -> str:
     return str(value) if known is None else known.name.removeprefix(_ENUM_PREFIX[name])
 
 
-def placement_message(inventory: Inventory, terms: Terms) -> placement_pb2.Placement:
-    """Parallel columns, in the order of node ids."""
-    return placement_pb2.Placement(
-        node_ids=inventory.node_ids[terms.node_numbers].tolist(),
-        gpus=terms.gpus_per_node.tolist(),
-        prices_micro_usd_per_gpu_hour=terms.prices.tolist(),
-    )
+def write_placement(message: placement_pb2.Placement, inventory: Inventory, terms: Terms) -> None:
+    """Fill in parallel columns, in the order of node ids."""
+    message.node_ids.extend(inventory.node_ids[terms.node_numbers].tolist())
+    message.gpus.extend(terms.gpus_per_node.tolist())
+    message.prices_micro_usd_per_gpu_hour.extend(terms.prices.tolist())
 
 
-def price_message(terms: Terms) -> placement_pb2.Price:
-    """The total with its lines, as they were decided."""
-    message = placement_pb2.Price(
-        total_micro_usd=terms.total_micro_usd,
-        rate_micro_usd_per_hour=terms.rate_micro_usd_per_hour,
-        duration_s=terms.duration_s,
-        price_snapshot_id=terms.price_snapshot_id,
-    )
+def write_price(message: placement_pb2.Price, terms: Terms) -> None:
+    """Fill in the total with its lines, as they were decided."""
+    message.total_micro_usd = terms.total_micro_usd
+    message.rate_micro_usd_per_hour = terms.rate_micro_usd_per_hour
+    message.duration_s = terms.duration_s
+    message.price_snapshot_id = terms.price_snapshot_id
     for line in terms.lines:
         message.lines.add(
             gpu_model=line.gpu_model,
@@ -77,7 +73,6 @@ def price_message(terms: Terms) -> placement_pb2.Price:
             rate_micro_usd_per_hour=line.rate_micro_usd_per_hour,
             amount_micro_usd=line.amount_micro_usd,
         )
-    return message
 
 
 def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate:
@@ -97,16 +92,17 @@ def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate:
 
 def quote_message(inventory: Inventory, quote: Quote) -> cluster_service_pb2.Quote:
     """The contract's quote."""
-    return cluster_service_pb2.Quote(
+    message = cluster_service_pb2.Quote(
         name=f"quotes/{quote.quote_id}",
         quote_id=quote.quote_id,
         request_id=quote.terms.request.request_id,
-        placement=placement_message(inventory, quote.terms),
-        price=price_message(quote.terms),
         certificate=certificate_message(quote.terms),
         create_time_us=quote.created_at_us,
         expire_time_us=quote.expires_at_us,
     )
+    write_placement(message.placement, inventory, quote.terms)
+    write_price(message.price, quote.terms)
+    return message
 
 
 def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = True) -> cluster_service_pb2.Lease:
@@ -117,7 +113,6 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         lease_id=lease.lease_id,
         request_id=lease.terms.request.request_id,
         tenant_id=lease.tenant_id,
-        price=price_message(lease.terms),
         certificate=certificate_message(lease.terms),
         state=states.STATE_ACTIVE if lease.state == ACTIVE else states.STATE_ENDED,
         end_reason=lease.end_reason,
@@ -125,8 +120,9 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         end_time_us=lease.ends_at_us,
         gpu_count=lease.terms.request.gpu_count,
     )
+    write_price(message.price, lease.terms)
     if with_placement:
-        message.placement.CopyFrom(placement_message(inventory, lease.terms))
+        write_placement(message.placement, inventory, lease.terms)
     return message
 
 
@@ -161,7 +157,7 @@ def explanation_message(explanation: Explanation) -> cluster_service_pb2.Explana
         if message.ByteSize() + relaxation.ByteSize() <= EXPLANATION_BYTES_MAX:
             message.relaxations.append(relaxation)
     if explanation.terms is not None:
-        message.price.CopyFrom(price_message(explanation.terms))
+        write_price(message.price, explanation.terms)
     return message
 
 
