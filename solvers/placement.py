@@ -1,37 +1,28 @@
 """Placing one cluster request now: exact in cost, with a certificate.
 
 A gang may have to choose one model, one fabric, or a set of sites that are mutually close; given the choice, the
-walk (`solvers.walk`) is exact. Models and fabrics are few: all are tried. Close sites are cliques of the graph
-"rtt <= limit", of which there can be exponentially many, so they are found by best-first branch and bound:
-
-    relax: place on all sites still allowed, ignoring the limit between them: a lower bound
-    if the sites used are mutually close, it is the optimum of this branch
-    else pick the most used site v that is too far from another used one, and branch:
-        either v may be used, then only sites close to v are allowed; or v is not used
-
-Every clique lies in one of the two branches. The branch of least bound is taken first, so the first placement
-that is close is optimal. After `Search.relaxations_max` relaxations the best placement known is returned with the
-least open bound: `Placement.lower_bound` < `Placement.rate`, never silently.
+walk (`solvers.walk`) is exact. Models and fabrics are few: all are tried. Close sites are searched by branch and
+bound (`solvers.close_sites`) within `Search.relaxations_max`; beyond it the best placement known is returned with
+the bound that was proven: `Placement.lower_bound` < `Placement.rate`, never silently.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.close_sites import Branch, CloseSearch
 from solvers.distances import RTT_TOLERANCE_MS, Distances
 from solvers.pools import FABRIC, GPU_COUNT, MODEL, POSTED, SITE, Pools
+from solvers.runs import count_by_site
 from solvers.walk import NO_LIMIT, best_of
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 NO_RATE = int(np.iinfo(np.int64).max)
-DIVES = 16
-"""Branches from which a search that was cut short still looks for a placement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +99,6 @@ class Options:
         return (self.only(option) for option in range(self.first.size))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Relaxation:
-    """One branch: the cheapest placement on the allowed sites of one option."""
-
-    option: Options
-    site_ok: Flags
-    rate: int
-    broken: int
-    slots: Int
-    take: Int
-
-    def key(self, depth: int, age: int) -> tuple[int, int, int, int]:
-        """Least rate first; one broken idle node more or less is not worth a wider search; then go deep."""
-        return self.rate, max(self.broken - 1, 0), -depth, age
-
-
 class Placer:
     """Places demands on one fleet. `pools` changes in place as leases come and go; `distances` is fixed."""
 
@@ -188,70 +163,29 @@ class Placer:
     def _place_close(
         self, demand: Demand, options: Options, limit_ms: float, search: Search
     ) -> Placement | NoPlacement:
-        queue: list[tuple[tuple[int, int, int, int], _Relaxation, int]] = []
-        solved = 0
-
-        def push(option: Options, site_ok: Flags, depth: int) -> None:
-            nonlocal solved
-            solved += 1
-            relaxed = self._relax(demand, option, site_ok)
-            if relaxed is not None:
-                heapq.heappush(queue, (relaxed.key(depth, solved), relaxed, depth))
-
+        close = CloseSearch(
+            lambda option, site_ok: self._relax(demand, option, site_ok),
+            self.distances,
+            limit_ms,
+            search.relaxations_max,
+        )
+        filters = filters_of(demand, demand.site_ok)
         for option in options.each():
-            push(option, demand.site_ok, 0)
-        while queue:
-            _, relaxed, depth = heapq.heappop(queue)
-            far = self._most_used_far_site(relaxed, limit_ms)
-            if far is None:
-                return self._answer(demand, relaxed, relaxed.rate, solved)
-            if solved >= search.relaxations_max:
-                branches = [relaxed, *(other for _, other, _ in sorted(queue, key=lambda entry: entry[0]))]
-                return self._cut_short(demand, branches, limit_ms, solved)
-            close = relaxed.site_ok & self._close_to(far, limit_ms)
-            push(relaxed.option, close, depth + 1)
-            without = relaxed.site_ok.copy()
-            without[far] = False
-            push(relaxed.option, without, depth + 1)
-        return NoPlacement(True, solved)
+            capacity = np.zeros(demand.site_ok.size, dtype=np.int64)
+            count_by_site(
+                self.supply,
+                filters,
+                option.listed[option.first[0] : option.last[0]],
+                demand.gpus_per_replica,
+                capacity,
+            )
+            close.add(option, demand.site_ok, capacity, demand.replicas)
+        found = close.run()
+        if found.branch is None:
+            return NoPlacement(found.proven, found.relaxations)
+        return self._answer(demand, found.branch, found.bound, found.relaxations)
 
-    def _cut_short(
-        self, demand: Demand, branches: list[_Relaxation], limit_ms: float, solved: int
-    ) -> Placement | NoPlacement:
-        """The search limit is reached: dive from the most promising branches for any close placement."""
-        dives = (self._dive(demand, branch, limit_ms) for branch in branches[:DIVES])
-        found = [dived for dived in dives if dived is not None]
-        if not found:
-            return NoPlacement(False, solved)
-        best = min(found, key=lambda dived: dived.rate)
-        return self._answer(demand, best, branches[0].rate, solved)
-
-    def _dive(self, demand: Demand, relaxed: _Relaxation | None, limit_ms: float) -> _Relaxation | None:
-        """Keep to the sites close to the most used far one until the placement is close."""
-        while relaxed is not None:
-            far = self._most_used_far_site(relaxed, limit_ms)
-            if far is None:
-                return relaxed
-            close = relaxed.site_ok & self._close_to(far, limit_ms)
-            relaxed = self._relax(demand, relaxed.option, close)
-        return None
-
-    def _close_to(self, site: int, limit_ms: float) -> Flags:
-        return self.distances.from_site(site) <= limit_ms
-
-    def _most_used_far_site(self, relaxed: _Relaxation, limit_ms: float) -> int | None:
-        sites = self.pools.table[self.pools.pool_of[relaxed.slots], SITE]
-        used, place = np.unique(sites, return_inverse=True)
-        if used.size == 1:
-            return None
-        weight = np.bincount(place, weights=relaxed.take)
-        for index in np.argsort(-weight, kind="stable"):
-            site = int(used[index])
-            if not self._close_to(site, limit_ms)[used].all():
-                return site
-        return None
-
-    def _relax(self, demand: Demand, options: Options, site_ok: Flags) -> _Relaxation | None:
+    def _relax(self, demand: Demand, options: Options, site_ok: Flags) -> Branch | None:
         """The best placement over `options` on the allowed sites; None if there is none."""
         cap = demand.max_replicas_per_supplier
         best, rate, broken, slots, take = best_of(
@@ -268,9 +202,10 @@ class Placer:
         )
         if best < 0:
             return None
-        return _Relaxation(options.only(best), site_ok, rate, broken, slots, take)
+        sites = self.pools.table[self.pools.pool_of[slots], SITE]
+        return Branch(options.only(best), site_ok, rate, broken, slots, take, sites)
 
-    def _answer(self, demand: Demand, found: _Relaxation, bound: int, relaxations: int) -> Placement:
+    def _answer(self, demand: Demand, found: Branch, bound: int, relaxations: int) -> Placement:
         pools = self.pools
         posted = pools.table[pools.pool_of[found.slots], POSTED]
         return Placement(

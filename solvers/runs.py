@@ -170,3 +170,16 @@ def open_run(
         kind[found] = FRAGMENT if free[other] < count else (PERFECT if count % g == 0 else IMPERFECT)
         found += 1
     return found
+
+
+@kernel
+def count_by_site(supply: Arrays, filters: Arrays, listed: Int, g: int, capacity: Int) -> None:
+    """Add to `capacity` (sites,) the replicas that the nodes of the listed pools could take."""
+    table, free = supply[0], supply[5]
+    for pool in listed:
+        verdict = judge_pool(supply, filters, pool)
+        if verdict == NO:
+            continue
+        for slot in range(table[pool, START], table[pool, END]):
+            if verdict == YES or passes(supply, filters, slot):
+                capacity[table[pool, SITE]] += free[slot] // g
