@@ -16,7 +16,7 @@ CODE := engine solvers tests benchmarks
 
 .venv/dev: .venv/runtime
 	@echo "installing the development tools into .venv"
-	@$(BIN)/pip install --quiet --group dev
+	@$(BIN)/pip install --quiet --editable ".[dev]"
 	@touch $@
 
 demo: .venv/runtime

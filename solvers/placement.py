@@ -172,13 +172,8 @@ class Placer:
         filters = filters_of(demand, demand.site_ok)
         for option in options.each():
             capacity = np.zeros(demand.site_ok.size, dtype=np.int64)
-            count_by_site(
-                self.supply,
-                filters,
-                option.listed[option.first[0] : option.last[0]],
-                demand.gpus_per_replica,
-                capacity,
-            )
+            listed = option.listed[option.first[0] : option.last[0]]
+            count_by_site(self.supply, filters, listed, demand.gpus_per_replica, capacity)
             close.add(option, demand.site_ok, capacity, demand.replicas)
         found = close.run()
         if found.branch is None:
