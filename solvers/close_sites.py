@@ -56,7 +56,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to. Without `branch` none was found, and there is none if `proven`; else `bound` holds."""
+    """What a search came to. Without `branch` none was found; there is none if `proven`. No cost is below `bound`."""
 
     branch: Branch | None
     bound: int

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from solvers.close_sites import Branch, CloseSearch
 from solvers.distances import RTT_TOLERANCE_MS, Distances
-from solvers.pools import FABRIC, GPU_COUNT, MODEL, POSTED, SITE, Pools
+from solvers.pools import FABRIC, GPU_COUNT, POSTED, SITE, Pools
 from solvers.runs import count_by_site
 from solvers.walk import NO_LIMIT, best_of
 
@@ -126,6 +126,7 @@ class Placer:
             np.empty(count, dtype=np.bool_),
             *per_pool[1:],
             *(np.zeros(largest + 1, dtype=np.int64) for _ in range(3)),
+            np.zeros(pools.suppliers, dtype=np.int64),
         )
 
     def place(self, demand: Demand, search: Search = Search()) -> Placement | NoPlacement:
@@ -141,22 +142,18 @@ class Placer:
         pools, models = self.pools, demand.models
         if not demand.one_fabric and (demand.one_model or models.size == 1):
             return Options(pools.by_price, pools.model_start[models], pools.model_start[models + 1])
+        if demand.one_model:
+            spans = [np.arange(pools.fabrics_of[m], pools.fabrics_of[m + 1]) for m in models]
+            parts = np.concatenate(spans or [np.empty(0, dtype=np.int64)])
+            return Options(pools.by_fabric, pools.fabric_start[parts], pools.fabric_start[parts + 1])
         listed = np.concatenate(
             [pools.by_price[pools.model_start[m] : pools.model_start[m + 1]] for m in models]
             or [np.empty(0, dtype=np.int64)]
         )
         table = pools.table[listed]
-        keys = [pools.price_rank[listed]]
-        if demand.one_fabric:
-            keys.append(table[:, FABRIC])
-        if demand.one_model:
-            keys.append(table[:, MODEL])
-        order = np.lexsort(keys)
-        starts = np.zeros(order.size, dtype=bool)
-        starts[:1] = True
-        for key in keys[1:]:
-            starts[1:] |= np.diff(key[order]) != 0
-        first = np.flatnonzero(starts)
+        fabric = table[:, FABRIC] if demand.one_fabric else np.zeros(listed.size, dtype=np.int64)
+        order = np.lexsort((pools.price_rank[listed], fabric))
+        first = np.flatnonzero(np.diff(fabric[order], prepend=-2))
         last = np.append(first[1:], order.size) if first.size else first
         return Options(listed[order], first, last)
 

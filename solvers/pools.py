@@ -59,7 +59,9 @@ class Pools:
     `reliability_high` (pools,) float64; per slot: `node`, `ask`, `merit`, `free`, `supplier`, `rank`,
     `pool_of`, `reliability` float64; `slot_of` (nodes,); `histogram` flat, cell HISTOGRAM + f counts base
     slots with f free GPUs; `by_price`, pools of model m at [model_start[m], model_start[m + 1]); `from_price`
-    (pools,) the least price of a pool; `price_rank` (pools,) its place among all pools by (from_price, merit).
+    (pools,) the least price of a pool; `price_rank` (pools,) its place among all pools by (from_price, merit);
+    `by_fabric`: pools on a fabric by (model, fabric, price_rank), one model's part of one fabric at
+    [fabric_start[i], fabric_start[i + 1]), those of model m being i in [fabrics_of[m], fabrics_of[m + 1]).
     """
 
     def __init__(self, nodes: NodeColumns, free: Int, posted_micro_usd: Int, models: int) -> None:
@@ -89,6 +91,7 @@ class Pools:
         self.merit = merit[order]
         self.rank = nodes.rank[order]
         self.supplier = nodes.supplier[order]
+        self.suppliers = int(nodes.supplier.max(initial=-1)) + 1
         self.reliability = nodes.reliability[order]
         self.free = free[order]
         self.pool_of = np.cumsum(boundary) - 1
@@ -132,6 +135,12 @@ class Pools:
         self.price_rank = np.empty_like(order)
         self.price_rank[order] = np.arange(order.size)
         self.by_price = order[np.argsort(table[order, MODEL], kind="stable")]
+        on_fabric = order[table[order, FABRIC] >= 0]
+        self.by_fabric = on_fabric[np.lexsort((table[on_fabric, FABRIC], table[on_fabric, MODEL]))]
+        model, fabric = table[self.by_fabric, MODEL], table[self.by_fabric, FABRIC]
+        starts = np.diff(model, prepend=-1) | np.diff(fabric, prepend=-1)
+        self.fabric_start = np.append(np.flatnonzero(starts), self.by_fabric.size)
+        self.fabrics_of = np.searchsorted(model[self.fabric_start[:-1]], np.arange(self.model_start.size))
 
     def set_free(self, nodes: Int, free: Int) -> None:
         """Set the GPUs that may be placed on, of some nodes (each named once); in place."""

@@ -103,7 +103,8 @@ def walk(
     key, item, level, fits = work[5], work[6], work[7], work[10]
     for gpus in range(fits.size):
         fits[gpus] = gpus // g
-    given = np.zeros(supplier.max() + 1 if cap != NO_LIMIT else 0, dtype=np.int64)
+    given = work[11]
+    given[:] = 0
     entries, waiting, head = 0, 0, 0
     left, nodes, rate = replicas, 0, 0
     while left > 0:
@@ -177,7 +178,7 @@ def _gather(
     table, from_price = supply[0], supply[10]
     run = work[:5]
     pools, _, cursor, fragments, idle = run
-    key, item, level, perfect_of, sizes, fits = work[5:]
+    key, item, level, perfect_of, sizes, fits = work[5:11]
     equal, total, unbroken, all_fragments, kinds, room, patience = 0, 0, 0, 0, 0, 0, PATIENCE
     perfect_of[:] = 0
     while True:

@@ -44,14 +44,13 @@ Rules = Iterator[tuple[bool, str]]
 
 
 def _capacity(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
-    unused = inventory.nodes.gpu_count[nodes] - inventory.outside[nodes] - inventory.leased[nodes]
     in_order = bool((np.diff(inventory.nodes.rank[nodes]) > 0).all())
     yield in_order, "names a node twice, or nodes out of the order of their ids"
     yield int(gpus.sum()) == request.gpu_count, "does not place the whole gang"
     yield int(gpus.min()) > 0, "takes no GPU from a node"
     if request.gpus_per_node > 1:
         yield not (gpus % request.gpus_per_node).any(), "splits a replica between nodes"
-    yield bool((gpus <= unused).all()), "takes more GPUs than are free"
+    yield bool((gpus <= inventory.unused[nodes]).all()), "takes more GPUs than are free"
     yield bool((inventory.state[nodes] == int(NodeState.READY)).all()), "uses a node that is not READY"
 
 

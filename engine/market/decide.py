@@ -294,12 +294,10 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
 
 def _check_merge(merged: Inventory) -> None:
     """What a load must not break in the fleet that is already there."""
-    room = merged.nodes.gpu_count - merged.outside
+    leased = merged.leased
     violations = [
-        Violation(
-            f"nodes/{merged.node_ids[node]}", f"gpu_free must be at least {merged.leased[node]}, leased here"
-        )
-        for node in np.flatnonzero(merged.leased > room)[:MAX_LISTED]
+        Violation(f"nodes/{merged.node_ids[node]}", f"gpu_free must be at least {leased[node]}, leased here")
+        for node in np.flatnonzero(merged.unused < 0)[:MAX_LISTED]
     ]
     if violations:
         raise InvalidInput(violations)

@@ -22,6 +22,7 @@ from solvers.pools import NodeColumns, Pools
 
 Int = NDArray[np.int64]
 READY = int(NodeState.READY)
+_TIERS = tuple(tier.name for tier in SecurityTier)
 
 
 class Vocabulary:
@@ -78,7 +79,11 @@ class ByPrice:
 
 
 class Inventory:
-    """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it."""
+    """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it.
+
+    `markets` (markets,): sorted market keys, `market` (nodes,): each node's place among them. `unused` (nodes,):
+    GPUs neither leased here nor used outside, whatever the node's state.
+    """
 
     def __init__(self, frame: pl.DataFrame, rtt: pl.DataFrame) -> None:
         self.frame, self.rtt = frame, rtt
@@ -92,13 +97,12 @@ class Inventory:
         self.sites = self._sites()
         self.nodes = self._nodes()
         self.region = self.sites.region[self.nodes.site]
-        self.market_keys = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(
-            SecurityTier
-        ) + self.nodes.tier
+        market = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(_TIERS) + self.nodes.tier
+        self.markets, self.market = np.unique(market, return_inverse=True)
         self.sorted_ids: list[str] = frame["node_id"].sort().to_list()
-        self.outside = self.nodes.gpu_count - frame["gpu_free"].to_numpy().astype(np.int64)
+        self.unused = frame["gpu_free"].to_numpy().astype(np.int64)
+        self.outside = self.nodes.gpu_count - self.unused
         self.state = _grades(frame["state"], NodeState)
-        self.leased = np.zeros(frame.height, dtype=np.int64)
         self.distances = self._distances()
         self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
         self.posted = np.zeros(frame.height, dtype=np.int64)
@@ -124,7 +128,7 @@ class Inventory:
         Numbers and leases are kept, and so is the state of nodes that are not named.
         """
         merged = Inventory(self.merged_frame(nodes), _merge_pairs(self.rtt, rtt))
-        merged.leased[: self.leased.size] = self.leased
+        merged.unused[: self.unused.size] -= self.leased
         unnamed = np.setdiff1d(
             np.arange(self.state.size), [self.number[name] for name in nodes["node_id"] if name in self.number]
         )
@@ -134,25 +138,23 @@ class Inventory:
     @property
     def free(self) -> Int:
         """GPUs of each node that can be placed on now."""
-        unused: Int = self.nodes.gpu_count - self.outside - self.leased
-        return np.where(self.state == READY, unused, 0)
+        return np.where(self.state == READY, self.unused, 0)
 
     @property
-    def markets(self) -> tuple[Int, Int]:
-        """(distinct market keys, market of each node)."""
-        distinct, place = np.unique(self.market_keys, return_inverse=True)
-        return distinct, place
+    def leased(self) -> Int:
+        """GPUs of each node that are leased here."""
+        leased: Int = self.nodes.gpu_count - self.outside - self.unused
+        return leased
 
     def market_names(self, key: int) -> tuple[str, str, str]:
         """(GPU model, region, security tier) of a market key."""
-        rest, tier = divmod(int(key), len(SecurityTier))
+        rest, tier = divmod(int(key), len(_TIERS))
         model, region = divmod(rest, max(len(self.regions), 1))
-        return self.models.names[model], self.regions.names[region], SecurityTier(tier).name
+        return self.models.names[model], self.regions.names[region], _TIERS[tier]
 
     def post(self, posted_of_market: Int, price_snapshot_id: str) -> None:
         """Take over posted prices, one per market in the order of `markets`, and fold the pools by them."""
-        _, market = self.markets
-        self.posted = posted_of_market[market] if market.size else np.zeros(0, dtype=np.int64)
+        self.posted = posted_of_market[self.market]
         self.by_price = self._by_price()
         self.price_snapshot_id = price_snapshot_id
         self.pools = Pools(self.nodes, self.free, self.posted, len(self.models))
@@ -190,7 +192,7 @@ class Inventory:
 
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased GPUs (negative: give them back) to distinct nodes, in place."""
-        self.leased[nodes] += gpus
+        self.unused[nodes] -= gpus
         self._refresh(nodes)
 
     def set_state(self, node: int, state: NodeState) -> None:
@@ -199,8 +201,7 @@ class Inventory:
         self._refresh(np.array([node]))
 
     def _refresh(self, nodes: Int) -> None:
-        unused = self.nodes.gpu_count[nodes] - self.outside[nodes] - self.leased[nodes]
-        self.pools.set_free(nodes, np.where(self.state[nodes] == READY, unused, 0))
+        self.pools.set_free(nodes, np.where(self.state[nodes] == READY, self.unused[nodes], 0))
 
     def _sites(self) -> Sites:
         first = self.frame.unique("site_id", keep="first").sort("site_id")

@@ -33,7 +33,7 @@ class PriceBook(Protocol):
 
 def posted_prices(inventory: Inventory, book: PriceBook) -> tuple[Int, list[str], str]:
     """(price per market in the order of `Inventory.markets`, source per market, snapshot id)."""
-    keys, _ = inventory.markets
+    keys = inventory.markets
     prices, sources = np.empty(keys.size, dtype=np.int64), []
     for index, key in enumerate(keys):
         model, _, tier = inventory.market_names(key)
@@ -46,21 +46,22 @@ def posted_prices(inventory: Inventory, book: PriceBook) -> tuple[Int, list[str]
 
 def price_lines(inventory: Inventory, nodes: Int, gpus: Int, prices: Int, duration_s: int) -> list[PriceLine]:
     """The parts of a total: per market the GPUs at the posted price and those whose ask is above it."""
-    asked = prices > inventory.posted[nodes]
-    key = inventory.market_keys[nodes] * 2 + asked
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    rates = np.add.reduceat((gpus * prices)[order], starts).tolist()
-    parts = zip(
-        key[order][starts].tolist(),
-        np.add.reduceat(gpus[order], starts).tolist(),
-        rates,
-        itemise_micro_usd(rates, duration_s),
-        strict=True,
-    )
+    place = inventory.market[nodes] * 2 + (prices > inventory.posted[nodes])
+    counts = np.zeros(inventory.markets.size * 2, dtype=np.int64)
+    rates = np.zeros_like(counts)
+    np.add.at(counts, place, gpus)
+    np.add.at(rates, place, gpus * prices)
+    lines = np.flatnonzero(counts)
+    parts = zip(lines.tolist(), itemise_micro_usd(rates[lines].tolist(), duration_s), strict=True)
     return [
-        PriceLine(*inventory.market_names(line // 2), "ASK" if line % 2 else "POSTED", count, rate, amount)
-        for line, count, rate, amount in parts
+        PriceLine(
+            *inventory.market_names(inventory.markets[line // 2]),
+            "ASK" if line % 2 else "POSTED",
+            int(counts[line]),
+            int(rates[line]),
+            amount,
+        )
+        for line, amount in parts
     ]
 
 

@@ -72,14 +72,14 @@ _WIRE_FLEET = {**FLEET_SCHEMA, "certifications": pl.String()}
 def node_message(inventory: Inventory, number: int) -> pb.Node:
     """The contract's node."""
     row = inventory.frame.row(number, named=True)
-    leased = int(inventory.leased[number])
+    unused = int(inventory.unused[number])
     return pb.Node(
         name=f"nodes/{row['node_id']}",
         node_id=row["node_id"],
         supplier_id=row["supplier_id"],
         gpu_model=row["gpu_model"],
         gpu_count=row["gpu_count"],
-        gpu_free=row["gpu_free"] - leased,
+        gpu_free=unused,
         site_id=row["site_id"],
         region=row["region"],
         country=row["country"],
@@ -93,7 +93,7 @@ def node_message(inventory: Inventory, number: int) -> pb.Node:
         interconnect=row["interconnect"],
         fabric_id=row["fabric_id"] or "",
         state=NodeState(int(inventory.state[number])).name,
-        gpu_leased=leased,
+        gpu_leased=row["gpu_free"] - unused,
     )
 
 
@@ -113,8 +113,7 @@ def stats_message(state: MarketState) -> pb.FleetStats:
     """Counts of GPUs by what they do; they sum to the registered ones."""
     inventory = state.inventory
     nodes = inventory.nodes
-    unused = nodes.gpu_count - inventory.outside - inventory.leased
-    by_state = {each: int(unused[inventory.state == int(each)].sum()) for each in NodeState}
+    by_state = {each: int(inventory.unused[inventory.state == int(each)].sum()) for each in NodeState}
     return pb.FleetStats(
         gpus_registered=int(nodes.gpu_count.sum()),
         gpus_free=by_state[NodeState.READY],

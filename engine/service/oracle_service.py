@@ -59,7 +59,7 @@ def _token(price: pb.MarketPrice) -> str:
 def _prices(state: MarketState) -> list[pb.MarketPrice]:
     """All markets of the fleet, by model, region and tier."""
     inventory = state.inventory
-    keys, market = inventory.markets
+    keys, market = inventory.markets, inventory.market
     if not keys.size:
         return []
     free = np.bincount(market, weights=inventory.free, minlength=keys.size).astype(np.int64)

@@ -91,7 +91,7 @@ def bound_above_the_rate(state: MarketState, terms: Terms) -> Terms:
 
 
 def node_that_is_leased(state: MarketState, terms: Terms) -> Terms:
-    state.inventory.leased[terms.node_numbers[0]] += 1_000
+    state.inventory.unused[terms.node_numbers[0]] -= 1_000
     return terms
 
 
@@ -123,7 +123,7 @@ def test_the_audit_catches_capacity_that_is_taken_meanwhile() -> None:
     for state, terms in CASES[:40]:
         node_that_is_leased(state, terms)
         assert "takes more GPUs than are free" in faults_of(state, terms)
-        state.inventory.leased[terms.node_numbers[0]] -= 1_000
+        state.inventory.unused[terms.node_numbers[0]] += 1_000
 
 
 def test_the_audit_names_each_broken_constraint() -> None:

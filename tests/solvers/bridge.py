@@ -19,7 +19,7 @@ def inventory_of(world: World) -> Inventory:
     fleet = pl.DataFrame(world.fleet, schema=FLEET_SCHEMA)
     rtt = pl.DataFrame(world.rtt, schema=RTT_SCHEMA)
     inventory = Inventory.empty().merged(fleet, rtt)
-    keys, _ = inventory.markets
+    keys = inventory.markets
     posted = [world.posted[inventory.market_names(key)] for key in keys]
     inventory.post(np.array(posted, dtype=np.int64), "test")
     return inventory

@@ -26,7 +26,7 @@ class Asked:
     @property
     def posted_of_market(self) -> np.ndarray:
         """Posted prices in the order of `Inventory.markets`."""
-        keys, _ = self.inventory.markets
+        keys = self.inventory.markets
         return np.array([self.world.posted[self.inventory.market_names(key)] for key in keys])
 
     def place(self, demand: Demand | None = None) -> Placement | None:

@@ -55,7 +55,7 @@ def test_a_placement_after_leases_equals_one_on_a_fresh_fold() -> None:
             continue
         asked.inventory.lease(first.nodes, first.gpus)
         fresh = inventory_of(asked.world)
-        fresh.leased[:] = asked.inventory.leased
+        fresh.unused[:] = asked.inventory.unused
         fresh.post(asked.posted_of_market, "fresh")
         second, again = asked.place(), fresh.placer.place(asked.demand)
         if second is None:

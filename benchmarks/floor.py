@@ -1,0 +1,96 @@
+"""The floor: what a deploy would cost if nothing had to be decided, and the server that has it beside the engine.
+
+`DeployCluster` of the floor parses the same request, commits the bytes of an earlier real lease through the
+engine's own journal, builds the same reply through the engine's own codec from the lease's stored columns while
+the writer works, and answers once the bytes are durable. It decides, audits and applies nothing. `Remember`
+names that lease.
+
+Both stand in one process, behind one interceptor, on one event loop. The floor's entries make the journal
+unfit for a replay, so the data directory is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import grpc
+from walras.v1 import cluster_service_pb2 as pb
+
+from engine.domain.errors import NotFound
+from engine.market.decide import owned_lease
+from engine.market.events import LeaseStarted, decode
+from engine.market.state import Lease
+from engine.service import cluster_codec as codec
+from engine.service import server
+from engine.service.engine import Engine
+from engine.service.fields import resource_id
+from engine.service.identity import calling_tenant
+from engine.service.options import ServerOptions
+
+FLOOR_SERVICE = "walras.benchmarks.Floor"
+
+
+class Floor:
+    """The two methods. One lease is remembered at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lease: Lease | None = None
+        self._payload = b""
+
+    async def remember(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:
+        """Take the lease that was started last, with its bytes in the journal, as what to repeat."""
+        lease_id = resource_id(request.name, "leases")
+        state, journal = self._engine.state, self._engine.journal
+        entry = next(journal.replay(journal.durable_sequence - 1))
+        event = decode(entry.payload)
+        if not isinstance(event, LeaseStarted) or event.lease_id != lease_id:
+            raise NotFound(f"leases/{lease_id} is not what the journal ends with")
+        self._lease, self._payload = owned_lease(state, calling_tenant(), lease_id), entry.payload
+        return codec.started_lease_message(state.inventory, self._lease)
+
+    async def deploy(self, request: pb.DeployClusterRequest, context: Any) -> pb.Lease:
+        """Parse, hand to the writer, rebuild, wait for the disk."""
+        codec.request_from(request.cluster)
+        if self._lease is None:
+            raise NotFound("no lease is remembered")
+        receipt = self._engine.journal.append([self._payload], self._engine.now_us())
+        reply = codec.started_lease_message(self._engine.state.inventory, self._lease)
+        await receipt
+        return reply
+
+
+class ServerWithFloor(server.Server):
+    """The engine's server with the floor as one more service."""
+
+    def __init__(self, engine: Engine, options: ServerOptions) -> None:
+        super().__init__(engine, options)
+        floor = Floor(engine)
+        methods = {
+            "Remember": _method(floor.remember, pb.GetLeaseRequest),
+            "DeployCluster": _method(floor.deploy, pb.DeployClusterRequest),
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FLOOR_SERVICE, methods),))
+
+
+def _method(behave: Any, request: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        behave, request_deserializer=request.FromString, response_serializer=pb.Lease.SerializeToString
+    )
+
+
+def main() -> int:
+    """`walras serve --dev --listen 127.0.0.1:0`, with the floor."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.floor")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    options = ServerOptions(listen="127.0.0.1:0", data_dir=parser.parse_args().data_dir, dev=True)
+    with patch.object(server, "Server", ServerWithFloor):  # whatever else a start does, both servers do
+        return server.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Every benchmark, declared once: its world, fleet sizes, request sizes and constraints.
+
+A key of `results.json` is `family.gpus@fleet.quantity`. Later families (throughput, planning, overload) are
+declared here too, so that no size stands in two places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SEED = 1
+FLEETS = (10_000, 100_000, 1_000_000)
+LARGEST_FLEET = FLEETS[-1]
+SMALL_FLEET = 2_000
+"""Of the run in the tests."""
+
+WorldKind = Literal["synthetic", "real"]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A request size. `calls`, `decisions`: timed repetitions in one block; `unit` of the decision's figures."""
+
+    gpu_count: int
+    calls: int
+    decisions: int
+    unit: Literal["us", "ms"] = "us"
+
+
+SIZES = (Size(8, 20, 100), Size(512, 20, 100), Size(10_000, 15, 50, "ms"))
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Deploys of all SIZES on some fleets of one world; `constraints` are fields of the cluster request."""
+
+    name: str
+    world: WorldKind
+    fleets: tuple[int, ...]
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+
+
+TRAINING = {
+    "gpus_per_node": 8,
+    "min_security_tier": "VERIFIED",
+    "client_latitude": 40.7,
+    "client_longitude": -74.0,
+    "max_client_rtt_ms": 80.0,
+}
+"""Whole nodes, not far from New York, as in the demo."""
+
+FAMILIES = (
+    Family("deploy", "synthetic", FLEETS),
+    Family("deploy_training", "synthetic", (LARGEST_FLEET,), TRAINING),
+    Family("deploy_close", "synthetic", (LARGEST_FLEET,), {"max_cluster_rtt_ms": 20.0}),
+    Family("deploy_fabric", "synthetic", (LARGEST_FLEET,), {"same_fabric": True, "min_interconnect": "ROCE"}),
+    Family("deploy_real", "real", (LARGEST_FLEET,)),
+)
+EXPONENT_FAMILY = "deploy"
+EXPONENT_SIZES = (8, 512)
+"""Larger requests do not fit the smallest fleet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured. A round is a floor block, an engine block and a decision block."""
+
+    rounds: int
+    starts: int
+    fleets: tuple[int, ...] = FLEETS
+    calls_max: int = 1_000
+
+    def calls(self, size: Size) -> int:
+        """Timed calls in one block."""
+        return min(size.calls, self.calls_max)
+
+
+FULL = Effort(rounds=20, starts=3)
+QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5)
+SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2)
+
+
+def small(family: Family) -> Family:
+    """The family on the small fleet of the tests."""
+    return Family(family.name, family.world, (SMALL_FLEET,), family.constraints)

@@ -1,0 +1,109 @@
+"""The results as Markdown, with the machine they were measured on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.deploy import Results
+from benchmarks.registry import SEED, SIZES, Effort, Family, Size
+
+LIBRARIES = ("grpcio", "protobuf", "numpy", "numba", "polars", "sqlalchemy", "msgspec")
+DEPLOY_HEADER = (
+    "request",
+    "fleet",
+    "nodes",
+    "decision p50",
+    "p99",
+    "after idle p50",
+    "floor p50",
+    "call p50",
+    "p99",
+    "call / (floor + decision) p50",
+    "p99",
+)
+SERVER_HEADER = ("fleet", "ready s", "load s", "peak MiB", "loading", "ready", "under calls")
+SERVER_KEYS = ("ready_s", "load_s", "peak_rss_mb", "load_peak_rss_mb", "ready_peak_rss_mb", "calls_peak_rss_mb")
+NOT_APPLICABLE = "n/a"
+
+
+def report(results: Results, families: Sequence[Family], effort: Effort) -> str:
+    """Machine, deploy tables by family, growth, start-up."""
+    parts = [machine(effort)]
+    for family in families:
+        rows = [
+            _deploy_row(results, family, size, gpus)
+            for gpus in family.fleets
+            if gpus in effort.fleets
+            for size in SIZES
+        ]
+        if any(NOT_APPLICABLE not in row for row in rows):
+            parts.append(f"### `{family.name}`\n\n{_table(DEPLOY_HEADER, rows)}")
+    growth = [f"`{key}` {value:.3f}" for key, value in results.items() if key.endswith("exponent_fleet")]
+    if growth:
+        parts.append("Growth of the decision with the fleet: " + ", ".join(growth) + ".")
+    servers = sorted({key.split(".")[0] for key in results if key.startswith("server")})
+    for server in servers:
+        parts.append(f"### `{server}`\n\n{_table(SERVER_HEADER, _server_rows(results, server, effort))}")
+    return "\n\n".join(parts)
+
+
+def machine(effort: Effort) -> str:
+    """Where and with what it ran."""
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
+        f"Python {platform.python_version()}, {versions}; commit {_commit()}; seed {SEED}; "
+        f"{effort.rounds} rounds."
+    )
+
+
+def _deploy_row(results: Results, family: Family, size: Size, gpus: int) -> tuple[str, ...]:
+    prefix = f"{family.name}.{size.gpu_count}@{gpus}."
+    head = (f"{size.gpu_count:,}", f"{gpus:,}")
+    if f"{prefix}nodes" not in results:
+        return (*head, *[NOT_APPLICABLE] * (len(DEPLOY_HEADER) - len(head)))
+
+    def value(name: str, form: str) -> str:
+        return format(results[prefix + name], form)
+
+    unit, form = (" µs", ".1f") if size.unit == "us" else (" ms", ".3f")
+    return (
+        *head,
+        value("nodes", ",.0f"),
+        *(value(f"decision_{size.unit}_{name}", form) + unit for name in ("p50", "p99")),
+        value(f"decision_after_idle_{size.unit}_p50", form) + unit,
+        value("floor_ms_p50", ".2f") + " ms",
+        *(value(f"call_ms_{name}", ".2f") + " ms" for name in ("p50", "p99")),
+        *(value(f"call_over_floor_{name}", ".2f") for name in ("p50", "p99")),
+    )
+
+
+def _server_rows(results: Results, server: str, effort: Effort) -> list[tuple[str, ...]]:
+    return [
+        (f"{gpus:,}", *(f"{results[f'{server}.{name}@{gpus}']:,.1f}" for name in SERVER_KEYS))
+        for gpus in effort.fleets
+        if f"{server}.ready_s@{gpus}" in results
+    ]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---:"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"

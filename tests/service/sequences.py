@@ -1,0 +1,206 @@
+"""Seeded random command sequences against an engine in this process, and a dumb twin that follows its events."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import IdempotencyConflict, InvalidInput, NotFound, QuoteUnusable, Refused
+from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
+from engine.domain.tiers import NodeState, SecurityTier
+from engine.market import commands
+from engine.market.apply import read_frame
+from engine.market.events import (
+    AnyEvent,
+    FleetLoaded,
+    Key,
+    LeaseEnded,
+    LeaseStarted,
+    NodeStateSet,
+)
+from engine.market.stopwatch import NO_STOPWATCH
+from engine.service.engine import Engine
+from tests.service.loopback import PLACES, Book, Clock, Row, node
+
+EXPECTED = (Refused, QuoteUnusable, NotFound, IdempotencyConflict, InvalidInput)
+TENANTS = ("alice", "bob")
+WAIT_S = 30.0
+
+
+def load_command(nodes: list[Row], rtts: list[Row], key: Key | None = None) -> commands.LoadFleet:
+    """A load of rows."""
+    return commands.LoadFleet(
+        pl.DataFrame(nodes, schema=FLEET_SCHEMA), pl.DataFrame(rtts, schema=RTT_SCHEMA), key
+    )
+
+
+class Sequence:
+    """Commands drawn from a seed; what is drawn depends on the seed and on the engine's events only."""
+
+    def __init__(self, seed: int, data_dir: Path) -> None:
+        self.draw = random.Random(seed)
+        self.clock, self.data_dir = Clock(), data_dir
+        self.engine = Engine(data_dir, Book(), self.clock)
+        self.leases: list[tuple[str, str]] = []
+        self.quotes: list[tuple[str, str]] = []
+        self.past: list[commands.Command] = []
+        self.outcomes: Counter[str] = Counter()
+
+    def reopen(self) -> None:
+        """Close the engine and open another on the same directory."""
+        self.engine.close()
+        self.engine = Engine(self.data_dir, Book(), self.clock)
+
+    def run(self, steps: int) -> None:
+        """So many commands, all of them durable in the end; the first is always a load."""
+        for _ in range(steps):
+            command = self._command() if self.engine.state.inventory.node_ids.size else self._load()
+            try:
+                events, _ = self.engine.submit(command, NO_STOPWATCH)
+            except EXPECTED as refusal:
+                self.outcomes[type(refusal).__name__] += 1
+                continue
+            self.outcomes[type(command).__name__] += 1
+            self.past.append(command)
+            for event in events:
+                self._note(event)
+        self.engine.journal.append([], 0).result(WAIT_S)
+
+    def _note(self, event: AnyEvent) -> None:
+        match event:
+            case LeaseStarted():
+                self.leases.append((event.tenant_id, event.lease_id))
+            case _ if hasattr(event, "expires_at_us"):
+                self.quotes.append((event.tenant_id, event.quote_id))
+
+    def _command(self) -> commands.Command:
+        draw = self.draw
+        if draw.random() < 0.25:
+            self.clock.advance_s(draw.choice((0.000001, 1, 30, 59, 600, 3_600, 30_000, 90_000)))
+        if self.past and draw.random() < 0.08:
+            return draw.choice(self.past)  # with its key a repeat, without one a second call
+        kinds = (self._deploy, self._quote, self._deploy_quote, self._release, self._set_state, self._load)
+        (kind,) = draw.choices(kinds, weights=(8, 4, 4, 5, 2, 2))
+        return kind()
+
+    def _key(self, tenant: str, method: str) -> Key | None:
+        if self.draw.random() < 0.5:
+            return None
+        return Key(tenant, method, f"k{self.draw.randrange(40)}", self.draw.choice((b"one", b"two")))
+
+    def _request(self) -> ClusterRequest:
+        draw = self.draw
+        wanted: dict[str, Any] = {"gpu_count": draw.choice((1, 1, 2, 3, 4, 8, 12, 20))}
+        options: tuple[dict[str, Any], ...] = (
+            {"gpu_models": ("H100",)},
+            {"allow_mixed_models": True},
+            {"max_cluster_rtt_ms": draw.choice((0.0, 30.0, 70.0))},
+            {"client_site": "iad1", "max_client_rtt_ms": 80.0},
+            {"min_security_tier": SecurityTier.SECURE},
+            {"min_reliability": 0.96},
+            {"max_supplier_share": 1.0},
+            {"max_price_micro_usd_per_gpu_hour": 2_600_000},
+            {"excluded_regions": ("us-west",)},
+            {"same_fabric": True},
+            {"duration_s": draw.choice((1, 59, 7_200, 200_000))},
+            {"interruptible": True},
+        )
+        for option in draw.sample(options, draw.randrange(4)):
+            wanted |= option
+        return ClusterRequest(**wanted)
+
+    def _deploy(self) -> commands.Command:
+        tenant = self.draw.choice(TENANTS)
+        return commands.DeployCluster(tenant, self._request(), self._key(tenant, "DeployCluster"))
+
+    def _quote(self) -> commands.Command:
+        tenant = self.draw.choice(TENANTS)
+        ttl_s = self.draw.choice((1, 60, 3_600))
+        return commands.IssueQuote(tenant, self._request(), ttl_s, self._key(tenant, "QuoteCluster"))
+
+    def _deploy_quote(self) -> commands.Command:
+        tenant, quote = self.draw.choice(self.quotes[-6:] or [("alice", "q-none")])
+        return commands.DeployQuote(tenant, quote, self._key(tenant, "DeployCluster"))
+
+    def _release(self) -> commands.Command:
+        tenant, lease = self.draw.choice(self.leases[-12:] or [("alice", "l-none")])
+        return commands.ReleaseLease(tenant, lease, self._key(tenant, "ReleaseLease"))
+
+    def _set_state(self) -> commands.Command:
+        name = self.draw.choice(self.engine.state.inventory.sorted_ids)
+        return commands.SetNodeState(name, self.draw.choice(list(NodeState)), self._key("alice", "SetNodeState"))
+
+    def _load(self) -> commands.Command:
+        draw = self.draw
+        names = draw.sample([f"n{i:02d}" for i in range(24)], draw.randrange(0, 9))
+        if not self.engine.state.inventory.node_ids.size:
+            names = names or ["n00"]
+        nodes = [self._node(name) for name in names]
+        rtts = [
+            {"site_a": a, "site_b": b, "rtt_ms": draw.choice((5.0, 25.0, 60.0))}
+            for a in PLACES
+            for b in (*PLACES, "elsewhere")
+            if a != b and draw.random() < 0.2
+        ]
+        return load_command(nodes, rtts, self._key("alice", "LoadFleet"))
+
+    def _node(self, name: str) -> Row:
+        draw = self.draw
+        gpu_count = draw.choice((1, 4, 8, 8, 8))
+        return node(
+            name,
+            gpu_model=draw.choice(("H100", "H100", "A100", "L40S")),
+            gpu_count=gpu_count,
+            gpu_free=draw.choice((gpu_count, gpu_count, gpu_count // 2)),
+            site_id=draw.choice(list(PLACES)),
+            supplier_id=draw.choice(("acme", "bolt")),
+            security_tier=draw.choice(("SECURE", "COMMUNITY")),
+            certifications=draw.choice(([], ["SOC2"], ["TEE", "SOC2"])),
+            reliability=draw.choice((0.95, 0.99)),
+            fabric_id=draw.choice((None, "f1", "f2")),
+            ask_micro_usd_per_gpu_hour=draw.choice((1_000_000, 2_000_000, 3_000_001)),
+            state=draw.choice(("READY", "READY", "READY", "DRAINING", "DOWN")),
+        )
+
+
+class Twin:
+    """What the events say, followed with dictionaries: no numpy, no pools, no state of the engine."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.rows: dict[str, Row] = {}
+        self.leased: Counter[str] = Counter()
+        self.running: dict[str, dict[str, int]] = {}
+
+    def follow(self, event: AnyEvent) -> None:
+        """Take in one event."""
+        match event:
+            case FleetLoaded():
+                rows = {row["node_id"]: row for row in read_frame(event.nodes).iter_rows(named=True)}
+                self.ids += sorted(rows.keys() - self.rows.keys())
+                self.rows |= rows
+            case NodeStateSet():
+                name = self.ids[event.node]
+                self.rows[name] = {**self.rows[name], "state": event.state}
+            case LeaseStarted():
+                terms = event.terms
+                names = [self.ids[number] for number in terms.node_numbers]
+                taken = dict(zip(names, terms.gpus_per_node.tolist(), strict=True))
+                assert sum(taken.values()) == terms.request.gpu_count, "law 2: a gang is whole"
+                self.running[event.lease_id] = taken
+                for name, gpus in taken.items():
+                    assert self.rows[name]["state"] == "READY", "law 1: only READY nodes take new work"
+                    assert 0 < gpus <= self.free(name), "law 1: a GPU is in at most one lease"
+                self.leased.update(taken)
+            case LeaseEnded():
+                self.leased.subtract(self.running.pop(event.lease_id))
+
+    def free(self, name: str) -> int:
+        """GPUs of a node that can be placed on."""
+        row = self.rows[name]
+        return row["gpu_free"] - self.leased[name] if row["state"] == "READY" else 0
