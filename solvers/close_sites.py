@@ -8,9 +8,9 @@ A gang with a limit between its nodes lives in a clique of that graph, and there
         either v may be used, then only sites close to v are allowed; or v is not used
 
 Every clique lies in one of the two branches. The branch of least bound is taken first, so the first placement
-that is close is optimal. Before a branch is relaxed it is shrunk: a site whose close and allowed sites together
-cannot hold the gang is dropped, over and over; most hopeless branches end there, at the price of one product of
-a small matrix with a vector.
+that is close is optimal. Before a branch below the root is relaxed it is shrunk: a site whose close and allowed
+sites together cannot hold the gang is dropped, over and over; most hopeless branches end there, at the price of
+one product of a small matrix with a vector.
 
 After `relaxations_max` relaxations the search stops: it dives from the most promising branches for a placement
 that is close, and returns the best one with the least open bound. A gap is reported, never hidden.
@@ -56,7 +56,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search came to. Without `branch` none was found; there is none if `proven`. No cost is below `bound`."""
+    """What a search came to. Without `branch` none was found, and if `proven` there is none."""
 
     branch: Branch | None
     bound: int
@@ -67,15 +67,10 @@ class Found:
 class Closeness:
     """Which sites are close to which, and which can hold a gang together with those close to them."""
 
-    def __init__(self, distances: Distances, limit_ms: float, capacity: Int, needed: int) -> None:
-        """`capacity` (sites,): replicas each site could take; `needed`: replicas of the gang."""
-        self._distances, self._limit_ms, self._needed = distances, limit_ms, needed
-        self._sites = np.flatnonzero(capacity)
-        self._capacity = capacity[self._sites].astype(np.float64)  # counts far below 2^53: exact
-        self._matrix = None
-        if self._sites.size <= SHRINK_SITES_MAX:
-            rows = [self.near(int(site))[self._sites] for site in self._sites]
-            self._matrix = np.array(rows, dtype=np.float64).reshape(self._sites.size, self._sites.size)
+    def __init__(self, distances: Distances, limit_ms: float, count: Callable[[], Int], needed: int) -> None:
+        """`count()`: replicas each site could take, (sites,), asked for only once a branching needs it."""
+        self._distances, self._limit_ms, self._count, self._needed = distances, limit_ms, count, needed
+        self._sites: Int | None = None
 
     def near(self, site: int) -> Flags:
         """Sites within the limit of one, (sites,)."""
@@ -83,7 +78,10 @@ class Closeness:
 
     def shrink(self, site_ok: Flags) -> Flags | None:
         """The allowed sites without those that cannot be part of a close gang; None if none is left."""
-        if self._matrix is None:
+        if self._sites is None:
+            self._build()
+        assert self._sites is not None
+        if self._sites.size > SHRINK_SITES_MAX:
             return site_ok
         ok = site_ok[self._sites]
         while True:
@@ -97,6 +95,14 @@ class Closeness:
         shrunk[self._sites[ok]] = True
         return shrunk
 
+    def _build(self) -> None:
+        capacity = self._count()
+        self._sites = np.flatnonzero(capacity)
+        self._capacity = capacity[self._sites].astype(np.float64)  # counts far below 2^53: exact
+        if self._sites.size <= SHRINK_SITES_MAX:
+            rows = [self.near(int(site))[self._sites] for site in self._sites]
+            self._matrix = np.array(rows, dtype=np.float64).reshape(self._sites.size, self._sites.size)
+
 
 class CloseSearch:
     """One search. `relax(option, site_ok)` solves a branch, None if it has no placement."""
@@ -109,9 +115,9 @@ class CloseSearch:
         self._queue: list[tuple[tuple[int, int, int, int], Branch, int, Closeness]] = []
         self._solved = 0
 
-    def add(self, option: Any, site_ok: Flags, capacity: Int, needed: int) -> None:
-        """Add an alternative of which the gang may be."""
-        self._push(option, site_ok, 0, Closeness(self._distances, self._limit_ms, capacity, needed))
+    def add(self, option: Any, site_ok: Flags, count: Callable[[], Int], needed: int) -> None:
+        """Add an alternative of which the gang may be. `count`, `needed`: as `Closeness` takes them."""
+        self._relaxed(option, site_ok, 0, Closeness(self._distances, self._limit_ms, count, needed))
 
     def run(self) -> Found:
         """Search until a placement is proven best, none is left, or the limit is reached."""
@@ -130,10 +136,12 @@ class CloseSearch:
 
     def _push(self, option: Any, site_ok: Flags, depth: int, closeness: Closeness) -> None:
         shrunk = closeness.shrink(site_ok)
-        if shrunk is None:
-            return
+        if shrunk is not None:
+            self._relaxed(option, shrunk, depth, closeness)
+
+    def _relaxed(self, option: Any, site_ok: Flags, depth: int, closeness: Closeness) -> None:
         self._solved += 1
-        branch = self._relax(option, shrunk)
+        branch = self._relax(option, site_ok)
         if branch is not None:
             heapq.heappush(self._queue, (branch.key(depth, self._solved), branch, depth, closeness))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,16 +167,20 @@ class Placer:
             limit_ms,
             search.relaxations_max,
         )
-        filters = filters_of(demand, demand.site_ok)
         for option in options.each():
-            capacity = np.zeros(demand.site_ok.size, dtype=np.int64)
-            listed = option.listed[option.first[0] : option.last[0]]
-            count_by_site(self.supply, filters, listed, demand.gpus_per_replica, capacity)
-            close.add(option, demand.site_ok, capacity, demand.replicas)
+            close.add(option, demand.site_ok, partial(self._count_by_site, demand, option), demand.replicas)
         found = close.run()
         if found.branch is None:
             return NoPlacement(found.proven, found.relaxations)
         return self._answer(demand, found.branch, found.bound, found.relaxations)
+
+    def _count_by_site(self, demand: Demand, option: Options) -> Int:
+        """Replicas that each site could take, (sites,), of one option."""
+        capacity = np.zeros(demand.site_ok.size, dtype=np.int64)
+        listed = option.listed[option.first[0] : option.last[0]]
+        filters = filters_of(demand, demand.site_ok)
+        count_by_site(self.supply, filters, listed, demand.gpus_per_replica, capacity)
+        return capacity
 
     def _relax(self, demand: Demand, options: Options, site_ok: Flags) -> Branch | None:
         """The best placement over `options` on the allowed sites; None if there is none."""

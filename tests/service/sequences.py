@@ -34,9 +34,7 @@ WAIT_S = 30.0
 
 def load_command(nodes: list[Row], rtts: list[Row], key: Key | None = None) -> commands.LoadFleet:
     """A load of rows."""
-    return commands.LoadFleet(
-        pl.DataFrame(nodes, schema=FLEET_SCHEMA), pl.DataFrame(rtts, schema=RTT_SCHEMA), key
-    )
+    return commands.LoadFleet(pl.DataFrame(nodes, schema=FLEET_SCHEMA), pl.DataFrame(rtts, schema=RTT_SCHEMA), key)
 
 
 class Sequence:
