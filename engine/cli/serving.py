@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from engine.service.options import ServerOptions, read_config
-from engine.service.server import run
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what its core logs on a taken port, our own line says better
 
 
 def serve_until_told(listen: str | None, data_dir: Path | None, config: Path | None, dev: bool | None) -> int:
     """Run the engine in this process until SIGTERM; its exit code."""
+    from engine.service.server import run  # imports gRPC, which reads its verbosity then
+
     return run(server_options(listen, data_dir, config, dev))
 
 

@@ -65,6 +65,11 @@ def reading_engine(file: Path) -> Engine:
     return _engine(URL.create("sqlite", database=f"file:{quote(str(file))}", query=query))
 
 
+def pages_of(connection: Connection) -> int:
+    """Pages of an SQLite file; one that was never written to, or only opened, has at most one."""
+    return int(connection.exec_driver_sql("PRAGMA page_count").scalar_one())
+
+
 @contextmanager
 def database_errors(name: str) -> Iterator[None]:
     """Turn what a database raises into our errors, without SQL or payload in the message."""

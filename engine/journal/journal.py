@@ -17,13 +17,15 @@ from engine.journal.database import (
     FILE_NAME,
     database_errors,
     file_of,
+    pages_of,
     preparing_engine,
     reading_engine,
     writing_engine,
 )
 from engine.journal.durability import Durability
+from engine.journal.errors import CorruptJournal
 from engine.journal.lock import ProcessLock
-from engine.journal.schema import prepare
+from engine.journal.schema import has_tables, prepare
 from engine.journal.writer import Limits, Writer
 
 
@@ -137,6 +139,8 @@ class Journal:
 def _prepared(file: Path) -> tuple[Head, Connection]:
     """The head of the journal in `file`, made if absent, and a connection for its writer."""
     with preparing_engine(file).begin() as connection:
+        if not has_tables(connection) and pages_of(connection) > 1:
+            raise CorruptJournal(1, "the file holds pages, but its list of tables is gone")
         prepare(connection, str(file))
         head = reader.opening_head(connection)
     return head, writing_engine(file).connect()

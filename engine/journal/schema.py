@@ -79,9 +79,14 @@ SELECT_ENTRIES = (
 """The casts make a damaged SQLite value, whose type may have changed, readable, so that its hash can fail."""
 
 
+def has_tables(connection: Connection) -> bool:
+    """Whether the database has any table at all."""
+    return bool(inspect(connection).get_table_names())
+
+
 def prepare(connection: Connection, name: str) -> None:
     """Lay out a new database, or check the layout of an old one. `name` is what an error calls it."""
-    if inspect(connection).get_table_names():
+    if has_tables(connection):
         check(connection, name)
         return
     _metadata.create_all(connection)

@@ -11,7 +11,6 @@ from contextlib import suppress
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2
 from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
@@ -23,6 +22,7 @@ from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
+from engine.service.health import Health
 from engine.service.options import ServerOptions
 from engine.service.oracle_service import OracleService
 from engine.service.price_book import ReferenceBook
@@ -74,7 +74,7 @@ class Server:
 
     def __init__(self, engine: Engine, options: ServerOptions) -> None:
         self._engine, self._options = engine, options
-        self._health = HealthServicer()
+        self._health = Health()
         interceptor = CallInterceptor(dev=options.dev, deadline_s_max=options.deadline_s_max)
         self._server = grpc.aio.server(
             interceptors=[interceptor],
@@ -109,7 +109,7 @@ class Server:
         """Tell health, refuse new calls, let running ones finish."""
         if self._tick is not None:
             self._tick.cancel()
-        await self._health.enter_graceful_shutdown()
+        await self._health.drain()
         await self._server.stop(grace_s)
 
     async def _watch(self) -> None:
