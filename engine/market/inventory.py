@@ -7,7 +7,7 @@ placed on. Leases change `leased` and the pools in place; a load or new posted p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -103,9 +103,11 @@ class Inventory:
         self.unused = frame["gpu_free"].to_numpy().astype(np.int64)
         self.outside = self.nodes.gpu_count - self.unused
         self.state = _grades(frame["state"], NodeState)
+        self._names_of_market: dict[int, tuple[str, str, str]] = {}
         self.distances = self._distances()
         self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
         self.posted = np.zeros(frame.height, dtype=np.int64)
+        self._lay_side_by_side()
         self.price_snapshot_id = ""
 
     @classmethod
@@ -148,13 +150,17 @@ class Inventory:
 
     def market_names(self, key: int) -> tuple[str, str, str]:
         """(GPU model, region, security tier) of a market key."""
-        rest, tier = divmod(int(key), len(_TIERS))
-        model, region = divmod(rest, max(len(self.regions), 1))
-        return self.models.names[model], self.regions.names[region], _TIERS[tier]
+        names = self._names_of_market.get(key)
+        if names is None:
+            rest, tier = divmod(int(key), len(_TIERS))
+            model, region = divmod(rest, max(len(self.regions), 1))
+            names = self.models.names[model], self.regions.names[region], _TIERS[tier]
+            self._names_of_market[key] = names
+        return names
 
     def post(self, posted_of_market: Int, price_snapshot_id: str) -> None:
         """Take over posted prices, one per market in the order of `markets`, and fold the pools by them."""
-        self.posted = posted_of_market[self.market]
+        self.posted[:] = posted_of_market[self.market]
         self.by_price = self._by_price()
         self.price_snapshot_id = price_snapshot_id
         self.pools = Pools(self.nodes, self.free, self.posted, len(self.models))
@@ -232,6 +238,25 @@ class Inventory:
             reliability=frame["reliability"].to_numpy().astype(np.float64),
             rank=rank,
         )
+
+    def _lay_side_by_side(self) -> None:
+        """Put what every placement reads of a node into one cache line: the columns become views of one table.
+
+        A placement touches a thousand scattered nodes, so its time is cache misses: one a node instead of eight.
+        """
+        nodes = self.nodes
+        columns = (
+            nodes.rank,
+            nodes.model,
+            nodes.site,
+            nodes.ask_micro_usd,
+            self.market,
+            self.posted,
+            self.state,
+            self.unused,
+        )
+        rank, model, site, ask, self.market, self.posted, self.state, self.unused = np.stack(columns, axis=1).T
+        self.nodes = replace(nodes, rank=rank, model=model, site=site, ask_micro_usd=ask)
 
     def _distances(self) -> Distances:
         code = self.sites.names.code

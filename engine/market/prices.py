@@ -52,16 +52,18 @@ def price_lines(inventory: Inventory, nodes: Int, gpus: Int, prices: Int, durati
     np.add.at(counts, place, gpus)
     np.add.at(rates, place, gpus * prices)
     lines = np.flatnonzero(counts)
-    parts = zip(lines.tolist(), itemise_micro_usd(rates[lines].tolist(), duration_s), strict=True)
+    rate_of_line = rates[lines].tolist()
+    parts = zip(
+        inventory.markets[lines // 2].tolist(),
+        (lines % 2).tolist(),
+        counts[lines].tolist(),
+        rate_of_line,
+        itemise_micro_usd(rate_of_line, duration_s),
+        strict=True,
+    )
     return [
-        PriceLine(
-            *inventory.market_names(inventory.markets[line // 2]),
-            "ASK" if line % 2 else "POSTED",
-            int(counts[line]),
-            int(rates[line]),
-            amount,
-        )
-        for line, amount in parts
+        PriceLine(*inventory.market_names(market), "ASK" if above else "POSTED", count, rate, amount)
+        for market, above, count, rate, amount in parts
     ]
 
 
