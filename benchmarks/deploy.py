@@ -37,21 +37,25 @@ class Samples:
     decisions: list[int] = field(default_factory=list)
     idle_decisions: list[int] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    idle_ratios: list[float] = field(default_factory=list)
     nodes: list[int] = field(default_factory=list)
     stages_us: dict[str, list[int]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
 
-    def add_round(self, floors: list[int], calls: list[int], decisions: list[int]) -> None:
-        """Take one round."""
+    def add_round(self, floors: list[int], calls: list[int], decisions: list[int], idle: list[int]) -> None:
+        """Take one round. Calls and floors find an idle server; `idle` are decisions that do, too."""
         self.floors += floors
         self.calls += calls
         self.decisions += decisions
+        self.idle_decisions += idle
         self.ratios.append(p50(calls) / (p50(floors) + p50(decisions)))
+        self.idle_ratios.append(p50(calls) / (p50(floors) + p50(idle)))
 
     def results(self, size: Size) -> Results:
         """The figures, by the last part of their keys."""
         figures = _percentiles("decision", self.decisions, size.unit)
         figures |= _percentiles("decision_after_idle", self.idle_decisions, size.unit)
         figures |= _percentiles("floor", self.floors, "ms") | _percentiles("call", self.calls, "ms")
+        figures["call_over_floor_and_idle_decision_p50"] = p50(self.idle_ratios)
         figures["call_over_floor_p50"] = p50(self.ratios)
         figures["call_over_floor_p99"] = p99(self.ratios)
         figures["call_over_floor_of_p99s"] = p99(self.calls) / (p99(self.floors) + p99(self.decisions))
@@ -77,8 +81,8 @@ def measure(
             floors = [client.floor(request)[1] for _ in range(effort.calls(size))]
             calls = _engine_block(client, request, effort.calls(size), samples)
             decisions = decision_block_ns(state, request, size.decisions)
-            samples.idle_decisions += decision_block_ns(state, request, IDLE_DECISIONS, IDLE_S)
-        samples.add_round(floors, calls, decisions)
+            idle = decision_block_ns(state, request, IDLE_DECISIONS, IDLE_S)
+        samples.add_round(floors, calls, decisions, idle)
     return samples
 
 

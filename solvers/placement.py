@@ -15,9 +15,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.answer import describe
 from solvers.close_sites import Branch, CloseSearch
 from solvers.distances import RTT_TOLERANCE_MS, Distances
-from solvers.pools import FABRIC, GPU_COUNT, POSTED, SITE, Pools
+from solvers.pools import FABRIC, GPU_COUNT, SITE, Pools
 from solvers.runs import count_by_site
 from solvers.walk import NO_LIMIT, best_of
 
@@ -60,8 +61,9 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The answer: nodes (in no order), GPUs and prices, each (nodes,), int64, and the proof.
+    """The answer: nodes by id, GPUs and prices, each (nodes,), int64; its sums per market; and the proof.
 
+    `lines` (lines,): 2m for the GPUs of market m at its posted price, 2m + 1 for those whose ask is above it.
     `rate` = Σ gpus·price in micro-USD per hour; no placement has a lower one than `lower_bound`. `idle_broken`:
     nodes with all GPUs free that are taken in part.
     """
@@ -69,6 +71,9 @@ class Placement:
     nodes: Int
     gpus: Int
     prices_micro_usd: Int
+    lines: Int
+    line_gpus: Int
+    line_rates: Int
     rate: int
     lower_bound: int
     idle_broken: int
@@ -128,6 +133,7 @@ class Placer:
             *per_pool[1:],
             *(np.zeros(largest + 1, dtype=np.int64) for _ in range(3)),
             np.zeros(pools.suppliers, dtype=np.int64),
+            *(np.empty(pools.node.size, dtype=np.int64) for _ in range(7)),
         )
 
     def place(self, demand: Demand, search: Search = Search()) -> Placement | NoPlacement:
@@ -204,11 +210,11 @@ class Placer:
 
     def _answer(self, demand: Demand, found: Branch, bound: int, relaxations: int) -> Placement:
         pools = self.pools
-        posted = pools.table[pools.pool_of[found.slots], POSTED]
+        by_id = np.argsort(pools.rank[found.slots])
+        slots, take = found.slots[by_id], found.take[by_id]
+        columns = describe(self.supply, pools.node, slots, take, demand.gpus_per_replica, pools.markets)
         return Placement(
-            nodes=pools.node[found.slots],
-            gpus=found.take * demand.gpus_per_replica,
-            prices_micro_usd=np.maximum(pools.ask[found.slots], posted),
+            *columns,
             rate=found.rate,
             lower_bound=bound,
             idle_broken=found.broken,

@@ -25,8 +25,8 @@ Int = NDArray[np.int64]
 
 # Columns of `Pools.table`.
 START, BASE, END, MODEL, SITE, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, FABRIC = range(10)
-GPU_COUNT, SUPPLIER, POSTED, HISTOGRAM = range(10, 14)
-COLUMNS = 14
+GPU_COUNT, SUPPLIER, MARKET, POSTED, HISTOGRAM = range(10, 15)
+COLUMNS = 15
 MIXED = -1
 """Value of SUPPLIER in a pool of several suppliers; `FABRIC` uses -1 for "on no fabric"."""
 
@@ -64,9 +64,10 @@ class Pools:
     [fabric_start[i], fabric_start[i + 1]), those of model m being i in [fabrics_of[m], fabrics_of[m + 1]).
     """
 
-    def __init__(self, nodes: NodeColumns, free: Int, posted_micro_usd: Int, models: int) -> None:
-        """Fold. `free` (nodes,): GPUs that may be placed on now. `posted_micro_usd` (nodes,): posted price of
-        each node's market; equal within a pool by construction of markets."""
+    def __init__(self, nodes: NodeColumns, free: Int, market: Int, posted_micro_usd: Int, models: int) -> None:
+        """Fold. `free` (nodes,): GPUs that may be placed on now. `market` (nodes,): the market of each node, equal
+        within a pool by construction of markets; `posted_micro_usd` (markets,): their posted prices."""
+        self.markets = posted_micro_usd.size
         merit_order = np.lexsort((nodes.rank, -nodes.reliability, nodes.ask_micro_usd))
         merit = np.empty_like(merit_order)
         merit[merit_order] = np.arange(merit.size)
@@ -97,13 +98,13 @@ class Pools:
         self.pool_of = np.cumsum(boundary) - 1
         self.slot_of = np.empty_like(order)
         self.slot_of[order] = np.arange(order.size)
-        self._fill_table(nodes, start, posted_micro_usd)
+        self._fill_table(nodes, start, market, posted_micro_usd)
         self.histogram = np.zeros(int((self.table[:, GPU_COUNT] + 1).sum()), dtype=np.int64)
         count_base(self.table, self.free, self.histogram)
         self.model_start = np.searchsorted(self.table[:, MODEL], np.arange(models + 1))
         self._order_by_price()
 
-    def _fill_table(self, nodes: NodeColumns, start: Int, posted_micro_usd: Int) -> None:
+    def _fill_table(self, nodes: NodeColumns, start: Int, market: Int, posted_micro_usd: Int) -> None:
         first = self.node[start]
         end = np.append(start[1:], self.node.size)
         table = np.empty((start.size, COLUMNS), dtype=np.int64)
@@ -113,8 +114,9 @@ class Pools:
         table[:, CONNECTIVITY] = nodes.connectivity[first]
         table[:, INTERCONNECT] = nodes.interconnect[first]
         table[:, FABRIC], table[:, GPU_COUNT] = nodes.fabric[first], nodes.gpu_count[first]
-        table[:, POSTED] = posted_micro_usd[first]
-        in_base = self.ask <= posted_micro_usd[self.node]
+        table[:, MARKET] = market[first]
+        table[:, POSTED] = posted_micro_usd[market[first]]
+        in_base = self.ask <= posted_micro_usd[market[self.node]]
         if start.size:
             low, high = np.minimum.reduceat(self.supplier, start), np.maximum.reduceat(self.supplier, start)
             table[:, SUPPLIER] = np.where(low == high, low, MIXED)

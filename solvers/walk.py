@@ -51,9 +51,7 @@ def best_of(
     Returns (option or -1, rate, idle nodes broken, slots, replicas per slot). Order: rate, idle nodes broken,
     Σ ask, -Σ reliability, sorted node ids.
     """
-    room = min(replicas, supply[3].size)
-    slots, take = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
-    best_slots, best_take = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    slots, take, best_slots, best_take = work[12:16]
     best, best_nodes, best_rate, best_broken, best_asks, best_trust = -1, 0, stop_above, 0, 0, 0.0
     for option in range(first.size):
         own = listed[first[option] : last[option]]
@@ -116,11 +114,7 @@ def walk(
         equal, total, room, entries, waiting, head = _gather(
             supply, filters, listed, work, g, left, cap, price, entries, waiting, head
         )
-        slots, holds, kind = (
-            np.empty(room, dtype=np.int64),
-            np.empty(room, dtype=np.int64),
-            np.empty(room, dtype=np.int64),
-        )
+        slots, holds, kind = work[16][:room], work[17][:room], work[18][:room]
         last = cap == NO_LIMIT and total >= left
         if last:
             found = _open_useful(supply, filters, run, level[:equal], left, g, fits, slots, holds, kind)

@@ -55,4 +55,4 @@ def _tiny() -> Placer:
     )
     none = np.empty(0, dtype=np.int64)
     distances = Distances(np.zeros(2), np.array([0.0, 90.0]), none, none, np.empty(0))
-    return Placer(Pools(nodes, 8 * ones, 2 * ones, 1), distances)
+    return Placer(Pools(nodes, 8 * ones, zeros, np.array([2]), 1), distances)

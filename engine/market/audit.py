@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
 from engine.market.events import Terms
-from engine.market.inventory import Inventory
+from engine.market.inventory import Glance, Inventory
 from engine.market.state import MarketState
 
 Int = NDArray[np.int64]
@@ -30,35 +30,45 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
     nodes, gpus, prices = terms.node_numbers, terms.gpus_per_node, terms.prices
     if not nodes.size or nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
         return ["names a node that does not exist"]
+    seen = inventory.glance(nodes)
     rules = (
-        *_capacity(inventory, request, nodes, gpus),
+        *_capacity(request, seen, gpus),
+        *_models(inventory, request, seen.model),
         *_node_rules(inventory, request, nodes),
-        *_location(inventory, request, nodes),
+        *_location(inventory, request, seen.site),
         *_together(inventory, request, nodes, gpus),
-        *_money(inventory, terms, nodes, gpus, prices, at_posted_prices),
+        *_money(terms, gpus, prices),
     )
-    return [fault for holds, fault in rules if not holds]
+    faults = [fault for holds, fault in rules if not holds]
+    if at_posted_prices and (prices != np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).any():
+        faults.append("has a price that is not max(ask, posted)")
+    return faults
 
 
 Rules = Iterator[tuple[bool, str]]
 
 
-def _capacity(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
-    in_order = bool((np.diff(inventory.nodes.rank[nodes]) > 0).all())
+def _capacity(request: ClusterRequest, seen: Glance, gpus: Int) -> Rules:
+    in_order = bool((seen.rank[1:] > seen.rank[:-1]).all())
     yield in_order, "names a node twice, or nodes out of the order of their ids"
     yield int(gpus.sum()) == request.gpu_count, "does not place the whole gang"
     yield int(gpus.min()) > 0, "takes no GPU from a node"
     if request.gpus_per_node > 1:
         yield not (gpus % request.gpus_per_node).any(), "splits a replica between nodes"
-    yield bool((gpus <= inventory.unused[nodes]).all()), "takes more GPUs than are free"
-    yield bool((inventory.state[nodes] == int(NodeState.READY)).all()), "uses a node that is not READY"
+    yield bool((gpus <= seen.unused).all()), "takes more GPUs than are free"
+    yield bool((seen.state == int(NodeState.READY)).all()), "uses a node that is not READY"
+
+
+def _models(inventory: Inventory, request: ClusterRequest, model: Int) -> Rules:
+    one = bool((model == model[0]).all())
+    if request.gpu_models:
+        used = {inventory.models.names[code] for code in (model[:1] if one else np.unique(model)).tolist()}
+        yield used <= set(request.gpu_models), "uses a GPU model that was not asked for"
+    yield one or request.allow_mixed_models, "mixes GPU models"
 
 
 def _node_rules(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:
     columns = inventory.nodes
-    if request.gpu_models:
-        used = {inventory.models.names[code] for code in set(columns.model[nodes].tolist())}
-        yield used <= set(request.gpu_models), "uses a GPU model that was not asked for"
     if request.min_security_tier is not None:
         yield bool((columns.tier[nodes] >= request.min_security_tier).all()), "is below the security tier"
     for name in request.certifications:
@@ -79,13 +89,13 @@ def _node_rules(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Ru
         yield not suppliers & set(request.excluded_suppliers), "uses an excluded supplier"
 
 
-def _location(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:
+def _location(inventory: Inventory, request: ClusterRequest, site_of_node: Int) -> Rules:
     limits = request.max_client_rtt_ms, request.max_cluster_rtt_ms
     wanted = bool(request.regions or request.countries or request.sites)
     barred = bool(request.excluded_regions or request.excluded_countries or request.excluded_sites)
     if not wanted and not barred and limits == (None, None):
         return
-    used = np.array(sorted(set(inventory.nodes.site[nodes].tolist())))
+    used = np.unique(site_of_node)
     for site in used.tolist() if wanted or barred else ():
         yield from _site_rules(inventory, request, site, wanted)
     if request.max_client_rtt_ms is not None:
@@ -116,9 +126,6 @@ def _site_rules(inventory: Inventory, request: ClusterRequest, site: int, wanted
 
 def _together(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int) -> Rules:
     columns = inventory.nodes
-    if not request.allow_mixed_models:
-        models = columns.model[nodes]
-        yield bool((models == models[0]).all()), "mixes GPU models"
     if request.same_fabric:
         fabrics = columns.fabric[nodes]
         yield int(fabrics[0]) >= 0 and bool((fabrics == fabrics[0]).all()), "is not on one fabric"
@@ -128,9 +135,7 @@ def _together(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: I
         yield bool((given <= limit).all()), "takes more than its share from a supplier"
 
 
-def _money(
-    inventory: Inventory, terms: Terms, nodes: Int, gpus: Int, prices: Int, at_posted_prices: bool
-) -> Rules:
+def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     rate, request_gpus = int(np.dot(gpus, prices)), terms.request.gpu_count
     yield rate == terms.rate_micro_usd_per_hour, "has a rate that is not the sum of its parts"
     exact = rate * terms.duration_s
@@ -143,9 +148,6 @@ def _money(
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
         yield rate <= cap * terms.request.gpu_count, "is above the price cap"
-    if at_posted_prices:
-        due = np.maximum(inventory.nodes.ask_micro_usd[nodes], inventory.posted[nodes])
-        yield bool((prices == due).all()), "has a price that is not max(ask, posted)"
 
 
 def _client_rtt_ms(inventory: Inventory, request: ClusterRequest, sites: Int) -> NDArray[np.float64]:

@@ -155,22 +155,20 @@ def _over_cap(found: Placement, cap: int, gpu_count: int) -> Refused:
 
 
 def _terms(state: MarketState, request: ClusterRequest, found: Placement) -> Terms:
-    inventory = state.inventory
-    order = np.argsort(inventory.nodes.rank[found.nodes])
-    nodes, gpus, prices = found.nodes[order], found.gpus[order], found.prices_micro_usd[order]
-    total = total_micro_usd(int(found.rate), request.priced_duration_s)
+    duration_s = request.priced_duration_s
+    total = total_micro_usd(int(found.rate), duration_s)
     if total > MAX_TOTAL_MICRO_USD:
         raise InvalidInput([Violation("duration_s", "makes the total larger than can be charged")])
     return Terms(
         request=request,
-        nodes=nodes.astype("<i4").tobytes(),
-        gpus=gpus.astype("<i4").tobytes(),
-        prices_micro_usd_per_gpu_hour=prices.astype("<i8").tobytes(),
-        lines=price_lines(inventory, nodes, gpus, prices, request.priced_duration_s),
+        nodes=found.nodes.astype("<i4").tobytes(),
+        gpus=found.gpus.astype("<i4").tobytes(),
+        prices_micro_usd_per_gpu_hour=found.prices_micro_usd.astype("<i8").tobytes(),
+        lines=price_lines(state.inventory, found, duration_s),
         rate_micro_usd_per_hour=int(found.rate),
-        duration_s=request.priced_duration_s,
+        duration_s=duration_s,
         total_micro_usd=total,
-        price_snapshot_id=inventory.price_snapshot_id,
+        price_snapshot_id=state.inventory.price_snapshot_id,
         lower_bound_micro_usd_per_hour=int(found.lower_bound),
         idle_nodes_broken=int(found.idle_broken),
         relaxations_solved=found.relaxations,

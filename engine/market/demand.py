@@ -70,29 +70,28 @@ def check_names(inventory: Inventory, request: ClusterRequest, catalogue: Collec
 
 
 def sites_ok(inventory: Inventory, request: ClusterRequest) -> Flags:
-    """Sites that keep location and client RTT, shape (sites,)."""
-    return wanted_sites(inventory, request) & ~excluded_sites(inventory, request) & near_sites(inventory, request)
+    """Sites that keep location and client RTT, shape (sites,). Read only."""
+    ok = inventory.all_sites
+    if request.regions or request.countries or request.sites:
+        ok = wanted_sites(inventory, request)
+    if request.excluded_regions or request.excluded_countries or request.excluded_sites:
+        ok = ok & ~excluded_sites(inventory, request)
+    return ok if request.max_client_rtt_ms is None else ok & near_sites(inventory, request)
 
 
 def wanted_sites(inventory: Inventory, request: ClusterRequest) -> Flags:
-    """Sites that any of the given lists names; all, if none is given."""
-    sites = inventory.sites
-    if not (request.regions or request.countries or request.sites):
-        return np.ones(len(sites.names), dtype=bool)
+    """Sites that any of the given lists names."""
     return _in_lists(inventory, request.regions, request.countries, request.sites)
 
 
 def excluded_sites(inventory: Inventory, request: ClusterRequest) -> Flags:
     """Sites that any exclusion names."""
-    if not (request.excluded_regions or request.excluded_countries or request.excluded_sites):
-        return np.zeros(len(inventory.sites.names), dtype=bool)
     return _in_lists(inventory, request.excluded_regions, request.excluded_countries, request.excluded_sites)
 
 
 def near_sites(inventory: Inventory, request: ClusterRequest) -> Flags:
-    """Sites within the client's RTT limit."""
-    if request.max_client_rtt_ms is None:
-        return np.ones(len(inventory.sites.names), dtype=bool)
+    """Sites within the client's RTT limit, which the request has."""
+    assert request.max_client_rtt_ms is not None
     row = client_rtt_ms(inventory, request)
     return row <= request.max_client_rtt_ms + RTT_TOLERANCE_MS
 

@@ -8,7 +8,7 @@ placed on. Leases change `leased` and the pools in place; a load or new posted p
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -65,6 +65,18 @@ class Sites:
     longitude: NDArray[np.float64]
 
 
+class Glance(NamedTuple):
+    """Columns of some nodes, each of shape (nodes,); `unused`: neither leased here nor used outside."""
+
+    rank: Int
+    model: Int
+    site: Int
+    ask_micro_usd: Int
+    posted_micro_usd: Int
+    state: Int
+    unused: Int
+
+
 @dataclass(frozen=True, slots=True)
 class ByPrice:
     """Columns of all nodes, cheapest first, each of shape (nodes,): one sequential pass counts GPUs."""
@@ -95,6 +107,7 @@ class Inventory:
         self.suppliers = vocabulary(frame["supplier_id"])
         self.certifications = vocabulary(frame["certifications"].explode())
         self.sites = self._sites()
+        self.all_sites = np.ones(len(self.sites.names), dtype=bool)
         self.nodes = self._nodes()
         self.region = self.sites.region[self.nodes.site]
         market = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(_TIERS) + self.nodes.tier
@@ -142,6 +155,11 @@ class Inventory:
         """GPUs of each node that can be placed on now."""
         return np.where(self.state == READY, self.unused, 0)
 
+    def glance(self, nodes: Int) -> Glance:
+        """What every placement needs to know of some nodes, read at once."""
+        rank, model, site, ask, _, posted, state, unused = self._side_by_side[nodes].T
+        return Glance(rank, model, site, ask, posted, state, unused)
+
     @property
     def leased(self) -> Int:
         """GPUs of each node that are leased here."""
@@ -163,7 +181,7 @@ class Inventory:
         self.posted[:] = posted_of_market[self.market]
         self.by_price = self._by_price()
         self.price_snapshot_id = price_snapshot_id
-        self.pools = Pools(self.nodes, self.free, self.posted, len(self.models))
+        self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, len(self.models))
         self.placer = Placer(self.pools, self.distances)
 
     def rtt_from(self, site: str) -> NDArray[np.float64]:
@@ -255,7 +273,8 @@ class Inventory:
             self.state,
             self.unused,
         )
-        rank, model, site, ask, self.market, self.posted, self.state, self.unused = np.stack(columns, axis=1).T
+        self._side_by_side = np.stack(columns, axis=1)
+        rank, model, site, ask, self.market, self.posted, self.state, self.unused = self._side_by_side.T
         self.nodes = replace(nodes, rank=rank, model=model, site=site, ask_micro_usd=ask)
 
     def _distances(self) -> Distances:

@@ -16,6 +16,7 @@ from engine.domain.money import itemise_micro_usd
 from engine.domain.tiers import SecurityTier
 from engine.market.events import PriceLine
 from engine.market.inventory import Inventory
+from solvers.placement import Placement
 
 Int = NDArray[np.int64]
 REFERENCE, FLEET_ASKS = "REFERENCE", "FLEET_ASKS"
@@ -44,26 +45,20 @@ def posted_prices(inventory: Inventory, book: PriceBook) -> tuple[Int, list[str]
     return prices, sources, f"prices-{digest[:16]}"
 
 
-def price_lines(inventory: Inventory, nodes: Int, gpus: Int, prices: Int, duration_s: int) -> list[PriceLine]:
+def price_lines(inventory: Inventory, found: Placement, duration_s: int) -> list[PriceLine]:
     """The parts of a total: per market the GPUs at the posted price and those whose ask is above it."""
-    place = inventory.market[nodes] * 2 + (prices > inventory.posted[nodes])
-    counts = np.zeros(inventory.markets.size * 2, dtype=np.int64)
-    rates = np.zeros_like(counts)
-    np.add.at(counts, place, gpus)
-    np.add.at(rates, place, gpus * prices)
-    lines = np.flatnonzero(counts)
-    rate_of_line = rates[lines].tolist()
+    rates = found.line_rates.tolist()
     parts = zip(
-        inventory.markets[lines // 2].tolist(),
-        (lines % 2).tolist(),
-        counts[lines].tolist(),
-        rate_of_line,
-        itemise_micro_usd(rate_of_line, duration_s),
+        inventory.markets[found.lines // 2].tolist(),
+        (found.lines % 2).tolist(),
+        found.line_gpus.tolist(),
+        rates,
+        itemise_micro_usd(rates, duration_s),
         strict=True,
     )
     return [
-        PriceLine(*inventory.market_names(market), "ASK" if above else "POSTED", count, rate, amount)
-        for market, above, count, rate, amount in parts
+        PriceLine(*inventory.market_names(market), "ASK" if above else "POSTED", gpus, rate, amount)
+        for market, above, gpus, rate, amount in parts
     ]
 
 

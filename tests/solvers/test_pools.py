@@ -41,7 +41,7 @@ def test_leases_keep_pools_and_nodes_equal(seed: int, releases: list[int]) -> No
             found = taken.pop(choice % len(taken))
             inventory.lease(found.nodes, -found.gpus)
     assert_pools_add_up(inventory.pools, inventory.free)
-    fresh = Pools(inventory.nodes, inventory.free, inventory.posted, len(inventory.models))
+    fresh = Pools(inventory.nodes, inventory.free, inventory.market, asked.posted_of_market, len(inventory.models))
     assert (fresh.histogram == inventory.pools.histogram).all()
     assert (fresh.free == inventory.pools.free).all()
 
