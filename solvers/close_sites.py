@@ -8,9 +8,9 @@ A gang with a limit between its nodes lives in a clique of that graph, and there
         either v may be used, then only sites close to v are allowed; or v is not used
 
 Every clique lies in one of the two branches. The branch of least bound is taken first, so the first placement
-that is close is optimal. Before a branch below the root is relaxed it is shrunk: a site whose close and allowed
-sites together cannot hold the gang is dropped, over and over; most hopeless branches end there, at the price of
-one product of a small matrix with a vector.
+that is close is optimal. In a search that lasts, a branch is shrunk before it is relaxed: a site whose close and
+allowed sites together cannot hold the gang is dropped, over and over; most hopeless branches end there, at the
+price of one product of a small matrix with a vector.
 
 After `relaxations_max` relaxations the search stops: it dives from the most promising branches for a placement
 that is close, and returns the best one with the least open bound. A gap is reported, never hidden.
@@ -32,6 +32,8 @@ Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 DIVES = 16
 """Branches from which a search that was cut short still looks for a placement."""
+SHRINK_AFTER = 8
+"""Relaxations after which shrinking begins: most searches end before, and its matrix costs a dozen of them."""
 SHRINK_SITES_MAX = 1_024
 """Beyond so many sites with room the matrix would cost more than it saves; the search is as exact without it."""
 
@@ -135,7 +137,7 @@ class CloseSearch:
         return Found(None, 0, True, self._solved)
 
     def _push(self, option: Any, site_ok: Flags, depth: int, closeness: Closeness) -> None:
-        shrunk = closeness.shrink(site_ok)
+        shrunk = site_ok if self._solved < SHRINK_AFTER else closeness.shrink(site_ok)
         if shrunk is not None:
             self._relaxed(option, shrunk, depth, closeness)
 

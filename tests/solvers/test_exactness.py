@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from solvers.placement import Placement
+from solvers import close_sites
+from solvers.placement import NoPlacement, Placement, Search
 from tests.oracles import violations
 from tests.solvers.bridge import as_rows
 from tests.solvers.laws import Asked
@@ -18,6 +19,7 @@ from tests.worlds import World, world_from_seed, worlds
 
 WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", "250"))
 PLANTED_SEEDS = range(400)
+CAP = "max_price_micro_usd_per_gpu_hour"
 
 
 @pytest.mark.exact
@@ -37,6 +39,36 @@ def test_seeded_worlds_agree_with_the_twin() -> None:
     for seed in range(WORLDS):
         asked = Asked(world_from_seed(seed))
         assert asked.faults(asked.place()) == [], f"world_from_seed({seed})"
+
+
+@pytest.mark.parametrize("shrink_after", [0, 1_000_000])
+def test_shrinking_branches_changes_no_answer(shrink_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: dropping sites that cannot hold the gang only saves work; the twin agrees with and without it."""
+    monkeypatch.setattr(close_sites, "SHRINK_AFTER", shrink_after)
+    for seed in range(200):
+        asked = Asked(world_from_seed(seed))
+        if asked.demand.max_cluster_rtt_ms is not None:
+            assert asked.faults(asked.place()) == [], f"world_from_seed({seed})"
+
+
+def test_a_search_that_is_cut_short_says_so_and_its_bound_holds() -> None:
+    """Law: beyond the limit every constraint still holds, and the optimum lies between bound and rate."""
+    cut_short = 0
+    for seed in range(300):
+        asked = Asked(world_from_seed(seed))
+        found = asked.inventory.placer.place(asked.demand, Search(relaxations_max=1))
+        uncapped = Asked(replace(asked.world, request=asked.world.request | {CAP: None}))
+        if isinstance(found, NoPlacement):
+            cut_short += not found.proven
+            assert not (found.proven and uncapped.optimum)
+            continue
+        assert uncapped.optimum is not None
+        assert found.lower_bound <= uncapped.optimum.rate_micro_usd_per_hour <= found.rate
+        cut_short += found.lower_bound < found.rate
+        gpus, prices = as_rows(uncapped.inventory, found)
+        world = uncapped.world
+        assert not violations(world.fleet, world.rtt, world.posted, world.request, gpus, prices)
+    assert cut_short > 5
 
 
 def ignore_the_tier(asked: Asked) -> Placement | None:
