@@ -91,7 +91,10 @@ def test_folding_the_events_anew_gives_the_live_inventory(tmp_path: Path, seed: 
         assert {name for name, lease in state.leases.items() if lease.state == "ACTIVE"} == twin.running.keys()
         assert state.active == len(twin.running)
         assert_pools_add_up(inventory.pools, inventory.free)
-        fresh = Pools(inventory.nodes, inventory.free, inventory.posted, len(inventory.models))
+        posted = np.array(
+            [inventory.posted[inventory.market == place][0] for place in range(len(inventory.markets))]
+        )
+        fresh = Pools(inventory.nodes, inventory.free, inventory.market, posted, len(inventory.models))
         assert (fresh.histogram == inventory.pools.histogram).all()
     rebuilt, _ = replayed(replay_files(tmp_path))
     assert (rebuilt.inventory.pools.histogram == inventory.pools.histogram).all()
