@@ -148,10 +148,6 @@ class Pools:
         """Set the GPUs that may be placed on, of some nodes (each named once); in place."""
         move_free(self.table, self.free, self.histogram, self.pool_of, self.slot_of[nodes], free)
 
-    def gpus_free(self) -> int:
-        """GPUs that may be placed on, in all."""
-        return int(self.free.sum())
-
 
 @kernel
 def count_base(table: Int, free: Int, histogram: Int) -> None:

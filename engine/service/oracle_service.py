@@ -15,8 +15,6 @@ from engine.market.state import MarketState
 from engine.service.engine import Engine
 from engine.service.fields import Checks, page_size, page_start, page_token
 
-Market = tuple[str, str, str]
-
 
 class OracleService(OracleServiceServicer):
     """Reads prices; nothing here changes them."""
