@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tests.checker import violations
 from tests.oracles import (
     CONSTRAINTS,
     Case,
@@ -18,7 +19,6 @@ from tests.oracles import (
     is_broken,
     max_gpus,
     optimal_placement,
-    violations,
 )
 from tests.worlds import RULES_ABOUT_CLUSTERS, RULES_ABOUT_NODES, SITES, World, world_from_seed, worlds
 

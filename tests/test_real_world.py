@@ -24,7 +24,7 @@ from walras.v1.oracle_service_pb2_grpc import OracleServiceStub
 from engine.cli.fleet_chunks import fleet_chunks, rtt_chunks
 from engine.datasets.real import real_requests, real_world
 from engine.domain.cluster_request import REQUEST_FIELDS, parse_cluster_request
-from tests.oracles import violations
+from tests.checker import violations
 
 DATA = os.environ.get("WALRAS_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="$WALRAS_DATA names no folder of public traces")

@@ -109,8 +109,8 @@ class Inventory:
         self.sites = self._sites()
         self.all_sites = np.ones(len(self.sites.names), dtype=bool)
         self.nodes = self._nodes()
-        self.region = self.sites.region[self.nodes.site]
-        market = (self.nodes.model * max(len(self.regions), 1) + self.region) * len(_TIERS) + self.nodes.tier
+        region = self.sites.region[self.nodes.site]
+        market = (self.nodes.model * max(len(self.regions), 1) + region) * len(_TIERS) + self.nodes.tier
         self.markets, self.market = np.unique(market, return_inverse=True)
         self.sorted_ids: list[str] = frame["node_id"].sort().to_list()
         self.unused = frame["gpu_free"].to_numpy().astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -28,6 +29,14 @@ class Checks:
         """What the check returns; None, and its violations noted, if it finds any."""
         try:
             return check(*arguments)
+        except InvalidInput as error:
+            self._violations.extend(error.violations)
+            return None
+
+    async def read_in_thread(self, check: Callable[..., Value], *arguments: Any) -> Value | None:
+        """The same, for a check that would hold up the event loop."""
+        try:
+            return await asyncio.to_thread(check, *arguments)
         except InvalidInput as error:
             self._violations.extend(error.violations)
             return None

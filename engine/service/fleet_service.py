@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import polars as pl
@@ -52,7 +51,7 @@ class FleetService(FleetServiceServicer):
             digest.update(body_hash(chunk))
         checks = Checks()
         key = checks.read(key_of, calling_tenant(), "LoadFleet", key_text, digest.digest()) if key_text else None
-        checked = checks.read(await asyncio.to_thread(_outcome, chunks))
+        checked = await checks.read_in_thread(_checked, chunks)
         checks.done()
         assert checked is not None
 
@@ -113,20 +112,6 @@ def _node_state(name: str) -> NodeState:
         known = ", ".join(NodeState.__members__)
         raise InvalidInput([Violation("state", f"must be one of {known}, got {name[:40]!r}")])
     return NodeState[name]
-
-
-def _outcome(chunks: FleetChunks) -> Callable[[], tuple[pl.DataFrame, pl.DataFrame]]:
-    """The checked frames of a load, or the violations found, to be taken up outside the thread."""
-    try:
-        frames = _checked(chunks)
-    except InvalidInput as error:
-        found = error
-
-        def refuse() -> tuple[pl.DataFrame, pl.DataFrame]:
-            raise found
-
-        return refuse
-    return lambda: frames
 
 
 def _checked(chunks: FleetChunks) -> tuple[pl.DataFrame, pl.DataFrame]:

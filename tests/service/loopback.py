@@ -36,6 +36,21 @@ PLACES = {
 }
 
 
+LISTS = (
+    "gpu_models",
+    "regions",
+    "countries",
+    "sites",
+    "excluded_regions",
+    "excluded_countries",
+    "excluded_sites",
+    "certifications",
+    "allowed_suppliers",
+    "excluded_suppliers",
+)
+"""Fields of a cluster request that are lists of texts."""
+
+
 class Book:
     """Fixed posted prices, whatever the tier; L40S has none, so that its asks set the price."""
 

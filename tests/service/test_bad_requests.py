@@ -8,24 +8,12 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.service.loopback import Loopback, Refusal, cluster, node, refused, small_fleet
+from tests.service.loopback import LISTS, Loopback, Refusal, cluster, node, refused, small_fleet
 
 INT64_MAX = 2**63 - 1
 NAN, INF = float("nan"), float("inf")
 LONG, UNPRINTABLE = "x" * 129, "a\x07b"
 
-LISTS = (
-    "gpu_models",
-    "regions",
-    "countries",
-    "sites",
-    "excluded_regions",
-    "excluded_countries",
-    "excluded_sites",
-    "certifications",
-    "allowed_suppliers",
-    "excluded_suppliers",
-)
 ONE_BAD_FIELD: list[tuple[str, dict[str, Any], str]] = [
     ("empty message", {"gpu_count": 0}, "gpu_count"),
     ("negative count", {"gpu_count": -1}, "gpu_count"),

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.service.loopback import POSTED_MICRO_USD, Client, Loopback, Refusal, cluster, node, refused
+from tests.service.loopback import LISTS, POSTED_MICRO_USD, Client, Loopback, Refusal, cluster, node, refused
 from tests.worlds import world_from_seed
 
 METADATA_BYTES_MAX = 8 * 1024
@@ -22,18 +22,6 @@ ENUMS = {
 FLOATS = ("max_client_rtt_ms", "max_cluster_rtt_ms", "min_reliability", "max_supplier_share")
 INTEGERS = ("gpu_count", "gpus_per_node", "max_price_micro_usd_per_gpu_hour")
 FLAGS = ("allow_mixed_models", "same_fabric")
-LISTS = (
-    "gpu_models",
-    "regions",
-    "countries",
-    "sites",
-    "excluded_regions",
-    "excluded_countries",
-    "excluded_sites",
-    "certifications",
-    "allowed_suppliers",
-    "excluded_suppliers",
-)
 WORLDS = 36
 
 

@@ -8,7 +8,8 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.market.demand import demand_of
 from engine.market.inventory import Inventory
 from solvers.placement import Demand, NoPlacement, Placement
-from tests.oracles import Optimum, optimal_placement, violations
+from tests.checker import violations
+from tests.oracles import Optimum, optimal_placement
 from tests.solvers.bridge import as_rows, inventory_of, request_of
 from tests.worlds import MODELS, World
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from solvers import close_sites
 from solvers.placement import NoPlacement, Placement, Search
-from tests.oracles import violations
+from tests.checker import violations
 from tests.solvers.bridge import as_rows
 from tests.solvers.laws import Asked
 from tests.worlds import World, world_from_seed, worlds
