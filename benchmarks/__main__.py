@@ -9,9 +9,9 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks.registry import FAMILIES, FULL, QUICK
+from benchmarks.registry import FAMILIES, FULL, PLAN_FAMILIES, QUICK
 from benchmarks.report import report
-from benchmarks.suite import run
+from benchmarks.suite import run, run_plans
 from engine.cli.world_command import DATA_VARIABLE
 
 RESULTS_FILE = Path(__file__).parent / "results.json"
@@ -35,9 +35,9 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that children are stopped
     effort = QUICK if given.quick else FULL
-    results = run(FAMILIES, effort, given.data)
+    results = run(FAMILIES, effort, given.data) | run_plans(PLAN_FAMILIES, effort, given.data)
     RESULTS_FILE.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
-    print(report(results, FAMILIES, effort))
+    print(report(results, FAMILIES, effort, PLAN_FAMILIES))
     print(f"wrote {RESULTS_FILE}", file=sys.stderr)
     return 0
 

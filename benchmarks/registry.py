@@ -7,7 +7,7 @@ declared here too, so that no size stands in two places.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 SEED = 1
@@ -58,6 +58,39 @@ FAMILIES = (
     Family("deploy_fabric", "synthetic", (LARGEST_FLEET,), {"same_fabric": True, "min_interconnect": "ROCE"}),
     Family("deploy_real", "real", (LARGEST_FLEET,)),
 )
+PlanWorld = Literal["standard", "real", "small"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFamily:
+    """Joint plans of one instance (`instances`) at some loads, beside the peers unless `alone`.
+
+    `requests`, `fleet`: nodes of the standard and the small instance, GPUs of the real one.
+    """
+
+    world: PlanWorld
+    loads: tuple[float, ...]
+    requests: int
+    fleet: int
+    alone: bool = False
+    name: str = ""
+
+    def key(self, load: float) -> str:
+        """How its figures in `results.json` begin."""
+        return f"plan.{self.name or self.world}.load_{load}"
+
+
+PLAN_FAMILIES = (
+    PlanFamily("real", (0.5, 0.9, 1.3), 10_000, 1_000_000),
+    PlanFamily("standard", (0.5, 0.9, 1.3), 10_000, 125_000),
+    PlanFamily("standard", (0.9,), 100_000, 125_000, alone=True, name="standard_100000"),
+    PlanFamily("small", (0.9, 1.3), 200, 2_000),
+)
+"""The small one is what a general solver can still handle."""
+SMALL_PLAN_REQUESTS, SMALL_PLAN_FLEET = 40, 300
+MIP_TIMES, MIP_LIMIT_S = 10.0, 60.0
+"""A general solver gets so many times our time, at most so much."""
+
 EXPONENT_FAMILY = "deploy"
 EXPONENT_SIZES = (8, 512)
 """Larger requests do not fit the smallest fleet."""
@@ -71,6 +104,9 @@ class Effort:
     starts: int
     fleets: tuple[int, ...] = FLEETS
     calls_max: int = 1_000
+    plan_loads: tuple[float, ...] = (0.5, 0.9, 1.3)
+    general_solvers: bool = True
+    """Whether CP-SAT and HiGHS plan too."""
 
     def calls(self, size: Size) -> int:
         """Timed calls in one block."""
@@ -78,10 +114,15 @@ class Effort:
 
 
 FULL = Effort(rounds=20, starts=3)
-QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5)
-SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2)
+QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False)
+SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2, general_solvers=False)
 
 
 def small(family: Family) -> Family:
     """The family on the small fleet of the tests."""
     return Family(family.name, family.world, (SMALL_FLEET,), family.constraints)
+
+
+def small_plan(family: PlanFamily) -> PlanFamily:
+    """The family on a fleet of the tests, at one load."""
+    return replace(family, loads=family.loads[:1], requests=SMALL_PLAN_REQUESTS, fleet=SMALL_PLAN_FLEET)

@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.deploy import Results
-from benchmarks.registry import SEED, SIZES, Effort, Family, Size
+from benchmarks.planning import WELFARE
+from benchmarks.registry import SEED, SIZES, Effort, Family, PlanFamily, Size
 
-LIBRARIES = ("grpcio", "protobuf", "numpy", "numba", "polars", "sqlalchemy", "msgspec")
+LIBRARIES = ("grpcio", "protobuf", "numpy", "numba", "ortools", "polars", "sqlalchemy", "msgspec")
 DEPLOY_HEADER = (
     "request",
     "fleet",
@@ -28,11 +29,13 @@ DEPLOY_HEADER = (
 )
 SERVER_HEADER = ("fleet", "ready s", "load s", "peak MiB", "loading", "ready", "under calls")
 SERVER_KEYS = ("ready_s", "load_s", "peak_rss_mb", "load_peak_rss_mb", "ready_peak_rss_mb", "calls_peak_rss_mb")
+PLAN_HEADER = ("instance", "planner", "welfare, micro-USD/h", "to ours", "gap to our bound", "closed", "s")
+OURS = "**walras**"
 NOT_APPLICABLE = "n/a"
 
 
-def report(results: Results, families: Sequence[Family], effort: Effort) -> str:
-    """Machine, deploy tables by family, growth, start-up."""
+def report(results: Results, families: Sequence[Family], effort: Effort, plans: Sequence[PlanFamily] = ()) -> str:
+    """Machine, deploy tables by family, growth, start-up, joint plans."""
     parts = [machine(effort)]
     for family in families:
         rows = [
@@ -49,6 +52,9 @@ def report(results: Results, families: Sequence[Family], effort: Effort) -> str:
     servers = sorted({key.split(".")[0] for key in results if key.startswith("server")})
     for server in servers:
         parts.append(f"### `{server}`\n\n{_table(SERVER_HEADER, _server_rows(results, server, effort))}")
+    rows = [row for family in plans for load in family.loads for row in _plan_rows(results, family.key(load))]
+    if rows:
+        parts.append(f"### `plan`\n\n{_table(PLAN_HEADER, rows)}")
     return "\n\n".join(parts)
 
 
@@ -89,6 +95,26 @@ def _server_rows(results: Results, server: str, effort: Effort) -> list[tuple[st
         for gpus in effort.fleets
         if f"{server}.ready_s@{gpus}" in results
     ]
+
+
+def _plan_rows(results: Results, key: str) -> list[tuple[str, ...]]:
+    """Ours and the peers, the best first."""
+    names = [name for name in results if name.startswith(f"{key}.") and name.endswith(WELFARE)]
+    names.sort(key=lambda name: -results[name])
+    return [_plan_row(results, key, name.removesuffix(WELFARE)) for name in names]
+
+
+def _plan_row(results: Results, key: str, prefix: str) -> tuple[str, ...]:
+    """`prefix`: what the keys of one planner begin with."""
+    figures = ((WELFARE, ",.0f"), ("welfare_to_ours", ".4f"), ("gap", ".2%"), ("closed", ".1%"), ("wall_s", ".2f"))
+    return (
+        key.removeprefix("plan."),
+        prefix.removeprefix(key).strip(".") or OURS,
+        *(
+            format(results[prefix + name], form) if prefix + name in results else NOT_APPLICABLE
+            for name, form in figures
+        ),
+    )
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

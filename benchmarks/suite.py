@@ -10,8 +10,10 @@ from pathlib import Path
 from benchmarks.calls import Client
 from benchmarks.decisions import fits, loaded_state
 from benchmarks.deploy import Results, measure
+from benchmarks.planning import measure_plan
+from benchmarks.planning import warm_up as plan_warm_up
 from benchmarks.processes import Child, floor_process
-from benchmarks.registry import EXPONENT_FAMILY, EXPONENT_SIZES, SIZES, Effort, Family, WorldKind
+from benchmarks.registry import EXPONENT_FAMILY, EXPONENT_SIZES, SIZES, Effort, Family, PlanFamily, WorldKind
 from benchmarks.startup import measure_startup
 from benchmarks.statistics import exponent
 from benchmarks.worlds import requests_for, world_of
@@ -30,6 +32,20 @@ def run(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Re
         with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
             results |= _on_world(kind, gpus, chosen, effort, world_of(kind, gpus, data_dir), Path(place) / "data")
     return results | _exponents(results, effort)
+
+
+def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | None) -> Results:
+    """The flat results of joint planning. Families of the real world are left out without `data_dir`."""
+    results: Results = {}
+    plan_warm_up()
+    for family in families:
+        if family.world == "real" and data_dir is None:
+            continue
+        for load in family.loads:
+            if load in effort.plan_loads:
+                _say(f"{family.key(load)}: planning {family.requests:,} requests")
+                results |= measure_plan(family, load, data_dir, effort)
+    return results
 
 
 def _worlds(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Iterator[tuple[WorldKind, int]]:

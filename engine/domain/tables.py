@@ -1,13 +1,13 @@
-"""The file columns of the contract as polars schemas, and the border check that every table passes once.
+"""The border of files: reading a table, putting it into shape, and the check that every table passes once.
 
-A table comes from a Parquet file or from the chunks of a bulk call; both become a frame with these columns
-and are checked here, whole columns at a time. A violation names the table, the row (0-based) and the column.
-At most `MAX_LISTED` violations are listed per rule, with the count of the rest: a broken million-row file
-should answer with a page, not with a million lines.
+A table comes from a Parquet file or from the chunks of a bulk call; both become a frame with the columns of
+`table_schemas` and are checked whole columns at a time. A violation names the table, the row (0-based) and the
+column. This module speaks for all tables; requests and placements have their rules in modules of their own.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,78 +20,78 @@ from engine.domain.limits import (
     MAX_NODES,
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_RTT_MS,
-    MAX_TEXT_LENGTH,
+)
+from engine.domain.placement_table import check_placement_rows, check_placements
+from engine.domain.request_table import check_client_sites, check_requests
+from engine.domain.table_rules import (
+    MAX_LISTED,
+    TEXT_RULE,
+    Rule,
+    bad_text,
+    duplicate_rule,
+    grade_rule,
+    range_rule,
+    text_rule,
+    violations_of,
+)
+from engine.domain.table_schemas import (
+    FLEET_SCHEMA,
+    OPTIONAL_FLEET_COLUMNS,
+    OPTIONAL_REQUEST_COLUMNS,
+    PLACEMENTS_SCHEMA,
+    REQUESTS_SCHEMA,
+    RTT_SCHEMA,
+    STRINGS,
 )
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
 
-STRINGS = pl.List(pl.String)
-
-FLEET_SCHEMA: dict[str, pl.DataType] = {
-    "node_id": pl.String(),
-    "supplier_id": pl.String(),
-    "gpu_model": pl.String(),
-    "gpu_count": pl.Int64(),
-    "gpu_free": pl.Int64(),
-    "site_id": pl.String(),
-    "region": pl.String(),
-    "country": pl.String(),
-    "latitude": pl.Float64(),
-    "longitude": pl.Float64(),
-    "security_tier": pl.String(),
-    "certifications": STRINGS,
-    "connectivity_tier": pl.String(),
-    "reliability": pl.Float64(),
-    "ask_micro_usd_per_gpu_hour": pl.Int64(),
-    "interconnect": pl.String(),
-    "fabric_id": pl.String(),
-    "state": pl.String(),
-}
-RTT_SCHEMA: dict[str, pl.DataType] = {"site_a": pl.String(), "site_b": pl.String(), "rtt_ms": pl.Float64()}
-REQUESTS_SCHEMA: dict[str, pl.DataType] = {
-    "request_id": pl.String(),
-    "tenant_id": pl.String(),
-    "submitted_at_us": pl.Int64(),
-    "gpu_models": STRINGS,
-    "allow_mixed_models": pl.Boolean(),
-    "gpu_count": pl.Int64(),
-    "gpus_per_node": pl.Int64(),
-    "regions": STRINGS,
-    "countries": STRINGS,
-    "sites": STRINGS,
-    "excluded_regions": STRINGS,
-    "excluded_countries": STRINGS,
-    "excluded_sites": STRINGS,
-    "client_latitude": pl.Float64(),
-    "client_longitude": pl.Float64(),
-    "client_site": pl.String(),
-    "max_client_rtt_ms": pl.Float64(),
-    "max_cluster_rtt_ms": pl.Float64(),
-    "min_security_tier": pl.String(),
-    "certifications": STRINGS,
-    "min_connectivity_tier": pl.String(),
-    "min_interconnect": pl.String(),
-    "same_fabric": pl.Boolean(),
-    "min_reliability": pl.Float64(),
-    "allowed_suppliers": STRINGS,
-    "excluded_suppliers": STRINGS,
-    "max_supplier_share": pl.Float64(),
-    "duration_s": pl.Int64(),
-    "max_price_micro_usd_per_gpu_hour": pl.Int64(),
-    "interruptible": pl.Boolean(),
-}
-OPTIONAL_FLEET_COLUMNS = {"certifications", "fabric_id"}
-MAX_LISTED = 20
+__all__ = [
+    "FLEET_SCHEMA",
+    "MAX_LISTED",
+    "OPTIONAL_FLEET_COLUMNS",
+    "OPTIONAL_REQUEST_COLUMNS",
+    "PLACEMENTS_SCHEMA",
+    "REQUESTS_SCHEMA",
+    "RTT_SCHEMA",
+    "STRINGS",
+    "check_client_sites",
+    "check_fleet",
+    "check_placement_rows",
+    "check_placements",
+    "check_requests",
+    "check_rtt",
+    "parse_table",
+    "read_content",
+    "read_table",
+    "shape",
+]
 
 
-def read_table(path: Path, schema: dict[str, pl.DataType], optional: set[str] = frozenset()) -> pl.DataFrame:  # type: ignore[assignment]
+def read_table(path: Path, schema: dict[str, pl.DataType], optional: Iterable[str] = ()) -> pl.DataFrame:
     """Read one Parquet file and shape it to `schema`; InvalidInput names the file and what is wrong."""
+    return parse_table(read_content(path), path.name, schema, optional)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of an input file; InvalidInput if there are none."""
     try:
-        frame = pl.read_parquet(path)
+        return path.read_bytes()
     except FileNotFoundError:
         raise InvalidInput([Violation(path.name, "no such file")]) from None
-    except (OSError, pl.exceptions.PolarsError):
-        raise InvalidInput([Violation(path.name, "is not a readable Parquet file")]) from None
-    return shape(frame, schema, path.name, optional)
+    except OSError as error:
+        raise InvalidInput([Violation(path.name, f"cannot be read: {error.strerror}")]) from None
+
+
+def parse_table(
+    content: bytes, table: str, schema: dict[str, pl.DataType], optional: Iterable[str] = ()
+) -> pl.DataFrame:
+    """The Parquet bytes of a table, shaped to `schema`."""
+    try:
+        frame = pl.read_parquet(io.BytesIO(content))
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        # Damaged pages can make the reader panic, which polars does not count among its errors.
+        raise InvalidInput([Violation(table, "is not a readable Parquet file")]) from None
+    return shape(frame, schema, table, optional)
 
 
 def shape(
@@ -101,7 +101,8 @@ def shape(
 
     Integers may arrive in any width and all-null columns in any type; nothing else is cast.
     """
-    violations, columns, optional = [], [], set(optional)
+    violations, optional = [], set(optional)
+    columns: list[pl.Series | pl.Expr] = []
     for name, dtype in schema.items():
         if name not in frame.columns:
             if name in optional:
@@ -109,7 +110,10 @@ def shape(
             else:
                 violations.append(Violation(f"{table} column {name}", "is missing"))
         elif _fits(frame.schema[name], dtype):
-            columns.append(pl.col(name).cast(dtype, strict=False))
+            column = frame[name].cast(dtype, strict=False)
+            columns.append(column)
+            for row in (column.is_null() & frame[name].is_not_null()).arg_true().head(MAX_LISTED):
+                violations.append(Violation(f"{table} row {row} column {name}", "does not fit into 64 bits"))
         else:
             violations.append(
                 Violation(f"{table} column {name}", f"has type {frame.schema[name]}, expected {dtype}")
@@ -133,7 +137,7 @@ def _fits(found: pl.DataType, wanted: pl.DataType) -> bool:
 
 def check_fleet(frame: pl.DataFrame, table: str = "fleet.parquet") -> None:
     """Check a frame of FLEET_SCHEMA; InvalidInput lists every rule that is broken, with rows."""
-    violations = [violation for rule in _fleet_rules(frame) for violation in _listed(frame, table, *rule)]
+    violations = violations_of(frame, table, _fleet_rules())
     if frame.height > MAX_NODES:
         violations.append(Violation(table, f"has {frame.height} rows, at most {MAX_NODES} nodes are allowed"))
     certifications = frame["certifications"].explode().unique().drop_nulls().len()
@@ -150,97 +154,39 @@ def check_fleet(frame: pl.DataFrame, table: str = "fleet.parquet") -> None:
 
 def check_rtt(frame: pl.DataFrame, table: str = "rtt.parquet") -> None:
     """Check a frame of RTT_SCHEMA; InvalidInput lists every rule that is broken, with rows."""
-    rules = [
-        *(_text_rule(column) for column in ("site_a", "site_b")),
-        _range_rule("rtt_ms", 0.0, MAX_RTT_MS),
-        (
-            "rtt_ms",
-            (pl.col("site_a") == pl.col("site_b")) & (pl.col("rtt_ms") != 0),
-            "one site is 0 ms from itself",
-        ),
-    ]
-    violations = [violation for rule in rules for violation in _listed(frame, table, *rule)]
-    if violations:
+    same = (pl.col("site_a") == pl.col("site_b")) & (pl.col("rtt_ms") != 0)
+    rules = (
+        text_rule("site_a"),
+        text_rule("site_b"),
+        range_rule("rtt_ms", 0.0, MAX_RTT_MS),
+        ("rtt_ms", same, "one site is 0 ms from itself"),
+    )
+    if violations := violations_of(frame, table, rules):
         raise InvalidInput(violations)
 
 
-Rule = tuple[str, pl.Expr, str]
-
-
-def _fleet_rules(frame: pl.DataFrame) -> Iterator[Rule]:
+def _fleet_rules() -> Iterator[Rule]:
     for column in ("node_id", "supplier_id", "gpu_model", "site_id", "region"):
-        yield _text_rule(column)
-    yield "node_id", pl.col("node_id").is_duplicated() & pl.col("node_id").is_not_null(), "is a duplicate"
-    yield _range_rule("gpu_count", 1, MAX_GPUS_PER_NODE)
-    yield _range_rule("gpu_free", 0, MAX_GPUS_PER_NODE)
+        yield text_rule(column)
+    yield duplicate_rule("node_id", pl.col("node_id"))
+    yield range_rule("gpu_count", 1, MAX_GPUS_PER_NODE)
+    yield range_rule("gpu_free", 0, MAX_GPUS_PER_NODE)
     yield "gpu_free", pl.col("gpu_free") > pl.col("gpu_count"), "is more than gpu_count"
-    yield _range_rule("latitude", -90.0, 90.0)
-    yield _range_rule("longitude", -180.0, 180.0)
-    yield _range_rule("reliability", 0.0, 1.0)
-    yield _range_rule("ask_micro_usd_per_gpu_hour", 1, MAX_PRICE_MICRO_USD_PER_GPU_HOUR)
+    yield range_rule("latitude", -90.0, 90.0)
+    yield range_rule("longitude", -180.0, 180.0)
+    yield range_rule("reliability", 0.0, 1.0)
+    yield range_rule("ask_micro_usd_per_gpu_hour", 1, MAX_PRICE_MICRO_USD_PER_GPU_HOUR)
     country = pl.col("country")
-    yield (
-        "country",
-        country.is_null() | ~country.str.contains(r"^[A-Z]{2}$"),
-        "is not an ISO 3166-1 alpha-2 code",
-    )
-    for column, names in (
-        ("security_tier", SecurityTier),
-        ("connectivity_tier", ConnectivityTier),
-        ("interconnect", Interconnect),
-        ("state", NodeState),
-    ):
-        known = list(names.__members__)
-        yield (
-            column,
-            pl.col(column).is_null() | ~pl.col(column).is_in(known),
-            f"is not one of {', '.join(known)}",
-        )
-    yield "fabric_id", _bad_text(pl.col("fabric_id")), _TEXT_RULE
+    not_a_code = country.is_null() | ~country.str.contains(r"^[A-Z]{2}$")
+    yield "country", not_a_code, "is not an ISO 3166-1 alpha-2 code"
+    yield grade_rule("security_tier", SecurityTier)
+    yield grade_rule("connectivity_tier", ConnectivityTier)
+    yield grade_rule("interconnect", Interconnect)
+    yield grade_rule("state", NodeState)
+    yield text_rule("fabric_id", optional=True)
     name = pl.element()
-    unwell = pl.col("certifications").list.eval(name.is_null() | _bad_text(name) | name.str.contains(","))
-    yield "certifications", unwell.list.any(), f"holds an entry that {_TEXT_RULE} or commas"
+    unwell = pl.col("certifications").list.eval(name.is_null() | bad_text(name) | name.str.contains(","))
+    yield "certifications", unwell.list.any(), f"holds an entry that {TEXT_RULE} or commas"
     for column in ("region", "country", "latitude", "longitude"):
-        yield (
-            column,
-            pl.col(column).n_unique().over("site_id") > 1,
-            "differs between nodes of the same site_id",
-        )
-
-
-_TEXT_RULE = f"must be 1 to {MAX_TEXT_LENGTH} printable characters without surrounding spaces"
-
-
-def _bad_text(text: pl.Expr) -> pl.Expr:
-    untidy = text.str.contains(r"[\p{C}\p{Zl}\p{Zp}]|^\s|\s$")
-    return (text.str.len_chars() == 0) | (text.str.len_chars() > MAX_TEXT_LENGTH) | untidy
-
-
-def _text_rule(column: str) -> Rule:
-    return column, pl.col(column).is_null() | _bad_text(pl.col(column)), _TEXT_RULE
-
-
-def _range_rule(column: str, low: float, high: float) -> Rule:
-    value = pl.col(column)
-    outside = value.is_null() | ~value.is_between(low, high)
-    if isinstance(low, float):
-        outside = outside | value.is_nan()
-    return column, outside, f"must be between {low:,} and {high:,}"
-
-
-def _listed(frame: pl.DataFrame, table: str, column: str, broken: pl.Expr, rule: str) -> list[Violation]:
-    rows = frame.select(broken.fill_null(False).arg_true()).to_series()
-    where = f"{table} row {{}} column {column}"
-    values = frame[column].gather(rows.head(MAX_LISTED)).to_list()
-    listed = [
-        Violation(where.format(row), f"{_shown(value)} {rule}")
-        for row, value in zip(rows.head(MAX_LISTED), values, strict=True)
-    ]
-    if rows.len() > MAX_LISTED:
-        listed.append(Violation(f"{table} column {column}", f"{rows.len() - MAX_LISTED} more rows: {rule}"))
-    return listed
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+        differs = pl.col(column).n_unique().over("site_id") > 1
+        yield column, differs, "differs between nodes of the same site_id"

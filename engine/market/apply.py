@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -14,12 +15,14 @@ from engine.market.events import (
     FleetLoaded,
     KeyUsed,
     LeaseEnded,
+    LeaseMoved,
     LeaseStarted,
     NodeStateSet,
+    PlanApplied,
     PricesPosted,
     QuoteIssued,
 )
-from engine.market.state import ENDED, Lease, Load, MarketState, Quote
+from engine.market.state import ENDED, Application, Lease, Load, MarketState, Quote
 
 
 def apply(state: MarketState, event: AnyEvent) -> None:
@@ -28,8 +31,14 @@ def apply(state: MarketState, event: AnyEvent) -> None:
     match event:
         case LeaseStarted():
             _start(state, event)
+        case LeaseMoved():
+            _move(state, event)
         case LeaseEnded():
             _end(state, event)
+        case PlanApplied():
+            state.applied[event.plan_id] = Application(event.tenant_id, event.outcomes)
+            state.forgettable.append((event.at_us, event.plan_id))
+            state.remember(event.key, event.plan_id, event.at_us)
         case QuoteIssued():
             _quote(state, event)
         case NodeStateSet():
@@ -64,9 +73,21 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
     state.remember(event.key, lease.lease_id, event.at_us)
 
 
+def _move(state: MarketState, event: LeaseMoved) -> None:
+    lease = state.leases[event.lease_id]
+    state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
+    lease.moved = msgspec.structs.replace(
+        lease.terms,
+        nodes=event.nodes,
+        gpus=event.gpus,
+        prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
+    )
+    state.inventory.lease(lease.moved.node_numbers, lease.moved.gpus_per_node)
+
+
 def _end(state: MarketState, event: LeaseEnded) -> None:
     lease = state.leases[event.lease_id]
-    state.inventory.lease(lease.terms.node_numbers, -lease.terms.gpus_per_node)
+    state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
     state.active -= 1
     state.forgettable.append((event.at_us, event.lease_id))

@@ -26,23 +26,32 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
 
     `at_posted_prices`: also check prices against asks and posted prices of now (a quote keeps those of its time).
     """
-    inventory, request = state.inventory, terms.request
-    nodes, gpus, prices = terms.node_numbers, terms.gpus_per_node, terms.prices
+    inventory, nodes, prices = state.inventory, terms.node_numbers, terms.prices
     if not nodes.size or nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)
+    faults = placement_faults(inventory, terms, seen) + money_faults(terms)
+    if at_posted_prices and (prices != np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).any():
+        faults.append("has a price that is not max(ask, posted)")
+    return faults
+
+
+def placement_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
+    """Every rule that the GPUs on existing nodes break; `seen` says what is free there."""
+    request, nodes, gpus = terms.request, terms.node_numbers, terms.gpus_per_node
     rules = (
         *_capacity(request, seen, gpus),
         *_models(inventory, request, seen.model),
         *_node_rules(inventory, request, nodes),
         *_location(inventory, request, seen.site),
         *_together(inventory, request, nodes, gpus),
-        *_money(terms, gpus, prices),
     )
-    faults = [fault for holds, fault in rules if not holds]
-    if at_posted_prices and (prices != np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).any():
-        faults.append("has a price that is not max(ask, posted)")
-    return faults
+    return [fault for holds, fault in rules if not holds]
+
+
+def money_faults(terms: Terms) -> list[str]:
+    """Every rule that the sums of the terms break."""
+    return [fault for holds, fault in _money(terms, terms.gpus_per_node, terms.prices) if not holds]
 
 
 Rules = Iterator[tuple[bool, str]]

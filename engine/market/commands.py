@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
-from engine.market.events import Key
+from engine.market.events import Key, Terms
+
+Int = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +75,59 @@ class EndDueLeases:
     """End the leases whose agreed end has come."""
 
 
-Command = LoadFleet | SetNodeState | IssueQuote | DeployCluster | DeployQuote | ReleaseLease | EndDueLeases
+@dataclass(frozen=True, slots=True)
+class PlannedStop:
+    """A lease that the plan ends. `standing`: its terms when the plan was made; `reason` as in `LeaseEnded`."""
+
+    lease_id: str
+    standing: Terms
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMove:
+    """A lease that is to run as `terms` say, GPUs that stay where they are included.
+
+    `asks_micro_usd` (nodes,): what the nodes of `terms` asked per GPU-hour when the plan was made.
+    """
+
+    lease_id: str
+    standing: Terms
+    terms: Terms
+    asks_micro_usd: Int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStart:
+    """A new lease; `asks_micro_usd` as in `PlannedMove`."""
+
+    terms: Terms
+    asks_micro_usd: Int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanges:
+    """What a joint plan changes: first the stops, then the moves in their order, then the starts.
+
+    `fleet_version`: the fleet that the plan was made for.
+    """
+
+    fleet_version: int
+    stops: tuple[PlannedStop, ...]
+    moves: tuple[PlannedMove, ...]
+    starts: tuple[PlannedStart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPlan:
+    """Make the changes of a plan that still hold. `changes` is None if no such plan of the tenant is kept."""
+
+    tenant_id: str
+    plan_id: str
+    changes: PlanChanges | None
+    key: Key | None = None
+
+
+Command = (
+    LoadFleet | SetNodeState | IssueQuote | DeployCluster | DeployQuote | ReleaseLease | EndDueLeases | ApplyPlan
+)

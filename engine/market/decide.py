@@ -26,6 +26,7 @@ from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
 from engine.market.audit import faults_of
 from engine.market.commands import (
+    ApplyPlan,
     Command,
     DeployCluster,
     DeployQuote,
@@ -44,11 +45,13 @@ from engine.market.events import (
     LeaseEnded,
     LeaseStarted,
     NodeStateSet,
+    PlanApplied,
     PricesPosted,
     QuoteIssued,
     Terms,
 )
 from engine.market.inventory import Inventory
+from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices, price_lines
 from engine.market.state import ACTIVE, Lease, MarketState, Quote
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
@@ -82,6 +85,8 @@ def decide(
             return [_set_node_state(state, command, now_us)]
         case LoadFleet():
             return _load_fleet(state, command, now_us, book)
+        case ApplyPlan():
+            return decide_plan(state, command, now_us)
 
 
 def subject_of(state: MarketState, key: Key | None) -> str | None:
@@ -95,14 +100,16 @@ def subject_of(state: MarketState, key: Key | None) -> str | None:
 
 
 def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
-    """Id of the lease, quote or load that the events made; without events, what an earlier call made."""
-    for event in events:
+    """Id of the lease, quote, load or applied plan of the events; without events, of an earlier call."""
+    for event in reversed(events):
         if isinstance(event, LeaseStarted):
             return event.lease_id
         if isinstance(event, QuoteIssued):
             return event.quote_id
         if isinstance(event, FleetLoaded):
             return event.load_id
+        if isinstance(event, PlanApplied):
+            return event.plan_id
     subject = subject_of(state, key)
     assert subject is not None
     return subject

@@ -89,6 +89,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     idle_nodes_broken: int
     relaxations_solved: int
     fleet_version: int
+    plan_id: str = ""
+    """The joint plan it came from; bound and counts are then of no meaning, the plan's own prove it."""
 
     @property
     def node_numbers(self) -> Int:
@@ -125,12 +127,45 @@ class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
     quote_id: str = ""
 
 
+class LeaseMoved(Event, frozen=True, kw_only=True, tag="lease_moved"):
+    """A lease runs elsewhere from now on. The columns are as in `Terms`, of its whole placement."""
+
+    lease_id: str
+    nodes: bytes
+    gpus: bytes
+    prices_micro_usd_per_gpu_hour: bytes
+
+
 class LeaseEnded(Event, frozen=True, kw_only=True, tag="lease_ended"):
-    """GPUs were given back. `reason`: COMPLETED or RELEASED; `ended_at_us` may lie before `at_us`."""
+    """GPUs were given back. `ended_at_us` may lie before `at_us`.
+
+    `reason`: COMPLETED or RELEASED; or what a plan gave when it was applied: PREEMPTED, DISPLACED.
+    """
 
     lease_id: str
     reason: str
     ended_at_us: int
+
+
+class PlanOutcome(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one change of a plan. `change`: START, MOVE or STOP; `reason` is empty if it was made.
+
+    `lease_id` is empty for a START that was not made.
+    """
+
+    request_id: str
+    lease_id: str
+    change: str
+    reason: str
+    detail: str
+
+
+class PlanApplied(Event, frozen=True, kw_only=True, tag="plan_applied"):
+    """A joint plan was applied as far as it still held; its other events stand just before this one."""
+
+    plan_id: str
+    tenant_id: str
+    outcomes: list[PlanOutcome]
 
 
 class KeyUsed(Event, frozen=True, kw_only=True, tag="key_used"):
@@ -139,7 +174,17 @@ class KeyUsed(Event, frozen=True, kw_only=True, tag="key_used"):
     subject: str
 
 
-AnyEvent = FleetLoaded | PricesPosted | NodeStateSet | QuoteIssued | LeaseStarted | LeaseEnded | KeyUsed
+AnyEvent = (
+    FleetLoaded
+    | PricesPosted
+    | NodeStateSet
+    | QuoteIssued
+    | LeaseStarted
+    | LeaseMoved
+    | LeaseEnded
+    | PlanApplied
+    | KeyUsed
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(AnyEvent)

@@ -1,7 +1,7 @@
 """The state of the market: what replaying the events gives. Only `apply` changes it.
 
-Ended leases, expired quotes and the idempotency keys behind them are kept for `KEPT_US` and then forgotten,
-driven by the times inside events, so that a replay forgets the same.
+Ended leases, expired quotes, applied plans and the idempotency keys behind them are kept for `KEPT_US` and then
+forgotten, driven by the times inside events, so that a replay forgets the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from engine.market.events import Key, Terms
+from engine.market.events import Key, PlanOutcome, Terms
 from engine.market.inventory import Inventory
 
 KEPT_US = 24 * 3_600 * 1_000_000
@@ -23,7 +23,10 @@ ACTIVE, ENDED = "ACTIVE", "ENDED"
 
 @dataclass(slots=True)
 class Lease:
-    """GPUs committed to a tenant. `ends_at_us`: agreed end while active, real end once ended."""
+    """GPUs committed to a tenant. `ends_at_us`: agreed end while active, real end once ended.
+
+    `terms`: as they were sold. `moved`: the same with the placement of now, None if it never moved.
+    """
 
     lease_id: str
     tenant_id: str
@@ -33,6 +36,12 @@ class Lease:
     quote_id: str
     state: str = ACTIVE
     end_reason: str = ""
+    moved: Terms | None = None
+
+    @property
+    def standing(self) -> Terms:
+        """The terms with the nodes on which it runs now, or ran last."""
+        return self.moved or self.terms
 
 
 @dataclass(slots=True)
@@ -59,6 +68,14 @@ class Load:
     fleet_version: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What applying a joint plan did, in the order of the plan's changes."""
+
+    tenant_id: str
+    outcomes: list[PlanOutcome]
+
+
 @dataclass(slots=True)
 class MarketState:
     """All that the engine knows. `version` counts events; `fleet_version` changes of nodes and prices."""
@@ -68,6 +85,8 @@ class MarketState:
     leases_of: dict[str, dict[str, None]] = field(default_factory=dict)
     quotes: dict[str, Quote] = field(default_factory=dict)
     loads: dict[str, Load] = field(default_factory=dict)
+    applied: dict[str, Application] = field(default_factory=dict)
+    """By plan, each applied at most once."""
     price_sources: list[str] = field(default_factory=list)
     subjects: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
     """(tenant, method, key) → (body hash, id of the object that the first call was about)."""
@@ -79,7 +98,7 @@ class MarketState:
     due: list[tuple[int, str]] = field(default_factory=list)
     """Heap of (agreed end, lease); entries of leases that ended early are skipped when met."""
     forgettable: deque[tuple[int, str | tuple[str, str, str]]] = field(default_factory=deque)
-    """(since, what) by age: ids of ended leases and of quotes, and keys of other things."""
+    """(since, what) by age: ids of ended leases, of quotes and of applied plans, and keys of other things."""
 
     def remember(self, key: Key | None, subject: str, at_us: int) -> None:
         """Bind an idempotency key to the object that its call was about; a lease's keys live as long as it."""
@@ -100,6 +119,8 @@ class MarketState:
                 del self.subjects[name]
             elif name in self.quotes:
                 del self.quotes[name]
+            elif name in self.applied:
+                del self.applied[name]
             else:
                 self._forget_lease(name)
 
@@ -145,6 +166,7 @@ class MarketState:
             sorted(self.leases.items()),
             sorted(self.quotes.items()),
             sorted(self.loads.items()),
+            sorted(self.applied.items()),
             sorted(self.subjects.items()),
             sorted(self.keys_of.items()),
             list(self.forgettable),

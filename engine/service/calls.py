@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -58,12 +59,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._wrapped[method]
 
     def _wrap(self, handler: Any) -> Any:
-        make = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
-        )
-        inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        if handler.response_streaming:
+            make, inner = grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
+        elif handler.request_streaming:
+            make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
+        else:
+            make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
         return make(
             self._guarded(inner, streaming=handler.request_streaming),
             request_deserializer=_tolerant(handler.request_deserializer),
@@ -94,6 +95,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _deadline_s(self, context: ServicerContext[Any, Any]) -> float:
         remaining = context.time_remaining()
         return self._deadline_s_max if remaining is None else min(remaining, self._deadline_s_max)
+
+
+def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[None]]:
+    """A handler that writes what an async generator yields, and closes it however the call ends."""
+
+    async def write(request: Any, context: ServicerContext[Any, Any]) -> None:
+        async with aclosing(stream(request, context)) as replies:
+            async for reply in replies:
+                await context.write(reply)
+
+    return write
 
 
 async def _abort(context: ServicerContext[Any, Any], code: grpc.StatusCode, message: str, details: bytes) -> None:

@@ -26,13 +26,13 @@ _ENUM_PREFIX = {
 """What proto style puts before the names of an enum's values."""
 
 
-def request_from(message: cluster_request_pb2.ClusterRequest) -> ClusterRequest:
-    """The checked request of a message; InvalidInput names fields as `cluster.gpu_count`."""
+def request_from(message: cluster_request_pb2.ClusterRequest, prefix: str = "cluster.") -> ClusterRequest:
+    """The checked request of a message; InvalidInput names fields as `cluster.gpu_count`, by the prefix."""
     raw: dict[str, Any] = {}
     for field, value in message.ListFields():
         name = field.name
         raw[name] = _grade(name, value) if name in _ENUM_PREFIX else value
-    return parse_cluster_request(raw, prefix="cluster.")
+    return parse_cluster_request(raw, prefix)
 
 
 def required_cluster(request: Any) -> ClusterRequest:
@@ -75,8 +75,10 @@ def write_price(message: placement_pb2.Price, terms: Terms) -> None:
         )
 
 
-def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate:
-    """How good the placement provably is."""
+def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate | None:
+    """How good the placement provably is; None for a part of a plan, which is proven as a whole."""
+    if terms.plan_id:
+        return None
     rate, bound = terms.rate_micro_usd_per_hour, terms.lower_bound_micro_usd_per_hour
     close = terms.request.max_cluster_rtt_ms is not None
     return placement_pb2.PlacementCertificate(
@@ -119,16 +121,18 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         start_time_us=lease.starts_at_us,
         end_time_us=lease.ends_at_us,
         gpu_count=lease.terms.request.gpu_count,
+        plan_id=lease.terms.plan_id,
     )
     write_price(message.price, lease.terms)
     if with_placement:
-        write_placement(message.placement, inventory, lease.terms)
+        write_placement(message.placement, inventory, lease.standing)
     return message
 
 
 def started_lease_message(inventory: Inventory, lease: Lease) -> cluster_service_pb2.Lease:
     """The lease as DeployCluster answered it, whatever has become of it since."""
-    message = lease_message(inventory, lease)
+    message = lease_message(inventory, lease, with_placement=False)
+    write_placement(message.placement, inventory, lease.terms)
     message.state = cluster_service_pb2.Lease.STATE_ACTIVE
     message.end_reason = ""
     message.end_time_us = lease.starts_at_us + lease.terms.duration_s * 1_000_000

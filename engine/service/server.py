@@ -12,12 +12,14 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2
+from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2, plan_service_pb2
 from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
 from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
+from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
+from engine.planning.queue_plan import OUR_SOLVER, Solver
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
@@ -25,6 +27,7 @@ from engine.service.fleet_service import FleetService
 from engine.service.health import Health
 from engine.service.options import ServerOptions
 from engine.service.oracle_service import OracleService
+from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from solvers.warmup import warm_up
 
@@ -38,6 +41,7 @@ SERVICES = (
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
     oracle_service_pb2.DESCRIPTOR.services_by_name["OracleService"].full_name,
+    plan_service_pb2.DESCRIPTOR.services_by_name["PlanService"].full_name,
 )
 
 
@@ -72,8 +76,10 @@ async def _serve(options: ServerOptions) -> int:
 class Server:
     """The gRPC server around one engine."""
 
-    def __init__(self, engine: Engine, options: ServerOptions) -> None:
+    def __init__(self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER) -> None:
+        """`solver`: who makes joint plans."""
         self._engine, self._options = engine, options
+        plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
         interceptor = CallInterceptor(dev=options.dev, deadline_s_max=options.deadline_s_max)
         self._server = grpc.aio.server(
@@ -86,6 +92,7 @@ class Server:
         add_ClusterServiceServicer_to_server(ClusterService(engine), self._server)
         add_FleetServiceServicer_to_server(FleetService(engine), self._server)
         add_OracleServiceServicer_to_server(OracleService(engine), self._server)
+        add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]

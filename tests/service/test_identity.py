@@ -8,9 +8,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2
+from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2, plan_service_pb2
 
 from tests.service.loopback import TIMEOUT_S, Client, Loopback, node, refused, running
+from tests.service.planners import Planner, wanted
 from tests.service.reflected import services_of
 
 MISSING = "leases/l-0000099999"
@@ -30,6 +31,10 @@ METHODS: dict[str, Callable[[Client], Any]] = {
     "GetFleetStats": lambda client: client.stats(),
     "GetPrice": lambda client: client.price(gpu_model="H100", region="us-east", security_tier="SECURE"),
     "ListPrices": lambda client: client.prices(),
+    "RunPlan": lambda client: Planner(client).run(wanted("a")),
+    "RunPlan of nothing": lambda client: list(Planner(client).start()),
+    "GetPlan": lambda client: Planner(client).page("plans/p-1-1"),
+    "ApplyPlan": lambda client: Planner(client).apply("plans/p-1-1"),
 }
 
 
@@ -161,7 +166,7 @@ def test_requests_cannot_say_who_asks() -> None:
             if field.message_type is not None:
                 walk(field.message_type)
 
-    for module in (cluster_service_pb2, fleet_service_pb2, oracle_service_pb2):
+    for module in (cluster_service_pb2, fleet_service_pb2, oracle_service_pb2, plan_service_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 walk(method.input_type)

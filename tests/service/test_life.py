@@ -27,7 +27,7 @@ from tests.service.reflected import has_symbol, services_of
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-WALRAS_SERVICES = {"walras.v1.ClusterService", "walras.v1.FleetService", "walras.v1.OracleService"}
+WALRAS_SERVICES = {f"walras.v1.{name}Service" for name in ("Cluster", "Fleet", "Oracle", "Plan")}
 
 
 def healthy(channel: grpc.Channel, service: str = "") -> int:
@@ -44,7 +44,7 @@ def test_serving_as_soon_as_it_listens(empty: Loopback) -> None:
 
 
 def test_reflection_lists_the_services(empty: Loopback) -> None:
-    """A client without our files learns the three services, and health and reflection, from the server."""
+    """A client without our files learns our services, and health and reflection, from the server."""
     assert services_of(empty.channel) == WALRAS_SERVICES | {
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",

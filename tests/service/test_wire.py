@@ -18,6 +18,7 @@ UNARY = (
     *(f"ClusterService/{name}" for name in ("GetLease", "ListLeases", "ReleaseLease")),
     *(f"FleetService/{name}" for name in ("GetNode", "ListNodes", "SetNodeState", "GetFleetStats")),
     *(f"OracleService/{name}" for name in ("GetPrice", "ListPrices")),
+    *(f"PlanService/{name}" for name in ("GetPlan", "ApplyPlan")),
 )
 TRUNCATED = b"\x0a\xff\x01abc"
 """Field 1, text of 255 bytes, of which three are there."""

@@ -185,6 +185,7 @@ class Lease(_message.Message):
     END_TIME_US_FIELD_NUMBER: _builtins.int
     GPU_COUNT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """leases/{lease_id}."""
     lease_id: _builtins.str
@@ -196,13 +197,15 @@ class Lease(_message.Message):
     state: Global___Lease.State.ValueType
     """Active or ended."""
     end_reason: _builtins.str
-    """COMPLETED or RELEASED once ended."""
+    """COMPLETED or RELEASED once ended; PREEMPTED or DISPLACED if applying a plan ended it."""
     start_time_us: _builtins.int
     """Start, microseconds since the epoch, UTC."""
     end_time_us: _builtins.int
     """Agreed end while active, real end once ended; microseconds since the epoch, UTC."""
     gpu_count: _builtins.int
     """GPUs in all."""
+    plan_id: _builtins.str
+    """The plan whose application started it; empty otherwise."""
     @_builtins.property
     def placement(self) -> _placement_pb2.Placement:
         """Where it runs. Empty in lists."""
@@ -213,7 +216,7 @@ class Lease(_message.Message):
 
     @_builtins.property
     def certificate(self) -> _placement_pb2.PlacementCertificate:
-        """How good the placement provably is."""
+        """How good the placement provably is. Absent for a lease of a plan: the plan's own bound counts."""
 
     @_builtins.property
     def timings(self) -> Global___Timings:
@@ -235,10 +238,11 @@ class Lease(_message.Message):
         end_time_us: _builtins.int = ...,
         gpu_count: _builtins.int = ...,
         timings: Global___Timings | None = ...,
+        plan_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "placement", b"placement", "price", b"price", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "placement", b"placement", "price", b"price", "request_id", b"request_id", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "request_id", b"request_id", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,7 +37,9 @@ class Placement(_message.Message):
 
     @_builtins.property
     def prices_micro_usd_per_gpu_hour(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Price of each node, micro-USD per GPU-hour: the larger of its ask and its market's posted price."""
+        """Price of each node, micro-USD per GPU-hour: the larger of its ask and its market's posted price; in a lease of a
+        plan the planned price; in a lease that a plan moved its average price, rounded down (its total stays).
+        """
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class PriceLine(_message.Message):
     rate_micro_usd_per_hour: _builtins.int
     """Price of all of them, micro-USD per hour; the placement has the price of each node."""
     set_by: _builtins.str
-    """What sets the price: POSTED (the market's posted price) or ASK (asks above it)."""
+    """What sets the price: POSTED (the market's posted price), PLAN (a plan's shadow price) or ASK (asks above it)."""
     amount_micro_usd: _builtins.int
     """This line's part of the total in micro-USD; the lines sum to the total exactly."""
     def __init__(
@@ -118,7 +120,7 @@ class Price(_message.Message):
     duration_s: _builtins.int
     """Duration priced, seconds."""
     price_snapshot_id: _builtins.str
-    """The price snapshot the posted prices were read from."""
+    """The price snapshot the posted prices were read from; empty in a lease of a plan."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceLine]:
         """The parts of the total."""

@@ -1,0 +1,165 @@
+"""Deciding ApplyPlan: a joint plan was made on a snapshot; what of it still holds becomes events.
+
+Stops come first, then moves in the plan's order, then new leases. Each is checked, gang by gang, against the
+market as the ones before it leave it; what no longer fits is left out with a typed reason, and so is whatever
+counted on its GPUs. Nothing is forced, and no gang is split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.errors import AuditFailed, NotFound, Refused
+from engine.domain.tiers import NodeState
+from engine.market.audit import placement_faults
+from engine.market.commands import ApplyPlan, PlanChanges, PlannedMove, PlannedStart, PlannedStop
+from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome, Terms
+from engine.market.plan_audit import plan_faults
+from engine.market.state import ACTIVE, MarketState
+
+Int = NDArray[np.int64]
+Change = TypeVar("Change", PlannedStop, PlannedMove, PlannedStart)
+
+START, MOVE, STOP = "START", "MOVE", "STOP"
+NODE_NOT_READY, CAPACITY_GONE, ASK_ROSE = "NODE_NOT_READY", "CAPACITY_GONE", "ASK_ROSE"
+NODE_CHANGED, LEASE_ENDED, LEASE_CHANGED = "NODE_CHANGED", "LEASE_ENDED", "LEASE_CHANGED"
+NO_LIMIT = np.iinfo(np.int64).max
+
+
+class Obstacle(NamedTuple):
+    """Why a change is not made: a code and a sentence."""
+
+    reason: str
+    detail: str
+
+
+def decide_plan(state: MarketState, command: ApplyPlan, now_us: int) -> list[AnyEvent]:
+    """The events of what still holds, PlanApplied last; NotFound without a plan, Refused (PLAN_APPLIED) twice."""
+    changes = command.changes
+    if changes is None:
+        raise NotFound(f"there is no plan plans/{command.plan_id}")
+    if command.plan_id in state.applied:
+        raise Refused("PLAN_APPLIED", f"plans/{command.plan_id} was applied before; make a new one")
+    draft = _Draft(state, command, changes, now_us)
+    draft.make(STOP, changes.stops, draft.stop)
+    draft.make(MOVE, changes.moves, draft.move)
+    draft.make(START, changes.starts, draft.start)
+    if faults := plan_faults(state, draft.events):
+        raise AuditFailed("the plan failed its audit: " + "; ".join(faults))
+    applied = PlanApplied(
+        at_us=now_us,
+        key=command.key,
+        plan_id=command.plan_id,
+        tenant_id=command.tenant_id,
+        outcomes=draft.outcomes,
+    )
+    return [*draft.events, applied]
+
+
+class _Draft:
+    """The events so far. `unused` (nodes,): GPUs that nobody would use once they are applied."""
+
+    def __init__(self, state: MarketState, command: ApplyPlan, changes: PlanChanges, now_us: int) -> None:
+        self._state, self._now_us = state, now_us
+        self._tenant_id, self._plan_id = command.tenant_id, command.plan_id
+        self._fleet_changed = changes.fleet_version != state.fleet_version
+        self._unused = state.inventory.unused.copy()
+        self.events: list[AnyEvent] = []
+        self.outcomes: list[PlanOutcome] = []
+        self._last_lease_id = ""
+
+    def make(self, kind: str, changes: tuple[Change, ...], one: Callable[[Change], Obstacle | None]) -> None:
+        """Make what can be made of some changes, and note what became of each."""
+        for change in changes:
+            obstacle = one(change)
+            if isinstance(change, PlannedStart):
+                terms, lease_id = change.terms, "" if obstacle else self._last_lease_id
+            else:
+                terms, lease_id = change.standing, change.lease_id
+            self.outcomes.append(PlanOutcome(terms.request.request_id, lease_id, kind, *(obstacle or ("", ""))))
+
+    def stop(self, planned: PlannedStop) -> Obstacle | None:
+        """End a lease."""
+        if obstacle := self._lease_obstacle(planned.lease_id, planned.standing):
+            return obstacle
+        self._use(planned.standing, -1)
+        self.events.append(
+            LeaseEnded(
+                at_us=self._now_us, lease_id=planned.lease_id, reason=planned.reason, ended_at_us=self._now_us
+            )
+        )
+        return None
+
+    def move(self, planned: PlannedMove) -> Obstacle | None:
+        """Move a lease as a whole; its price stays."""
+        if obstacle := self._lease_obstacle(planned.lease_id, planned.standing):
+            return obstacle
+        terms, nodes = planned.terms, planned.terms.node_numbers
+        before = self._unused[nodes]
+        self._use(planned.standing, -1)
+        stays = terms.gpus_per_node <= self._unused[nodes] - before
+        if obstacle := self._node_obstacle(terms, np.where(stays, NO_LIMIT, planned.asks_micro_usd)):
+            self._use(planned.standing, +1)
+            return obstacle
+        self._use(terms, +1)
+        self.events.append(
+            LeaseMoved(
+                at_us=self._now_us,
+                lease_id=planned.lease_id,
+                nodes=terms.nodes,
+                gpus=terms.gpus,
+                prices_micro_usd_per_gpu_hour=terms.prices_micro_usd_per_gpu_hour,
+            )
+        )
+        return None
+
+    def start(self, planned: PlannedStart) -> Obstacle | None:
+        """Lease a gang."""
+        terms = msgspec.structs.replace(planned.terms, plan_id=self._plan_id)
+        if obstacle := self._node_obstacle(terms, planned.asks_micro_usd):
+            return obstacle
+        self._use(terms, +1)
+        self._last_lease_id = f"l-{self._state.version + len(self.events) + 1:010d}"
+        self.events.append(
+            LeaseStarted(
+                at_us=self._now_us,
+                lease_id=self._last_lease_id,
+                tenant_id=self._tenant_id,
+                terms=terms,
+                ends_at_us=self._now_us + terms.duration_s * 1_000_000,
+            )
+        )
+        return None
+
+    def _use(self, terms: Terms, sign: int) -> None:
+        self._unused[terms.node_numbers] -= sign * terms.gpus_per_node
+
+    def _lease_obstacle(self, lease_id: str, planned: Terms) -> Obstacle | None:
+        lease = self._state.leases.get(lease_id)
+        if lease is None or lease.state != ACTIVE:
+            return Obstacle(LEASE_ENDED, f"leases/{lease_id} has ended")
+        if (lease.standing.nodes, lease.standing.gpus) != (planned.nodes, planned.gpus):
+            return Obstacle(LEASE_CHANGED, f"leases/{lease_id} was moved since the plan was made")
+        return None
+
+    def _node_obstacle(self, terms: Terms, asks_max_micro_usd: Int) -> Obstacle | None:
+        """What is in the way at the nodes of the terms, which may ask so much at most."""
+        inventory, nodes, gpus = self._state.inventory, terms.node_numbers, terms.gpus_per_node
+        seen = inventory.glance(nodes)._replace(unused=self._unused[nodes])
+        for broken, reason, sentence in (
+            (seen.state != int(NodeState.READY), NODE_NOT_READY, "is not READY"),
+            (seen.unused < gpus, CAPACITY_GONE, "has {0} unused GPUs of the {1} planned"),
+            (seen.ask_micro_usd > asks_max_micro_usd, ASK_ROSE, "asks {2} micro-USD per GPU-hour instead of {3}"),
+        ):
+            if broken.any():
+                at = int(np.argmax(broken))
+                facts = seen.unused[at], gpus[at], seen.ask_micro_usd[at], asks_max_micro_usd[at]
+                return Obstacle(reason, f"nodes/{inventory.node_ids[nodes[at]]} {sentence.format(*facts)}")
+        if self._fleet_changed and (faults := placement_faults(inventory, terms, seen)):
+            return Obstacle(NODE_CHANGED, "since a load the placement " + "; ".join(faults))
+        return None

@@ -1,0 +1,103 @@
+"""Welfare, prices charged and the figures of the report, recomputed in exact integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+
+from engine.planning.certificate_faults import Fault, FaultCode, faults_in_rows
+from engine.planning.certificate_ledger import Ledger
+from engine.planning.plan_files_schema import PlanStatus
+
+RELATIVE_TOLERANCE = 1e-6
+"""Of a bound, against float64 sums in another order."""
+PRICE, ASK, LIST = "price_micro_usd_per_gpu_hour", "node_ask_micro_usd_per_gpu_hour", "node_list_price"
+
+
+def welfare_micro_usd_per_hour(ledger: Ledger, shifted: pl.DataFrame) -> int:
+    """W of rule 1."""
+    served = ledger.requests.join(ledger.rows, on="request_id", how="semi")
+    values = _sum_of_products(served, "gpu_count", "value")
+    asks = _sum_of_products(ledger.rows, "gpus", ASK)
+    move_cost: int = ledger.files.report["move_cost_micro_usd"]
+    return values - asks - move_cost * int(shifted["left"].sum())
+
+
+def wrong_prices(ledger: Ledger) -> Iterator[Fault]:
+    """Prices above what a node may ask, bills above the buyer's cap, and reductions that no cap asks for."""
+    above = pl.col(PRICE) > pl.col(LIST)
+    sentence = f"{{request_id}} pays {{{PRICE}}} on {{node_id}}, which may ask {{{LIST}}}"
+    yield from faults_in_rows(ledger.rows, above, FaultCode.WRONG_PRICE, sentence)
+    bills = ledger.rows.group_by("request_id", maintain_order=True).agg(
+        cap=_money("gpu_count").first() * _money("max_price_micro_usd_per_gpu_hour").first(),
+        bill=(_money("gpus") * _money(PRICE)).sum(),
+        asked=(_money("gpus") * _money(LIST)).sum(),
+        asks=(_money("gpus") * _money(ASK)).sum(),
+        below_ask=(pl.col(PRICE) < pl.col(ASK)).any(),
+    )
+    bill, cap = pl.col("bill"), pl.col("cap")
+    sentence = "{request_id} pays {bill} an hour, at most {cap}"
+    yield from faults_in_rows(bills, bill > cap, FaultCode.BUYER_ABOVE_CAP, sentence)
+    needless = ((pl.col("asked") <= cap) & (bill < pl.col("asked"))) | (
+        (pl.col("asks") <= cap) & pl.col("below_ask")
+    )
+    sentence = "{request_id} pays {bill} an hour, less than its cap of {cap} makes necessary"
+    yield from faults_in_rows(bills, needless, FaultCode.WRONG_PRICE, sentence)
+
+
+def wrong_figures(ledger: Ledger, welfare: int) -> Iterator[Fault]:
+    """Counts, welfare and make-whole of the report against the files."""
+    make_whole = _sum_of_products(ledger.rows, "gpus", LIST) - _sum_of_products(ledger.rows, "gpus", PRICE)
+    found = (
+        ("requests", FaultCode.WRONG_COUNT, ledger.requests.height),
+        ("requests_served", FaultCode.WRONG_COUNT, ledger.files.plan["request_id"].n_unique()),
+        ("gpus_placed", FaultCode.WRONG_COUNT, int(ledger.files.plan["gpus"].sum())),
+        ("welfare_micro_usd_per_hour", FaultCode.WRONG_WELFARE, welfare),
+        ("make_whole_micro_usd_per_hour", FaultCode.WRONG_MAKE_WHOLE, make_whole),
+    )
+    for name, code, value in found:
+        if ledger.files.report[name] != value:
+            yield Fault(code, f"report says {name} {ledger.files.report[name]}, the files say {value}")
+
+
+def wrong_bounds(report: dict[str, Any], welfare: int, dual: float) -> Iterator[Fault]:
+    """Bounds below the welfare or what the prices prove, gaps that do not follow, a status that claims more."""
+    bound, stronger = report["bound_micro_usd_per_hour"], report.get("stronger_bound_micro_usd_per_hour")
+    if bound < dual - RELATIVE_TOLERANCE * abs(dual):
+        yield Fault(FaultCode.BOUND_NOT_PROVEN, f"the bound is {bound}, the prices prove {dual}")
+    for name, value in (("bound", bound), ("stronger_bound", stronger)):
+        if value is not None and value < welfare:
+            yield Fault(FaultCode.BOUND_BELOW_WELFARE, f"{name} {value} is below the welfare {welfare}")
+    for name, value in (("gap", bound), ("stronger_gap", stronger)):
+        due = None if value is None else _gap(value, welfare)
+        if not _equal(report.get(name), due):
+            yield Fault(FaultCode.WRONG_GAP, f"{name} is {report.get(name)}, by its bound {due}")
+    least = bound if stronger is None else min(bound, stronger)
+    if report["status"] not in list(PlanStatus):
+        yield Fault(FaultCode.WRONG_STATUS, f"status {report['status']!r} is not one of {', '.join(PlanStatus)}")
+    elif report["status"] == PlanStatus.OPTIMAL and least - welfare > RELATIVE_TOLERANCE * abs(least):
+        yield Fault(FaultCode.WRONG_STATUS, f"OPTIMAL, but the bound is {least} and the welfare {welfare}")
+
+
+def _money(column: str) -> pl.Expr:
+    """Wide enough for totals, which may pass 2^63."""
+    return pl.col(column).cast(pl.Int128)
+
+
+def _sum_of_products(rows: pl.DataFrame, a: str, b: str) -> int:
+    return int(rows.select((_money(a) * _money(b)).sum()).item())
+
+
+def _gap(bound: int, welfare: int) -> float | None:
+    if bound == welfare:
+        return 0.0
+    return (bound - welfare) / bound if bound > 0 else None
+
+
+def _equal(reported: float | None, due: float | None) -> bool:
+    if reported is None or due is None:
+        return reported is due
+    return math.isclose(reported, due, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-9)

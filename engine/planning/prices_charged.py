@@ -1,0 +1,63 @@
+"""What each placement is charged (docs/planning.md, rule 8), in integers.
+
+Node j asks max(ask_j, ⌈p_j⌉). Where a request's bill would exceed gpu_count·max_price, the part above the asks is
+scaled down, or, if even the asks exceed it, the asks are; each price is rounded down, so the bill keeps the cap.
+Products pass 2^63 and are taken in 128 bits, never in floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from engine.planning.encode import Encoded
+from solvers.planning.plan import Plan
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """`price_micro_usd` (rows of the plan,): per GPU-hour. The make-whole is what was taken off all prices."""
+
+    price_micro_usd: Int
+    make_whole_micro_usd_per_hour: int
+
+
+def charge(encoded: Encoded, plan: Plan) -> Charges:
+    """Prices of all rows of a plan."""
+    asks = encoded.problem.nodes.ask_micro_usd[plan.node]
+    listed = list_prices(asks, plan.node_price[plan.node])
+    max_price = encoded.max_price_micro_usd[plan.request]
+    rows = pl.DataFrame(
+        {"request": plan.request, "gpus": plan.gpus, "ask": asks, "listed": listed, "max_price": max_price}
+    )
+    price = rows.select(_price().cast(pl.Int64)).to_series().to_numpy()
+    taken_off = zip(plan.gpus.tolist(), (listed - price).tolist(), strict=True)
+    return Charges(price, sum(gpus * micro_usd for gpus, micro_usd in taken_off))
+
+
+def list_prices(ask_micro_usd: Int, shadow_price_micro_usd: NDArray[np.float64]) -> Int:
+    """max(ask, ⌈p⌉), elementwise; a shadow price above 2^62 counts as that."""
+    ceiling = np.minimum(np.ceil(shadow_price_micro_usd), 2.0**62)
+    return np.maximum(ask_micro_usd, ceiling.astype(np.int64))
+
+
+def _price() -> pl.Expr:
+    gpus, ask, listed = (pl.col(name).cast(pl.Int128) for name in ("gpus", "ask", "listed"))
+    asks, cap = _of_request(gpus * ask), _of_request(gpus * pl.col("max_price"))
+    above_asks = _of_request(gpus * (listed - ask))
+    return (
+        pl.when(asks + above_asks <= cap)
+        .then(listed)
+        .when(asks <= cap)
+        .then(ask + (listed - ask) * (cap - asks) // pl.max_horizontal(above_asks, 1))
+        .otherwise(ask * cap // asks)
+    )
+
+
+def _of_request(money: pl.Expr) -> pl.Expr:
+    return money.sum().over("request")

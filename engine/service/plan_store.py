@@ -1,0 +1,54 @@
+"""Plans that were made and not thrown away yet: in memory, by tenant, bounded in number and age."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.planning.queue_plan import QueuePlan
+from engine.planning.snapshot import Rules
+from solvers.planning.plan import Limits
+
+KEPT_US = 3_600 * 1_000_000
+TENANT_PLANS_MAX, PLANS_MAX = 4, 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlan:
+    """A plan of a tenant. `wall_s`: how long making it took."""
+
+    plan_id: str
+    tenant_id: str
+    created_at_us: int
+    expires_at_us: int
+    made: QueuePlan
+    rules: Rules
+    limits: Limits
+    wall_s: float
+
+
+class PlanStore:
+    """The latest TENANT_PLANS_MAX plans of each tenant, PLANS_MAX in all, none older than KEPT_US."""
+
+    def __init__(self, now_us: Callable[[], int]) -> None:
+        self._now_us = now_us
+        self._plans: dict[str, KeptPlan] = {}
+        self._made = 0
+
+    def add(self, tenant_id: str, made: QueuePlan, rules: Rules, limits: Limits, wall_s: float) -> KeptPlan:
+        """Keep a plan under a new id, dropping the oldest ones beyond the limits."""
+        now_us, self._made = self._now_us(), self._made + 1
+        plan_id = f"p-{now_us}-{self._made}"
+        kept = KeptPlan(plan_id, tenant_id, now_us, now_us + KEPT_US, made, rules, limits, wall_s)
+        self._plans[kept.plan_id] = kept
+        own = [plan.plan_id for plan in self._plans.values() if plan.tenant_id == tenant_id]
+        for plan_id in own[:-TENANT_PLANS_MAX] or list(self._plans)[:-PLANS_MAX]:
+            del self._plans[plan_id]
+        return kept
+
+    def find(self, tenant_id: str, plan_id: str) -> KeptPlan | None:
+        """The tenant's plan; None for another tenant's, as for one that is not kept."""
+        now_us = self._now_us()
+        self._plans = {key: plan for key, plan in self._plans.items() if now_us < plan.expires_at_us}
+        kept = self._plans.get(plan_id)
+        return kept if kept is not None and kept.tenant_id == tenant_id else None

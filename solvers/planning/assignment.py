@@ -1,0 +1,179 @@
+"""Who stands where while a plan is searched: flat arrays that kernels change in place."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import Arrays
+from solvers.planning.moves import Placed
+from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.search import put, take_out
+
+Int = NDArray[np.int64]
+
+
+class Assignment:
+    """A plan in the making, feasible at any time.
+
+    `state`, as kernels take it: first place of each gang (gangs + 1,), then per place: slot, replicas; places in
+    use (gangs,); free GPUs (slots,); first host entry (slots + 1,), hosts, and their number (slots,).
+    """
+
+    def __init__(self, prepared: Prepared) -> None:
+        gangs, capacity = prepared.problem.gangs, prepared.capacity
+        first = np.append(0, np.cumsum(gangs.replicas))
+        places = int(first[-1])
+        self.prepared = prepared
+        self._walk: Arrays = (None, None, np.zeros(capacity.size, dtype=np.int64), *blocks(0))
+        self.state: Arrays = (
+            first,
+            np.zeros(places, dtype=np.int64),
+            np.zeros(places, dtype=np.int64),
+            np.zeros(gangs.replicas.size, dtype=np.int64),
+            capacity.copy(),
+            np.append(0, np.cumsum(capacity)),
+            np.zeros(int(capacity.sum()), dtype=np.int64),
+            np.zeros(capacity.size, dtype=np.int64),
+        )
+
+    @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Which gangs have their open part placed, (gangs,); settled gangs are not."""
+        served: NDArray[np.bool_] = self.state[3] > 0
+        return served
+
+    @property
+    def free(self) -> Int:
+        """Free GPUs of each slot."""
+        free: Int = self.state[4]
+        return free
+
+    def keep_what_runs(self) -> None:
+        """Place every gang that could stay as a whole where it runs, unless it may stop and is not worth its
+        asks.
+        """
+        prepared = self.prepared
+        first, slots, replicas = prepared.gangs[4:7]
+        need = prepared.problem.gangs.replicas
+        whole = np.add.reduceat(np.append(replicas, 0), np.minimum(first[:-1], replicas.size))
+        whole[np.diff(first) == 0] = 0
+        for gang in np.flatnonzero((whole == need) & (need > 0)):
+            rows = slice(first[gang], first[gang + 1])
+            cost = self.put(int(gang), slots[rows], replicas[rows])
+            if cost >= prepared.value[gang] and not prepared.problem.gangs.must_serve[gang]:
+                take_out(int(gang), prepared.gangs, self.state, self._walk, prepared.ask)
+
+    def put(self, gang: int, slots: Int, replicas: Int) -> int:
+        """Place one gang that is not placed; its cost in asks and moves."""
+        return put(
+            gang, self.prepared.gangs, slots.size, slots, replicas, self.state, self._walk, self.prepared.ask
+        )
+
+    def entries(self) -> tuple[Int, Int, Int]:
+        """(gang, slot, replicas) of everything placed, by gang."""
+        first, slot, take, placed = self.state[:4]
+        gang = np.repeat(np.arange(placed.size), placed)
+        at = np.repeat(first[:-1] - np.append(0, np.cumsum(placed)[:-1]), placed) + np.arange(gang.size)
+        return gang, slot[at], take[at]
+
+    def rows(self) -> tuple[Int, Int, Int]:
+        """(request, node, GPUs) of the plan, pinned rows of served gangs included, by request and node."""
+        prepared = self.prepared
+        standing, running = prepared.standing, prepared.problem.running
+        gang, slot, take = self.entries()
+        pinned = standing.pinned
+        stays = self.placed[running.request[pinned]] | ~standing.open[running.request[pinned]]
+        pinned = pinned[stays]
+        request = np.concatenate([gang, running.request[pinned]])
+        node = np.concatenate([prepared.rows.node[slot], running.node[pinned]])
+        gpus = np.concatenate([take * prepared.problem.gangs.gpus_per_replica[gang], running.gpus[pinned]])
+        order = np.lexsort((node, request))
+        request, node, gpus = request[order], node[order], gpus[order]
+        fresh = (np.diff(request, prepend=-1) != 0) | (np.diff(node, prepend=-1) != 0)
+        starts = np.flatnonzero(fresh)
+        return request[fresh], node[fresh], np.add.reduceat(gpus, starts) if starts.size else gpus
+
+    def welfare(self) -> int:
+        """W of the plan as it stands, micro-USD per hour: exact integers."""
+        prepared = self.prepared
+        gang, slot, take = self.entries()
+        gpus = take * prepared.problem.gangs.gpus_per_replica[gang]
+        value = prepared.value.astype(np.int64)
+        surcharge = prepared.surcharge[self.placed].sum()
+        return int(
+            prepared.constant
+            + value[self.placed].sum()
+            - surcharge
+            - (gpus * prepared.ask[slot]).sum()
+            + prepared.problem.move_cost_micro_usd * self._stayed(gang, slot, gpus)
+        )
+
+    def _stayed(self, gang: Int, slot: Int, gpus: Int) -> int:
+        """GPUs that stay on the node where they run."""
+        prepared = self.prepared
+        first, kept_slot, kept_replicas = prepared.gangs[4:7]
+        kept_gang = np.repeat(np.arange(first.size - 1), np.diff(first))
+        if kept_gang.size == 0:
+            return 0
+        width = prepared.rows.node.size
+        kept_key, key = kept_gang * width + kept_slot, gang * width + slot
+        order = np.argsort(kept_key)
+        at = np.minimum(np.searchsorted(kept_key[order], key), kept_key.size - 1)
+        same = kept_key[order][at] == key
+        kept_gpus = (kept_replicas * prepared.problem.gangs.gpus_per_replica[kept_gang])[order]
+        return int(np.minimum(gpus, kept_gpus[at])[same].sum())
+
+    def without(self, gangs: Int) -> tuple[Int, Placed]:
+        """(free GPUs (nodes,) if some gangs were taken out, where those gangs stand now, pinned rows left out)."""
+        prepared = self.prepared
+        gang, slot, take = self.entries()
+        mine = np.isin(gang, gangs)
+        gang, slot, take = gang[mine], slot[mine], take[mine]
+        gpus = take * prepared.problem.gangs.gpus_per_replica[gang]
+        free = np.zeros(prepared.problem.capacity.size, dtype=np.int64)
+        free[prepared.rows.node] = self.free
+        np.add.at(free, prepared.rows.node[slot], gpus)
+        return free, Placed(gang, prepared.rows.node[slot], gpus)
+
+    def replace(self, gangs: Int, placed: Placed) -> None:
+        """Put some gangs where `placed` says, or nowhere, if that is better than where they stand."""
+        before, present = self.welfare(), self.without(gangs)[1]
+        self._put_all(gangs, placed)
+        if self.welfare() < before:
+            self._put_all(gangs, present)
+
+    def _put_all(self, gangs: Int, placed: Placed) -> None:
+        prepared = self.prepared
+        standing = self.placed[gangs]
+        for gang in gangs[standing].tolist():
+            take_out(gang, prepared.gangs, self.state, self._walk, prepared.ask)
+        for gang in np.unique(placed.request).tolist():
+            rows = placed.request == gang
+            replicas = placed.gpus[rows] // prepared.problem.gangs.gpus_per_replica[gang]
+            self.put(gang, prepared.slot_of[placed.node[rows]], replicas)
+
+    def become(self, plan: Placed) -> None:
+        """Stand as a whole plan says, pinned rows included in it; only gangs that differ are touched."""
+        prepared, running = self.prepared, self.prepared.problem.running
+        pinned = prepared.standing.pinned
+        width = prepared.problem.capacity.size
+        pinned_key = running.request[pinned] * width + running.node[pinned]
+        gpus = plan.gpus.copy()
+        at = np.searchsorted(plan.request * width + plan.node, pinned_key)
+        there = (at < gpus.size) & (
+            np.append(plan.request * width + plan.node, -1)[np.minimum(at, gpus.size)] == pinned_key
+        )
+        gpus[at[there]] -= running.gpus[pinned[there]]
+        kept = gpus > 0
+        wanted = Placed(plan.request[kept], plan.node[kept], gpus[kept])
+        _, present = self.without(np.arange(prepared.problem.gangs.replicas.size))
+        changed = np.setxor1d(_keys(wanted, width), _keys(present, width))
+        gangs = np.unique(changed // (width << 20))
+        mine = np.isin(wanted.request, gangs)
+        self._put_all(gangs, Placed(wanted.request[mine], wanted.node[mine], wanted.gpus[mine]))
+
+
+def _keys(placed: Placed, width: int) -> Int:
+    """One number for each row: request, node, GPUs."""
+    return (placed.request * width + placed.node) * (1 << 20) + placed.gpus

@@ -1,0 +1,93 @@
+"""The bound that prices prove: D(p) = Σ max(0, value − m(p)) + Σ cap·max(0, p − ask) (DESIGN, section 2).
+
+m(p) is the cheapest placement of a gang in an otherwise empty fleet. It is exact but for gangs that limit the RTT
+between their nodes: there it is the star bound (docs/planning.md, rule 7).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import Arrays, kernel
+from solvers.planning.cheapest import cheapest
+from solvers.planning.choices import Choices
+from solvers.planning.prepare import Prepared
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+
+THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Dual:
+    """D at slot prices. `minimum` (gangs,): m(p), inf where a gang fits nowhere; `price`, (slots,), and its
+    `walk`.
+    """
+
+    bound: float
+    minimum: Float
+    price: Float
+    walk: Arrays
+
+
+@kernel
+def minima(
+    begin: int,
+    end: int,
+    gangs: Arrays,
+    shapes: Arrays,
+    supply: Arrays,
+    walk: Arrays,
+    free: Int,
+    price: Float,
+    work: Arrays,
+    minimum: Float,
+) -> None:
+    """The cheapest placement of each gang in [begin, end) by itself, moves included, into `minimum`."""
+    for gang in range(begin, end):
+        cost = cheapest(gang, gangs, shapes, supply, walk, free, price, np.inf, work)[0]
+        minimum[gang] = cost + gangs[8][gang]
+
+
+def cheapest_alone(prepared: Prepared, choices: Choices, walk: Arrays, price: Float) -> Float:
+    """m(p) of every gang over `choices`, (gangs,) float64, on `THREADS` threads."""
+    count = prepared.problem.gangs.replicas.size
+    minimum = np.empty(count)
+    edges = np.linspace(0, count, THREADS + 1).astype(np.int64)
+    shapes = prepared.shape_arrays(choices)
+
+    def part(thread: int) -> None:
+        minima(
+            edges[thread],
+            edges[thread + 1],
+            prepared.gangs,
+            shapes,
+            prepared.supply,
+            walk,
+            prepared.capacity,
+            price,
+            prepared.work(),
+            minimum,
+        )
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(part, range(THREADS)))
+    return minimum
+
+
+def dual(prepared: Prepared, row_price: Float) -> Dual:
+    """Evaluate D at p = max(ask, price of the row). Work that must stay served counts without max(0, ·)."""
+    price = (
+        np.maximum(prepared.ask, row_price[prepared.rows.row_of]) if row_price.size else prepared.ask.astype(float)
+    )
+    walk = prepared.walk(price)
+    minimum = cheapest_alone(prepared, prepared.relaxed, walk, price)
+    surplus = prepared.value - minimum
+    surplus[~prepared.standing.open | (~prepared.problem.gangs.must_serve & ~(surplus > 0))] = 0.0
+    sellers = float(np.dot(prepared.capacity.astype(float), price - prepared.ask))
+    return Dual(float(surplus.sum()) + sellers + prepared.constant, minimum, price, walk)

@@ -1,0 +1,209 @@
+"""Folding the fleet for a whole queue: slots, rows and shapes.
+
+A *slot* is a live node. A *row* is a set of slots that no gang at hand can tell apart: equal in model, site,
+fabric, tier, certifications, connectivity, interconnect, supplier, capacity, and in which of the reliabilities
+that gangs name it reaches. Slots stand by row, then ask, then rank; rows by model, then site, then fabric, so
+that a model's rows are one range, and a site's within it. A *shape* is what decides which rows a gang may use;
+equal shapes are merged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import kernel
+from solvers.planning.problem import Problem
+
+Int = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+# Columns of `Rows.table`.
+MODEL, SITE, FABRIC, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, SUPPLIER, CAPACITY, RELIABILITY = range(10)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The folded fleet. Per slot: `node`, `ask`, `row_of`. Per row: `table` (rows, 10), `start` (rows + 1,) slots.
+
+    RELIABILITY counts the thresholds reached. `model_start` (models + 1,): rows of each model.
+    """
+
+    node: Int
+    ask: Int
+    row_of: Int
+    start: Int
+    table: Int
+    model_start: Int
+    thresholds: NDArray[np.float64]
+
+
+def fold(problem: Problem) -> Rows:
+    """Fold the nodes with capacity into rows."""
+    nodes = problem.nodes
+    live = np.flatnonzero(problem.capacity > 0)
+    thresholds = np.unique(problem.gangs.reliability)
+    columns = [
+        nodes.model[live],
+        nodes.site[live],
+        nodes.fabric[live],
+        nodes.tier[live],
+        nodes.certifications[live],
+        nodes.connectivity[live],
+        nodes.interconnect[live],
+        nodes.supplier[live],
+        problem.capacity[live],
+        np.searchsorted(thresholds, nodes.reliability[live], side="right"),
+    ]
+    code = _codes(columns)
+    order = np.lexsort((nodes.rank[live], nodes.ask_micro_usd[live], code))
+    sorted_code = code[order]
+    first = np.flatnonzero(np.diff(sorted_code, prepend=-1))
+    table = np.stack([column[order[first]] for column in columns], axis=1)
+    node = live[order]
+    return Rows(
+        node=node,
+        ask=nodes.ask_micro_usd[node],
+        row_of=np.cumsum(np.diff(sorted_code, prepend=-1) != 0) - 1,
+        start=np.append(first, node.size),
+        table=np.ascontiguousarray(table),
+        model_start=np.searchsorted(table[:, MODEL], np.arange(problem.model_sets.shape[1] + 1)),
+        thresholds=thresholds,
+    )
+
+
+def _codes(columns: list[Int]) -> Int:
+    """One code per row of columns, in their lexicographic order; re-numbered before it could overflow."""
+    code = np.zeros(columns[0].size, dtype=np.int64)
+    size = 1
+    for column in columns:
+        values, part = np.unique(column, return_inverse=True)
+        width = max(values.size, 1)
+        if size > (1 << 62) // width:
+            _, code = np.unique(code, return_inverse=True)
+            size = int(code.max(initial=0)) + 1
+        code = code * width + part
+        size *= width
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Distinct shapes. `of_gang` (gangs,): the shape of each gang. `table` (shapes, 14): what it asks of a row.
+
+    Rows of shape s, ascending, are `rows[first[s]:first[s + 1]]` (int32); `bits` (shapes, words) uint64 has their
+    bits. Rows that cannot hold one replica are left out.
+    """
+
+    of_gang: Int
+    table: Int
+    first: Int
+    rows: NDArray[np.int32]
+    bits: NDArray[np.uint64]
+
+
+# Columns of `Shapes.table`. FABRIC_RULE: 0 any node, 1 all on one fabric. LIMIT: index of the cluster RTT limit.
+G_MODELS, G_SITES, G_SUPPLIERS, G_TIER, G_CERTIFICATIONS, G_CONNECTIVITY, G_INTERCONNECT = range(7)
+G_FABRIC, G_REPLICA, G_RELIABILITY, G_ONE_MODEL, G_LIMIT, G_NEED, G_ONLY_FABRIC = range(7, 14)
+
+
+def shapes_of(problem: Problem, rows: Rows, limits_ms: NDArray[np.float64], only_fabric: Int) -> Shapes:
+    """Merge equal shapes and list the rows of each.
+
+    `limits_ms`: the sorted distinct cluster RTT limits; `only_fabric` (gangs,): the fabric to be used, -1: any.
+    """
+    gangs = problem.gangs
+    columns = np.stack(
+        [
+            gangs.model_set,
+            gangs.site_set,
+            gangs.supplier_set,
+            gangs.tier,
+            gangs.certifications,
+            gangs.connectivity,
+            gangs.interconnect,
+            gangs.one_fabric.astype(np.int64),
+            gangs.gpus_per_replica,
+            np.searchsorted(rows.thresholds, gangs.reliability, side="right"),
+            gangs.one_model.astype(np.int64),
+            np.searchsorted(limits_ms, gangs.max_cluster_rtt_ms),
+            gangs.replicas,
+            only_fabric,
+        ],
+        axis=1,
+    )
+    _, chosen, of_gang = np.unique(_codes(list(columns.T)), return_index=True, return_inverse=True)
+    table = np.ascontiguousarray(columns[chosen])
+    sets = (problem.model_sets, problem.site_sets, problem.supplier_sets)
+    bits = np.zeros((table.shape[0], rows.table.shape[0] // 64 + 1), dtype=np.uint64)
+    counts = mark_rows(rows.table, rows.model_start, table, *sets, bits)
+    first = np.append(0, np.cumsum(counts))
+    listed = np.empty(int(first[-1]), dtype=np.int32)
+    unpack(bits, first, listed)
+    return Shapes(of_gang, table, first, listed, bits)
+
+
+@kernel
+def mark_rows(
+    table: Int,
+    model_start: Int,
+    shapes: Int,
+    model_sets: Flags,
+    site_sets: Flags,
+    supplier_sets: Flags,
+    bits: NDArray[np.uint64],
+) -> Int:
+    """Set the bits of the rows that each shape may use (zeros on entry); their numbers, (shapes,)."""
+    counts = np.zeros(shapes.shape[0], dtype=np.int64)
+    one = np.uint64(1)
+    masks, want_masks = table[:, CERTIFICATIONS].copy(), shapes[:, G_CERTIFICATIONS].copy()
+    narrow = table.astype(np.int32)
+    for shape in range(shapes.shape[0]):
+        want = shapes[shape].astype(np.int32)
+        sites, suppliers = site_sets[want[G_SITES]], supplier_sets[want[G_SUPPLIERS]]
+        for model in range(model_sets.shape[1]):
+            if not model_sets[want[G_MODELS], model]:
+                continue
+            row, end = model_start[model], model_start[model + 1]
+            while row < end:
+                site = narrow[row, SITE]
+                if not sites[site]:
+                    while row < end and narrow[row, SITE] == site:
+                        row += 1
+                    continue
+                have = narrow[row]
+                if (
+                    have[CAPACITY] >= want[G_REPLICA]
+                    and have[TIER] >= want[G_TIER]
+                    and masks[row] & want_masks[shape] == want_masks[shape]
+                    and have[CONNECTIVITY] >= want[G_CONNECTIVITY]
+                    and have[INTERCONNECT] >= want[G_INTERCONNECT]
+                    and have[RELIABILITY] >= want[G_RELIABILITY]
+                    and (have[FABRIC] >= 0 or not want[G_FABRIC])
+                    and (want[G_ONLY_FABRIC] < 0 or have[FABRIC] == want[G_ONLY_FABRIC])
+                    and suppliers[have[SUPPLIER]]
+                ):
+                    bits[shape, row >> 6] |= one << np.uint64(row & 63)
+                    counts[shape] += 1
+                row += 1
+    return counts
+
+
+@kernel
+def unpack(bits: NDArray[np.uint64], first: Int, listed: NDArray[np.int32]) -> None:
+    """List the set bits of each shape from `first[shape]` on; `listed` is filled."""
+    for shape in range(bits.shape[0]):
+        at = first[shape]
+        for word in range(bits.shape[1]):
+            left = bits[shape, word]
+            bit = 0
+            while left:
+                while not left & np.uint64(1):
+                    left >>= np.uint64(1)
+                    bit += 1
+                listed[at] = word * 64 + bit
+                at += 1
+                left >>= np.uint64(1)
+                bit += 1

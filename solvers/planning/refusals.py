@@ -1,0 +1,178 @@
+"""Why gangs are not served: one reason each, the scarce set behind it, and the price that would have done.
+
+The reasons are those of docs/planning.md, rule 9; the mathematics of scarce sets stands in
+docs/planning-refusals.md. The plan is taken as it is: nothing is solved anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import Arrays, kernel
+from solvers.planning.cheapest import cheapest
+from solvers.planning.nest import Market, grouped
+from solvers.planning.prepare import Prepared
+from solvers.planning.problem import Problem
+from solvers.planning.scarcity import ScarceSet, scarce_sets
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+UNKNOWN_PRICE = -1
+
+
+class Reason(IntEnum):
+    """Codes of the reasons; their names are the words of `refusals.parquet`."""
+
+    NO_FEASIBLE_PLACEMENT = 0
+    PRICE_TOO_LOW = 1
+    SCARCE_CAPACITY = 2
+    DISPLACED = 3
+    PREEMPTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """A row per gang that is not served, ascending; columns of shape (rows,).
+
+    `reason`: codes of `Reason`. `scarce_set`: an index into `sets`, -1 where the gang fits nowhere within its bid.
+    `price_to_be_served`: micro-USD per GPU-hour, what its cheapest placement in an otherwise empty fleet would be
+    charged on average at the prices of the plan, moves included; -1 without any placement. A gang that bids more
+    was left out because it is indivisible.
+    """
+
+    gang: Int
+    reason: NDArray[np.int8]
+    scarce_set: Int
+    price_to_be_served: Int
+    sets: tuple[ScarceSet, ...]
+
+
+def explain(
+    problem: Problem, prepared: Prepared, request: Int, node: Int, gpus: Int, node_price: Float, minimum: Float
+) -> Refusals:
+    """Explain a plan's refusals. `request`, `node`, `gpus`: its placements, pinned rows included.
+
+    `node_price` (nodes,) micro-USD per GPU-hour; `minimum` (gangs,): m(p), inf where a gang fits nowhere.
+    """
+    gangs = problem.gangs.replicas.size
+    served = np.zeros(gangs, dtype=bool)
+    served[request] = True
+    refused = np.flatnonzero(~served & prepared.standing.open)
+    at_ask = np.full(gangs, np.inf)
+    charged = np.full(gangs, np.inf)
+    possible = refused[np.isfinite(minimum[refused])]
+    price = np.maximum(prepared.ask, np.ceil(node_price[prepared.rows.node]))
+    at_ask[possible] = alone(prepared, possible, prepared.ask.astype(float))
+    charged[possible] = alone(prepared, possible, price)
+    within_bid = at_ask[refused] <= prepared.value[refused]
+    competing = served.copy()
+    competing[refused[within_bid]] = True
+    open_gpus = beyond_pinned(problem, request, node, gpus)
+    on = open_gpus > 0
+    slot = prepared.slot_of[node[on]]
+    free = prepared.capacity.copy()
+    np.subtract.at(free, slot, open_gpus[on])
+    market = market_of(prepared, competing, free, price, (request[on], slot, open_gpus[on]))
+    scarce_set, sets = scarce_sets(market, prepared, free, refused[within_bid])
+    index = np.full(refused.size, -1, dtype=np.int64)
+    index[within_bid] = scarce_set
+    return Refusals(
+        gang=refused,
+        reason=reasons(problem, at_ask, within_bid, refused),
+        scarce_set=index,
+        price_to_be_served=average_price(problem, prepared, charged, refused),
+        sets=sets,
+    )
+
+
+def reasons(problem: Problem, at_ask: Float, within_bid: Flags, refused: Int) -> NDArray[np.int8]:
+    """The code of each refused gang. What ran is DISPLACED if it had a node that went away, else PREEMPTED."""
+    running, gangs = problem.running, problem.gangs.replicas.size
+    runs, displaced = np.zeros((2, gangs), dtype=bool)
+    runs[running.request] = True
+    displaced[running.request[~running.pinned & (problem.capacity[running.node] == 0)]] = True
+    code = np.select(
+        [displaced[refused], runs[refused], np.isinf(at_ask[refused]), ~within_bid],
+        [Reason.DISPLACED, Reason.PREEMPTED, Reason.NO_FEASIBLE_PLACEMENT, Reason.PRICE_TOO_LOW],
+        Reason.SCARCE_CAPACITY,
+    )
+    return code.astype(np.int8)
+
+
+def average_price(problem: Problem, prepared: Prepared, charged: Float, refused: Int) -> Int:
+    """Per GPU, rounded up, over the whole gang; `UNKNOWN_PRICE` for no placement."""
+    known = np.isfinite(charged[refused])
+    price = np.full(refused.size, UNKNOWN_PRICE, dtype=np.int64)
+    total = charged[refused[known]] + prepared.standing.pinned_ask[refused[known]]
+    price[known] = np.ceil(total / problem.gangs.gpus[refused[known]])
+    return price
+
+
+def beyond_pinned(problem: Problem, request: Int, node: Int, gpus: Int) -> Int:
+    """GPUs of each placement that are not pinned: pinned ones are not part of any capacity."""
+    running, nodes = problem.running, problem.capacity.size
+    stays = running.pinned & np.isin(running.request, request)
+    keys = request * nodes + node
+    order = np.argsort(keys, kind="stable")
+    pinned_keys = running.request[stays] * nodes + running.node[stays]
+    left = gpus.copy()
+    left[order[np.searchsorted(keys[order], pinned_keys)]] -= running.gpus[stays]
+    return left
+
+
+def market_of(prepared: Prepared, competing: Flags, free: Int, price: Float, placed: tuple[Int, ...]) -> Market:
+    """The market of competing gangs at slot prices. `free` (slots,): GPUs left; `placed`: gang, slot, GPUs."""
+    gangs, rows = prepared.problem.gangs, prepared.rows
+    per_row = rows.start[:-1]
+    gang, slot, gpus = placed
+    order, first_occupant = grouped(rows.row_of[slot], np.arange(gang.size), per_row.size)
+    return Market(
+        rows=rows,
+        shapes=prepared.shapes,
+        demand=np.where(competing, gangs.gpus, 0),
+        value=gangs.value_micro_usd,
+        free_before=np.append(0, np.cumsum(free)),
+        capacity=np.diff(np.append(0, np.cumsum(prepared.capacity))[rows.start]),
+        price=np.minimum.reduceat(price, per_row) if per_row.size else np.empty(0),
+        first_occupant=first_occupant,
+        occupant=gang[order],
+        occupant_gpus=gpus[order],
+    )
+
+
+def alone(prepared: Prepared, gangs: Int, price: Float) -> Float:
+    """The cheapest placement of each of some gangs in an otherwise empty fleet at slot prices, moves included.
+
+    Micro-USD per hour of the GPUs that are not pinned. Where the RTT between nodes is limited, the sets of sites
+    are those that plans are made of.
+    """
+    cost = np.empty(gangs.size)
+    shapes = prepared.shape_arrays(prepared.placed)
+    each_alone(
+        gangs, prepared.gangs, shapes, prepared.supply, prepared.walk(price), prepared.capacity, price,
+        prepared.work(), cost,
+    )  # fmt: skip
+    return cost
+
+
+@kernel
+def each_alone(
+    chosen: Int,
+    gangs: Arrays,
+    shapes: Arrays,
+    supply: Arrays,
+    walk: Arrays,
+    capacity: Int,
+    price: Float,
+    work: Arrays,
+    cost: Float,
+) -> None:
+    """See `alone`; `cost` is filled."""
+    for i in range(chosen.size):
+        cost[i] = cheapest(chosen[i], gangs, shapes, supply, walk, capacity, price, np.inf, work)[0]
+        cost[i] += gangs[8][chosen[i]]

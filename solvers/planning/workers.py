@@ -1,0 +1,186 @@
+"""Who searches the parts of a cut: threads of this process, spawned processes, or Ray.
+
+All do the same work with the same seeds, so the plan does not depend on who did it, how many there were, or whether one
+of them died and its part was done again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import Arrays
+from solvers.planning.assignment import Assignment
+from solvers.planning.parts import Reach
+from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.search import improve
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+ROUNDS_PER_CALL = 250
+"""Between two looks at the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What stays the same through all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served."""
+
+    prepared: Prepared
+    value: Float
+    weight: Float
+    reach: Reach
+    able: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of one pass: the gangs that its rounds begin with, and the seed of everything else."""
+
+    number: int
+    seed: int
+    seeds: Int
+
+
+class Constants(NamedTuple):
+    """What all passes of a task read, as kernels take it. `reach` (gangs, models); `work_sizes`: scratch arrays."""
+
+    gangs: Arrays
+    shapes: Arrays
+    supply: Arrays
+    ask: Int
+    capacity: Int
+    value: Float
+    weight: Float
+    reach: NDArray[np.bool_]
+    work_sizes: tuple[int, ...]
+
+
+class Start(NamedTuple):
+    """Where all parts of a pass begin. `walk`: without its blocks, which every part counts for itself."""
+
+    price: Float
+    walk: Arrays
+    owner: Int
+    state: Arrays
+
+
+Changes = list[tuple[Int, Int]]
+"""Of each array of a state: the places that a part changed, and what stands there now."""
+
+
+class Searchers(Protocol):
+    """Searches all parts of a pass and leaves the result in `assignment`."""
+
+    def search(
+        self,
+        task: Task,
+        price: Float,
+        walk: Arrays,
+        owner: Int,
+        parts: list[Part],
+        assignment: Assignment,
+        left_s: float,
+    ) -> None:
+        """Improve `assignment` in place, part by part; stop early when `left_s` seconds are over."""
+
+
+def constants_of(task: Task) -> Constants:
+    """The arrays of a task that a search reads; nothing is copied."""
+    prepared = task.prepared
+    return Constants(
+        prepared.gangs,
+        prepared.shape_arrays(prepared.placed),
+        prepared.supply,
+        prepared.ask,
+        prepared.capacity,
+        task.value,
+        task.weight,
+        task.reach.models,
+        tuple(array.size for array in prepared.work()),
+    )
+
+
+def largest_first(parts: list[Part]) -> list[Part]:
+    """The order in which parts are handed out, so that none of the long ones is begun last."""
+    return sorted(parts, key=lambda part: -part.seeds.size)
+
+
+def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> Arrays:
+    """(first (models + 1,), gangs): able gangs of a part by the models they accept."""
+    gang, model = np.nonzero(reach & (owner == part)[:, None])
+    order = np.argsort(model, kind="stable")
+    return np.searchsorted(model[order], np.arange(reach.shape[1] + 1)), gang[order]
+
+
+def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:
+    """Search one part in place, in calls short enough to look at the clock (`time.monotonic`)."""
+    gangs, shapes, supply, ask, capacity, value, weight, reach, work_sizes = constants
+    refused = refused_by_model(reach, start.owner, part.number)
+    random = np.array([part.seed], dtype=np.uint64)
+    work = tuple(np.zeros(size, dtype=np.int64) for size in work_sizes)
+    walk, empty_walk = (*start.walk, *blocks(ask.size)), (*start.walk, *blocks(ask.size))
+    for done in range(0, part.seeds.size, ROUNDS_PER_CALL):
+        if time.monotonic() >= ends_at_s:
+            return
+        improve(
+            part.seeds[done : done + ROUNDS_PER_CALL],
+            refused,
+            gangs,
+            shapes,
+            supply,
+            walk,
+            start.price,
+            ask,
+            capacity,
+            empty_walk,
+            value,
+            weight,
+            start.state,
+            work,
+            random,
+            start.owner,
+            part.number,
+        )
+
+
+def changes_of_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> Changes:
+    """What the search of one part changes; `start` stays as it is, so that the part can be done again."""
+    state = tuple(array.copy() for array in start.state)
+    search_part(constants, start._replace(state=state), part, ends_at_s)
+    places = [np.flatnonzero(new != old) for new, old in zip(state, start.state, strict=True)]
+    return [(at, array[at]) for at, array in zip(places, state, strict=True)]
+
+
+def write_changes(changes: Changes, state: Arrays) -> None:
+    """Write what a part changed; parts change different places, so their order does not matter."""
+    for array, (at, values) in zip(state, changes, strict=True):
+        array[at] = values
+
+
+class Threads:
+    """Threads over the same arrays: kernels release the interpreter's lock, and parts touch disjoint entries."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or min(os.cpu_count() or 1, 8)
+
+    def search(
+        self,
+        task: Task,
+        price: Float,
+        walk: Arrays,
+        owner: Int,
+        parts: list[Part],
+        assignment: Assignment,
+        left_s: float,
+    ) -> None:
+        """See `Searchers`."""
+        ends_at_s = time.monotonic() + left_s
+        constants, start = constants_of(task), Start(price, walk[:3], owner, assignment.state)
+        with ThreadPoolExecutor(self.count) as threads:
+            list(threads.map(lambda part: search_part(constants, start, part, ends_at_s), largest_first(parts)))
