@@ -53,9 +53,9 @@ proto-check: .venv/dev
 pytest: .venv/dev
 	$(BIN)/pytest
 
-# The full comparison with the independent CP-SAT model: 5,000 worlds.
+# The full comparisons with the independent CP-SAT models: 5,000 worlds of one request, 2,000 joint ones.
 exact: .venv/dev
-	WALRAS_EXACT_WORLDS=5000 $(BIN)/pytest -m exact tests/solvers
+	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(BIN)/pytest -m exact tests/solvers tests/planning
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))

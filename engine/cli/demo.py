@@ -1,4 +1,4 @@
-"""The demo: an engine of its own, a million GPUs, a cluster of ten thousand, a refusal; nothing left behind.
+"""The demo: an engine of its own, a million GPUs, a cluster, a refusal, a planned queue; nothing left behind.
 
 The engine is a child process on a free loopback port with a temporary data directory; both are gone at the
 end, also after an interrupt. The child warms up while this process draws the fleet.
@@ -23,6 +23,7 @@ from engine.cli.cluster_calls import deploy
 from engine.cli.cluster_message import checked_request, cluster_message
 from engine.cli.cluster_view import show_lease, show_request
 from engine.cli.connection import Connection
+from engine.cli.demo_queue import plan_queue
 from engine.cli.demo_story import Story, story_lines
 from engine.cli.explanation_view import show_explanation
 from engine.cli.failures import failure_of
@@ -44,7 +45,7 @@ ENDED_BY = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run_demo(gpus: int, seed: int) -> None:
-    """Run all of it; the last screen is the story in ten lines."""
+    """Run all of it; the last screen is the story in twelve lines."""
     console, started = answers(), time.perf_counter()
     with (
         _ended_by_signals(),
@@ -52,7 +53,7 @@ def run_demo(gpus: int, seed: int) -> None:
         server_process(Path(place) / "data", Path(place) / "engine.log") as server,
     ):
         story = _played(console, server, gpus, seed)
-    console.rule("the story in ten lines")
+    console.rule("the story in twelve lines")
     for line in story_lines(story):
         console.print(line, soft_wrap=True)
     seconds = time.perf_counter() - started
@@ -103,6 +104,8 @@ def _played(console: Console, server: ServerProcess, gpus: int, seed: int) -> St
     show_request(console, too_near)
     refusal = _refused(connection, too_near)
     show_explanation(console, refusal)
+    console.rule("a queue, planned together")
+    queue = plan_queue(console, connection, inventory.fleet, seed)
     return Story(
         loaded=loaded,
         load_s=load_s,
@@ -113,6 +116,7 @@ def _played(console: Console, server: ServerProcess, gpus: int, seed: int) -> St
         call_us=call_us,
         refused=too_near,
         refusal=refusal,
+        queue=queue,
     )
 
 

@@ -21,7 +21,7 @@ def demo(
     gpus: Annotated[int, typer.Option(help="GPUs of the built-in fleet.", min=MIN_GPUS)] = DEMO_GPUS,
     seed: Annotated[int, typer.Option(help="Same seed, same fleet and same placement.")] = DEMO_SEED,
 ) -> None:
-    """Start an engine, load a million GPUs, deploy a cluster of 10,000, and leave nothing behind."""
+    """Start an engine, load a million GPUs, deploy a cluster of 10,000, plan a queue; leave nothing behind."""
     from engine.cli.demo import run_demo
 
     run_demo(gpus, seed)

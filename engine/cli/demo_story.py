@@ -1,4 +1,4 @@
-"""The last screen of the demo: what happened, in ten lines."""
+"""The last screen of the demo: what happened, in twelve lines."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from engine.cli.amounts import (
 )
 from engine.cli.cloud_list_prices import H100_LIST_PRICE, REFERENCE_SOURCE
 from engine.cli.cluster_view import certificate_line, gpus_by_region, stages
+from engine.cli.demo_queue import PlannedQueue, proof_line, queue_line
 from engine.cli.explanation_view import relaxation_sentence
 from engine.datasets.reference_prices import REFERENCE_PRICE_MICRO_USD
 
@@ -40,10 +41,11 @@ class Story:
     call_us: int
     refused: ClusterRequest
     refusal: cluster_service_pb2.Explanation
+    queue: PlannedQueue
 
 
 def story_lines(story: Story) -> list[str]:
-    """Ten lines."""
+    """Twelve lines."""
     lines = (
         ("fleet", _fleet(story)),
         ("request", _request(story.wanted)),
@@ -55,6 +57,8 @@ def story_lines(story: Story) -> list[str]:
         ("lease", f"{story.lease.lease_id}, written to the journal and on disk before the answer left"),
         ("refused", _refused(story)),
         ("instead", _instead(story.refusal)),
+        ("queue", queue_line(story.queue)),
+        ("optimum", proof_line(story.queue)),
     )
     return [f"{number:2}. {name:<10}{text}" for number, (name, text) in enumerate(lines, start=1)]
 

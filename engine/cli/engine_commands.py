@@ -49,10 +49,12 @@ def serve(
 def warmup() -> None:
     """Compile the solver's kernels, so that the next start is fast."""
     from engine.cli.screen import remarks
-    from solvers.warmup import warm_up
+    from solvers import warmup
+    from solvers.planning import warmup as planning_warmup
 
     with remarks().status("compiling the solver's kernels"):
-        warm_up()
+        warmup.warm_up()
+        planning_warmup.warm_up()
 
 
 @journal_app.callback()

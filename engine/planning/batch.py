@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Solve = Callable[[Problem, Limits, OnProgress | None], Plan]
 
-WRITING_RESERVE_S = 0.05
+WRITING_RESERVE_S = 0.1
 """What is kept of a time limit whatever the sizes: renames, the report, the end of the process."""
 WRITING_RESERVE_TIMES = 8
 """Over the time that one column of prices took to compress: five files, refusals and moves to explain."""

@@ -1,8 +1,8 @@
 """Searching the parts of a plan on Ray.
 
-Walras must be installed on every machine of the cluster in the same version. What all passes read is put into Ray's
-store once, where a pass begins once for each pass. A part whose worker dies is done again by Ray, and here if it dies
-too often: the plan is the same.
+Walras must be installed on every machine of the cluster in the same version. What all passes read is put into
+Ray's store once, where a pass begins once for each pass. A part whose worker dies is done again by Ray, and here
+if that fails too often: the plan is the same.
 """
 
 from __future__ import annotations
@@ -68,19 +68,19 @@ def changes_and_pid(
 class OnRay:
     """`Searchers` on the Ray cluster at `address`: "local" starts one here, "auto" finds one, HOST:PORT names one.
 
-    `workers`: processors of a local one, by default all. The connection is made on entering and ended on leaving the
-    context, unless the process was connected before. Raises InvalidInput if Ray is not installed or the address is
-    none, Unavailable if nobody answers.
+    `workers`: processors of a local one, by default all. The connection is made on entering and ended on leaving
+    the context, unless the process was connected before. Raises InvalidInput if Ray is not installed or the
+    address is none, Unavailable if nobody answers.
     """
 
     def __init__(self, address: str, workers: int | None = None) -> None:
+        _check_address(address)
         self.address, self.workers = address, workers
         self.pids: set[int] = set()
         self._ray = _import_ray()
         self._started = False
         self._task: Task | None = None
         self._constants: Any = None
-        _check_address(address)
 
     def __enter__(self) -> Self:
         if not self._ray.is_initialized():

@@ -124,6 +124,17 @@ class Assignment:
         kept_gpus = (kept_replicas * prepared.problem.gangs.gpus_per_replica[kept_gang])[order]
         return int(np.minimum(gpus, kept_gpus[at])[same].sum())
 
+    def copied(self) -> tuple[int, Arrays]:
+        """(welfare, state): to come back to."""
+        return self.welfare(), tuple(array.copy() for array in self.state)
+
+    def restore_if_better(self, copied: tuple[int, Arrays]) -> None:
+        """Go back to an earlier state if it was worth more."""
+        welfare, state = copied
+        if self.welfare() < welfare:
+            for array, earlier in zip(self.state, state, strict=True):
+                array[:] = earlier
+
     def without(self, gangs: Int) -> tuple[Int, Placed]:
         """(free GPUs (nodes,) if some gangs were taken out, where those gangs stand now, pinned rows left out)."""
         prepared = self.prepared

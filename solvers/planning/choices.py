@@ -42,8 +42,8 @@ FEW_SEGMENTS = 6
 CLOSE_SEGMENTS = 32
 """The same for choices of close sites: walking a model under a mask passes over most of it."""
 
-# Columns of `Choices.table`: segments [FIRST, LAST) of `segments`; mask of sites, model and fabric (-1: any will do);
-# how many replicas an empty fleet has room for.
+# Columns of `Choices.table`: segments [FIRST, LAST) of `segments`; mask of sites, model and fabric, -1: any; how
+# many replicas an empty fleet has room for.
 C_FIRST, C_LAST, C_MASK, C_MODEL, C_FABRIC, C_ROOM = range(6)
 
 

@@ -59,6 +59,7 @@ def clearing_prices(
             gang_shape, gang_gpus, gang_value, start, ask, supply_before,
         )  # fmt: skip
     prices: Float = np.exp(low + (row_key + 0.5) * (high - low) / (1 << levels))
+    prices[row_key == 0] = 0.0  # nobody competes: the ask decides
     return prices
 
 

@@ -1,7 +1,8 @@
 """Small components to the optimum: gangs that share no model with others, few enough for CP-SAT.
 
-A component is a set of gangs tied by the models they may use. One of at most `GANGS_MAX` gangs on `NODES_MAX` nodes is
-solved as an integer program from the plan that the search found; whatever it returns is at least as good.
+A component is a set of gangs tied by the models they may use. One of at most `GANGS_MAX` gangs on `NODES_MAX`
+nodes is solved as an integer program from the plan that the search found; whatever it returns is as good or better.
+At most `COMPONENTS_MAX` are, the largest first: the rest keep what the search gave them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ DETERMINISTIC_TIME = 4.0
 """Of CP-SAT, for one component."""
 
 
+COMPONENTS_MAX = 8
+
+
 class Component(NamedTuple):
     """Gangs, ascending, and how many nodes with capacity they could use."""
 
@@ -36,6 +40,8 @@ def components(models: Flags, able: Flags, nodes_of_model: Int) -> list[Componen
         tied = np.unique(label[row])
         label[np.isin(label, tied)] = tied[0] if tied.size else 0
     gangs = np.flatnonzero(able & models.any(axis=1))
+    if gangs.size == 0:
+        return []
     of_gang = label[models[gangs].argmax(axis=1)]
     return [
         Component(gangs[of_gang == one], int(nodes_of_model[label == one].sum())) for one in np.unique(of_gang)
@@ -49,11 +55,10 @@ def solve_small(problem: Problem, assignment: Assignment, parts: list[Component]
     """
     from solvers.planning.repair import repair  # CP-SAT takes long to import
 
-    bound: int | None = 0
-    for part in parts:
-        if part.gangs.size > GANGS_MAX or part.nodes > NODES_MAX:
-            bound = None
-            continue
+    small = [part for part in parts if part.gangs.size <= GANGS_MAX and part.nodes <= NODES_MAX]
+    small = sorted(small, key=lambda part: (-part.gangs.size, int(part.gangs[0])))[:COMPONENTS_MAX]
+    bound = 0 if len(small) == len(parts) else None
+    for part in small:
         free, hint = assignment.without(part.gangs)
         found = repair(problem, part.gangs, free, hint, DETERMINISTIC_TIME, seed)
         bound = None if bound is None or found.bound is None else bound + found.bound

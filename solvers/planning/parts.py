@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.planning.choices import C_MODEL
+from solvers.planning.choices import C_MODEL, Choices
 from solvers.planning.prepare import Prepared
 
 Int = NDArray[np.int64]
@@ -32,9 +32,9 @@ class Reach:
     ties: NDArray[np.float32]
 
 
-def reach_of(prepared: Prepared) -> Reach:
+def reach_of(prepared: Prepared, choices: Choices) -> Reach:
     """The models of every gang's choices."""
-    choices, shapes = prepared.placed, prepared.shapes
+    shapes = prepared.shapes
     models = prepared.problem.model_sets.shape[1]
     shape_of = np.repeat(np.arange(choices.first.size - 1), np.diff(choices.first))
     reach = np.zeros((choices.first.size - 1, models), dtype=bool)

@@ -1,29 +1,25 @@
 """Searching parts in spawned processes that share the large arrays.
 
-What all passes read is written to shared memory once, where a pass begins once for each pass. A worker sends back what
-its part changed and changes nothing else, so the part of a worker that dies is simply done again, by another.
+What all passes read is written to shared memory once, where a pass begins once for each pass. A worker sends
+back what its part changed and changes nothing else, so the part of a worker that dies is done again by another.
 """
 
 from __future__ import annotations
 
-import pickle
-import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from multiprocessing.shared_memory import SharedMemory
-from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays
 from solvers.planning.assignment import Assignment
+from solvers.planning.shared_memory import Opened, Parcel, shared
 from solvers.planning.workers import (
     Changes,
     Part,
@@ -46,60 +42,6 @@ GRACE_S = 0.5
 ENDING_S = 10.0
 LOSSES_MAX = 8
 """After so many deaths the rest is done here, where a fault in the search itself would be raised."""
-ALIGNMENT = 64
-SHARED_MEMORY_FOLDER = Path("/dev/shm")
-
-
-class Parcel(NamedTuple):
-    """An object in shared memory: the name of the memory, its pickle without arrays, where each array stands."""
-
-    name: str
-    pickled: bytes
-    spans: list[tuple[int, int]]
-
-
-@contextmanager
-def shared(value: object) -> Iterator[Parcel]:
-    """Copy an object's arrays into new shared memory, which is gone afterwards. OSError if there is not enough."""
-    buffers: list[pickle.PickleBuffer] = []
-    pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    spans, size = [], 0
-    for buffer in buffers:
-        begin = -(-size // ALIGNMENT) * ALIGNMENT
-        size = begin + buffer.raw().nbytes
-        spans.append((begin, size))
-    _check_room(size)
-    memory = SharedMemory(create=True, size=max(size, 1))
-    try:
-        for (begin, end), buffer in zip(spans, buffers, strict=True):
-            memory.buf[begin:end] = buffer.raw()
-        yield Parcel(memory.name, pickled, spans)
-    finally:
-        memory.close()
-        memory.unlink()
-
-
-def _check_room(size: int) -> None:
-    """Memory beyond what the folder holds is granted, and kills whoever writes to it."""
-    if SHARED_MEMORY_FOLDER.is_dir():
-        free = shutil.disk_usage(SHARED_MEMORY_FOLDER).free
-        if size > free:
-            raise OSError(f"{SHARED_MEMORY_FOLDER}: {size:,} bytes of shared memory needed, {free:,} free")
-
-
-class Opened:
-    """An object whose arrays are those in shared memory; nobody may keep one when it is closed."""
-
-    def __init__(self, parcel: Parcel) -> None:
-        self.name = parcel.name
-        self._memory = SharedMemory(parcel.name)
-        views = [self._memory.buf[begin:end] for begin, end in parcel.spans]
-        self.value: Any = pickle.loads(parcel.pickled, buffers=views)
-
-    def close(self) -> None:
-        """Let go of the memory."""
-        self.value = None
-        self._memory.close()
 
 
 class Job(NamedTuple):
@@ -170,6 +112,7 @@ class Processes:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.patience_s = PATIENCE_S
         self.losses = 0
         self._idle: list[Worker] = []
         self._busy: dict[Worker, Part] = {}
@@ -235,10 +178,12 @@ class Processes:
 
     def _take_answers(self, waiting: list[Part], assignment: Assignment, ends_at_s: float) -> bool:
         """Write what workers found; parts of dead ones wait again. False when the time is over."""
-        patience_s = min(PATIENCE_S, ends_at_s + GRACE_S - time.monotonic())
-        by_connection: dict[object, Worker] = {worker.connection: worker for worker in self._busy}
-        heard = [by_connection[each] for each in wait(list(by_connection), max(patience_s, 0.0))]
-        if not heard and patience_s < PATIENCE_S:
+        if not self._busy:
+            return True
+        left_s = max(ends_at_s + GRACE_S - time.monotonic(), 0.0)
+        ready = wait([worker.connection for worker in self._busy], min(self.patience_s, left_s))
+        heard = [worker for worker in self._busy if worker.connection in ready]
+        if not heard and time.monotonic() >= ends_at_s + GRACE_S:
             return False
         for worker in heard or list(self._busy):
             part, changes = self._busy.pop(worker), worker.answer() if heard else None

@@ -11,7 +11,7 @@ order          only plans whose moves can be made one by one leave here         
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from solvers.kernel import Arrays
 from solvers.planning.assignment import Assignment
-from solvers.planning.choices import C_ROOM
+from solvers.planning.choices import C_ROOM, Choices
 from solvers.planning.clearing import clearing_prices
 from solvers.planning.dual import Dual, cheapest_alone, dual
 from solvers.planning.exact import components, solve_small
@@ -49,6 +49,10 @@ ASK_WEIGHT = 0.2
 """Guidance prices lean this much towards the asks: among equally scarce nodes the cheap ones go first."""
 LEAST_PROMISE = 0.3
 """Of a gang without regret, against the root of its dollars per hour: it may still be in the way."""
+REPAIR_GANGS_MAX = 2_000
+"""In larger problems another pass of ruin and recreate gains two to three times as much in the same time."""
+REPAIR_ROUNDS = 24
+REPAIR_DETERMINISTIC_TIME = 0.02
 DIVISIBLE_ROOM = 8
 """A gang is divisible, for prices, if a choice could hold so many of it."""
 MUST_SERVE_BONUS = 1e15
@@ -77,11 +81,11 @@ class Run:
 
     @property
     def left_s(self) -> float:
-        """Seconds left to search, inf without a limit; what follows takes about as long as pricing did."""
+        """Seconds left to search, inf without a limit; what follows takes half as long again as pricing did."""
         if self.limits.time_s is None:
             return float("inf")
         priced = [step.elapsed_s for step in self.history if step.phase in ("price", "place")]
-        reserve_s = priced[1] - priced[0] if len(priced) == 2 else 0.0
+        reserve_s = 1.5 * (priced[1] - priced[0]) if len(priced) == 2 else 0.0
         return self.limits.time_s - reserve_s - (time.monotonic() - self.started)
 
 
@@ -108,9 +112,15 @@ def solve(
     assignment = first_plan(prepared, market)
     run.report("place", assignment.welfare(), market.dual.bound)
     task = task_of(prepared, market)
-    ended_by_clock = improve_in_parts(run, task, market, assignment, searchers or Threads())
-    stronger = solve_to_the_end(problem, task, assignment, limits.seed)
-    keep_orderable(problem, market, assignment)
+    ended_by_clock = search(problem, run, task, market, assignment, searchers or Threads())
+    reached = assignment.copied()
+    stronger = None
+    if np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX and passes_of(limits) > 0 and run.left_s > 0:
+        repair_neighbourhoods(run, problem, task, market, assignment)
+        stronger = solve_to_the_end(problem, task, assignment, limits.seed)
+    if keep_orderable(problem, assignment):
+        insert_by_weight(assignment, market, moving_last(problem, prepared))
+    assignment.restore_if_better(reached)
     return finish(problem, run, prepared, market, assignment, stronger, ended_by_clock)
 
 
@@ -211,26 +221,36 @@ def prices_of_the_rest(
 
 def task_of(prepared: Prepared, market: Market) -> Task:
     """What stays the same through all passes of the search."""
-    must_serve, asks = prepared.problem.gangs.must_serve, prepared.ask.astype(float)
-    bonus = np.where(must_serve, MUST_SERVE_BONUS, 0.0)
-    alone = cheapest_alone(prepared, prepared.placed, prepared.walk(asks), asks)
     return Task(
         prepared=prepared,
-        value=prepared.value + bonus,
+        value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
-        reach=reach_of(prepared),
-        able=prepared.standing.open & (alone < prepared.value + bonus),
+        reach=reach_of(prepared, prepared.placed),
+        able=able_gangs(prepared, prepared.placed),
     )
 
 
-def improve_in_parts(run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers) -> bool:
+def must_serve_bonus(prepared: Prepared) -> Float:
+    """What makes work that must stay served worth more than anything, (gangs,)."""
+    return np.where(prepared.problem.gangs.must_serve, MUST_SERVE_BONUS, 0.0)
+
+
+def able_gangs(prepared: Prepared, choices: Choices) -> NDArray[np.bool_]:
+    """Gangs that some choice could serve at the asks within their value, (gangs,)."""
+    asks = prepared.ask.astype(float)
+    alone = cheapest_alone(prepared, choices, prepared.walk(asks), asks)
+    return prepared.standing.open & (alone < prepared.value + must_serve_bonus(prepared))
+
+
+def improve_in_parts(
+    run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers, passes: int
+) -> bool:
     """Passes of ruin and recreate until nothing helps or a limit is reached; True if the clock ended it."""
     prepared, able = task.prepared, task.able
     if not able.any():
         return False
     divisible = divisible_gangs(prepared)
     random = np.random.default_rng(run.limits.seed)
-    passes = PASSES_MAX if run.limits.work is None else run.limits.work
     before = assignment.welfare()
     for number in range(passes):
         if run.left_s <= 0:
@@ -270,27 +290,86 @@ def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator
     return Part(number, int(random.integers(1, 1 << 62)), seeds)
 
 
+def passes_of(limits: Limits) -> int:
+    """How many passes of ruin and recreate the limits allow."""
+    return PASSES_MAX if limits.work is None else limits.work
+
+
+def repair_neighbourhoods(run: Run, problem: Problem, task: Task, market: Market, assignment: Assignment) -> None:
+    """Large-neighbourhood search with CP-SAT. Imported here: CP-SAT takes long to import."""
+    from solvers.planning.neighbourhoods import improve_by_repair
+
+    improve_by_repair(
+        problem,
+        task,
+        market.dual.minimum,
+        market.dual.price,
+        assignment,
+        np.random.default_rng(run.limits.seed),
+        REPAIR_ROUNDS,
+        REPAIR_DETERMINISTIC_TIME,
+        lambda: run.left_s <= 0,
+    )
+    run.report("repair", assignment.welfare(), market.dual.bound)
+
+
 def solve_to_the_end(problem: Problem, task: Task, assignment: Assignment, seed: int) -> StrongerBound | None:
-    """Solve small components exactly; the bound that proves if the whole problem was small."""
+    """Solve small components exactly; the bound that proves if the whole problem was small.
+
+    Components are those of the relaxed choices: what no clique of the search serves may still be served.
+    """
     prepared = task.prepared
     nodes = np.diff(prepared.rows.start[prepared.rows.model_start])
-    parts = components(task.reach.models, task.able, nodes)
+    able = able_gangs(prepared, prepared.relaxed)
+    parts = components(reach_of(prepared, prepared.relaxed).models, able, nodes)
     bound = solve_small(problem, assignment, parts, seed)
     return None if bound is None else StrongerBound(bound + prepared.constant, "CP-SAT")
 
 
-def keep_orderable(problem: Problem, market: Market, assignment: Assignment) -> None:
-    """Give up what keeps the moves from being made one by one; new work takes what is left, since it starts
-    last.
+def moving_last(problem: Problem, prepared: Prepared) -> NDArray[np.bool_]:
+    """Gangs that cannot spoil an order of moves: new ones, and displaced ones with nothing left to keep."""
+    standing, running = prepared.standing, problem.running
+    stays, displaced = np.zeros((2, standing.runs.size), dtype=bool)
+    stays[running.request[np.concatenate([standing.kept, standing.pinned])]] = True
+    displaced[running.request[~running.pinned & (problem.capacity[running.node] == 0)]] = True
+    last: NDArray[np.bool_] = ~standing.runs | (displaced & ~stays)
+    return last
+
+
+def search(
+    problem: Problem, run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers
+) -> bool:
+    """Improve the first plan; True if the clock ended it.
+
+    Where gangs run, the search has two legs. In the first only those move that cannot spoil an order of moves, so
+    its plan always has one. In the second everybody does, and what blocks the order is given up again; if that
+    costs more than the second leg gained, the first leg's plan stands.
     """
-    runs = assignment.prepared.standing.runs
-    if not runs.any():
-        return
+    passes = passes_of(run.limits)
+    if not task.prepared.standing.runs.any():
+        return improve_in_parts(run, task, market, assignment, searchers, passes)
+    last = moving_last(problem, task.prepared)
+    late = replace(task, able=task.able & last)
+    improve_in_parts(run, late, market, assignment, searchers, passes)
+    reached = assignment.copied()
+    ended_by_clock = improve_in_parts(run, task, market, assignment, searchers, passes)
+    if keep_orderable(problem, assignment):
+        insert_by_weight(assignment, market, last)
+        improve_in_parts(run, late, market, assignment, searchers, min(passes, PASSES_PER_PRICE))
+    assignment.restore_if_better(reached)
+    return ended_by_clock
+
+
+def keep_orderable(problem: Problem, assignment: Assignment) -> bool:
+    """Give up what keeps the moves from being made one by one; True if anything was."""
+    if not assignment.prepared.standing.runs.any():
+        return False
     request, node, gpus = assignment.rows()
     plan = orderable(problem, Placed(request, node, gpus))
-    if not np.array_equal(plan.request, request) or not np.array_equal(plan.node, node):
-        assignment.become(plan)
-        insert_by_weight(assignment, market, ~runs)
+    if np.array_equal(plan.request, request) and np.array_equal(plan.node, node):
+        return False
+    assignment.become(plan)
+    return True
 
 
 def finish(

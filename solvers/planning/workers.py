@@ -1,7 +1,7 @@
 """Who searches the parts of a cut: threads of this process, spawned processes, or Ray.
 
-All do the same work with the same seeds, so the plan does not depend on who did it, how many there were, or whether one
-of them died and its part was done again.
+All do the same work with the same seeds, so the plan does not depend on who did it, how many there were, or
+whether one of them died and its part was done again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROUNDS_PER_CALL = 250
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What stays the same through all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served."""
+    """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served."""
 
     prepared: Prepared
     value: Float
@@ -48,7 +48,7 @@ class Part:
 
 
 class Constants(NamedTuple):
-    """What all passes of a task read, as kernels take it. `reach` (gangs, models); `work_sizes`: scratch arrays."""
+    """What all passes read, as kernels take it. `reach` (gangs, models); `work_sizes`: of scratch arrays."""
 
     gangs: Arrays
     shapes: Arrays

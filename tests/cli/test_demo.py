@@ -28,14 +28,16 @@ def children(place: Path) -> list[str]:
     return found
 
 
-def test_the_story_in_ten_lines(tmp_path: Path) -> None:
+def test_the_story_in_twelve_lines(tmp_path: Path) -> None:
     done = subprocess.run(
         DEMO, capture_output=True, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}, timeout=TIMEOUT_S
     )
     assert done.returncode == 0, done.stderr
-    story = done.stdout.partition("the story in ten lines")[2]
-    assert re.findall(r"^ *(\d+)\. ", story, re.MULTILINE) == [str(number) for number in range(1, 11)]
+    story = done.stdout.partition("the story in twelve lines")[2]
+    assert re.findall(r"^ *(\d+)\. ", story, re.MULTILINE) == [str(number) for number in range(1, 13)]
     assert "100,000 GPUs" in story
+    assert re.search(r"1,000 more requests planned together .* [1-9]\d* served", story)
+    assert re.search(r"proven within 0\.\d+ % of the best plan; [1-9]\d* leases committed", story)
     assert list(tmp_path.iterdir()) == [] and children(tmp_path) == []
 
 

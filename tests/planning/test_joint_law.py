@@ -1,7 +1,7 @@
 """The joint plan is the best one, proven: the law of issue 3 on small random worlds.
 
-The plan's welfare equals the CP-SAT optimum in at least 99 % of the worlds, the bound is never below the optimum, the
-checker finds no fault in what the solver wrote and finds every fault that is planted there.
+The plan's welfare equals the CP-SAT optimum in at least 99 % of the worlds, the bound is never below the optimum,
+the checker finds no fault in what the solver wrote and finds every fault that is planted there.
 """
 
 from __future__ import annotations

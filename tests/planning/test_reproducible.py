@@ -39,8 +39,10 @@ def on_threads(count: int) -> Solve:
     return partial(solve, searchers=Threads(count))
 
 
-@pytest.mark.parametrize("search", [None, on_threads(1), on_threads(2), on_threads(3)])
-def test_the_same_bytes_from_any_number_of_threads(paths: InputPaths, tmp_path: Path, search: Solve | None) -> None:
+@pytest.mark.parametrize("search", [solve, on_threads(1), on_threads(2), on_threads(3)])
+def test_the_same_bytes_from_any_number_of_threads(
+    paths: InputPaths, tmp_path: Path, search: Solve | None
+) -> None:
     options = PlanOptions(work_limit=WORK_LIMIT, seed=5)
     plan_files(paths, tmp_path / "first", options)
     plan_files(paths, tmp_path / "again", options, solve=search)

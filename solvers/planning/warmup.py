@@ -1,0 +1,73 @@
+"""Compiling the planner's kernels, or loading them from the cache, by planning a tiny queue that needs them all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solvers.distances import Distances
+from solvers.planning.plan import Limits
+from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
+from solvers.planning.solve import solve
+from solvers.pools import NodeColumns
+
+GANGS = 12
+
+
+def warm_up() -> None:
+    """Plan a dozen gangs on six nodes."""
+    solve(tiny_problem(), Limits(work=1))
+
+
+def tiny_problem() -> Problem:
+    """Half the gangs do not fit; between them they use fabrics, close sites, shares, mixed models and a lease."""
+    node = np.arange(6)
+    zeros = np.zeros(6, dtype=np.int64)
+    none = np.empty(0, dtype=np.int64)
+    everything = np.ones((1, 2), dtype=bool)
+    return Problem(
+        nodes=NodeColumns(
+            model=node // 3,
+            site=node % 2,
+            tier=zeros,
+            certifications=zeros,
+            connectivity=zeros,
+            interconnect=zeros,
+            fabric=node % 2,
+            supplier=node % 2,
+            gpu_count=zeros + 8,
+            ask_micro_usd=1_000_000 + node,
+            reliability=np.ones(6),
+            rank=node,
+        ),
+        capacity=zeros + 8,
+        gangs=_gangs(),
+        model_sets=everything,
+        site_sets=everything,
+        supplier_sets=everything,
+        distances=Distances(np.array([0.0, 1.0]), np.zeros(2), none, none, np.empty(0)),
+        running=Running(np.array([0]), np.array([0]), np.array([8]), np.array([False])),
+        move_cost_micro_usd=1,
+    )
+
+
+def _gangs() -> Gangs:
+    number = np.arange(GANGS)
+    zeros = np.zeros(GANGS, dtype=np.int64)
+    return Gangs(
+        replicas=np.where(number == 0, 1, 2),
+        gpus_per_replica=zeros + np.where(number < 6, 8, 4),
+        value_micro_usd=2_000_000 + number,
+        model_set=zeros,
+        site_set=zeros,
+        supplier_set=zeros,
+        one_model=number % 2 == 0,
+        tier=zeros,
+        certifications=zeros,
+        connectivity=zeros,
+        interconnect=zeros,
+        one_fabric=number % 4 == 1,
+        reliability=np.zeros(GANGS),
+        max_gpus_per_supplier=np.where(number % 5 == 2, 8, NO_SHARE),
+        max_cluster_rtt_ms=np.where(number % 3 == 2, 1.0, np.inf),
+        must_serve=number == 0,
+    )
