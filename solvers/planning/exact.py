@@ -1,8 +1,8 @@
 """Small components to the optimum: gangs that share no model with others, few enough for CP-SAT.
 
 A component is a set of gangs tied by the models they may use. One of at most `GANGS_MAX` gangs on `NODES_MAX`
-nodes is solved as an integer program from the plan that the search found; whatever it returns is as good or better.
-At most `COMPONENTS_MAX` are, the largest first: the rest keep what the search gave them.
+nodes is solved as an integer program from the plan that the search found; whatever it returns is as good or
+better. At most `COMPONENTS_MAX` are, the largest first: the rest keep what the search gave them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiling the planner's kernels, or loading them from the cache, by planning a tiny queue that needs them all."""
+"""Compiling the planner's kernels, or loading them from the cache, by planning a tiny queue."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_starting_imports_nothing_heavy() -> None:
 def test_help_of_every_command(walras: Walras) -> None:
     top = walras("--help")
     assert top.code == 0
-    commands = ["serve", "warmup", "world", "demo", "quote", "deploy", "explain", "price", "top"]
+    commands = ["serve", "warmup", "world", "demo", "quote", "deploy", "explain", "price", "plan", "top"]
     groups = ["lease get", "lease list", "lease release", "fleet load", "journal verify"]
     for command in [*commands, *groups]:
         assert walras(*command.split(), "--help").code == 0, command
