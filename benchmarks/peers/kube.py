@@ -116,7 +116,7 @@ def filtered(
 ) -> tuple[int, int]:
     """(nodes, replicas) that pass; the nodes' slots stand in `candidates`, by ask within a segment."""
     _, table, segments, masks, bits = shapes
-    walk_slot, walk_row = walk
+    walk_slot, walk_row = walk[:2]
     site_of, mask, mine = supply[1], table[choice, C_MASK], bits[shape]
     found, room = 0, 0
     for segment in range(table[choice, C_FIRST], table[choice, C_LAST]):
