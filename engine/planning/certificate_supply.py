@@ -125,6 +125,8 @@ class Supply:
 
     def eligible(self, request: Request, classes: Classes) -> Flags:
         """Which classes keep every rule that a node keeps or not (models and fabrics: the shelf's part)."""
+        if classes.site.size == 0:  # columns of an empty fleet have no type to index by
+            return np.zeros(0, bool)
         sites = self._sites(request)
         kept = np.ones(classes.site.size, bool) if sites is None else sites[classes.site]
         for least, column, grades in GRADES:
