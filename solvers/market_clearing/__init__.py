@@ -1,0 +1,1 @@
+"""Exact prices of many markets that share buyers."""
