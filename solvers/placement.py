@@ -9,6 +9,7 @@ the bound that was proven: `Placement.lower_bound` < `Placement.rate`, never sil
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from solvers.answer import describe
 from solvers.close_sites import Branch, CloseSearch
 from solvers.distances import RTT_TOLERANCE_MS, Distances
-from solvers.pools import FABRIC, GPU_COUNT, SITE, Pools
+from solvers.kernel import Arrays
+from solvers.pools import FABRIC, GPU_COUNT, SITE, START, Pools
+from solvers.priced_pools import PricedPools
 from solvers.runs import count_by_site
 from solvers.walk import NO_LIMIT, best_of
 
@@ -109,21 +112,9 @@ class Placer:
     """Places demands on one fleet. `pools` changes in place as leases come and go; `distances` is fixed."""
 
     def __init__(self, pools: Pools, distances: Distances) -> None:
-        self.pools, self.distances = pools, distances
-        self.supply = (
-            pools.table,
-            pools.reliability_low,
-            pools.reliability_high,
-            pools.ask,
-            pools.merit,
-            pools.free,
-            pools.supplier,
-            pools.rank,
-            pools.reliability,
-            pools.histogram,
-            pools.from_price,
-            pools.pool_of,
-        )
+        self.pools: Pools | PricedPools = pools
+        self.distances = distances
+        self.supply = supply_of(pools)
         count = pools.table.shape[0]
         largest = int(pools.table[:, GPU_COUNT].max(initial=0))
         per_pool = [np.empty(count, dtype=np.int64) for _ in range(7)]
@@ -135,6 +126,16 @@ class Placer:
             np.zeros(pools.suppliers, dtype=np.int64),
             *(np.empty(pools.node.size, dtype=np.int64) for _ in range(7)),
         )
+
+    def reprice(self) -> None:
+        """Take note that the pools have other prices."""
+        self.supply = supply_of(self.pools)
+
+    def at(self, priced: PricedPools) -> Placer:
+        """The same, at other prices; the working space is shared, so use one of the two at a time."""
+        other = copy(self)
+        other.pools, other.supply = priced, supply_of(priced)
+        return other
 
     def place(self, demand: Demand, search: Search = Search()) -> Placement | NoPlacement:
         """The cheapest placement of `demand`, ties by the rule in `solvers.walk.best_of`."""
@@ -159,7 +160,7 @@ class Placer:
         )
         table = pools.table[listed]
         fabric = table[:, FABRIC] if demand.one_fabric else np.zeros(listed.size, dtype=np.int64)
-        order = np.lexsort((pools.price_rank[listed], fabric))
+        order = np.lexsort((pools.merit[table[:, START]], pools.from_price[listed], fabric))
         first = np.flatnonzero(np.diff(fabric[order], prepend=-2))
         last = np.append(first[1:], order.size) if first.size else first
         return Options(listed[order], first, last)
@@ -220,6 +221,25 @@ class Placer:
             idle_broken=found.broken,
             relaxations=relaxations,
         )
+
+
+def supply_of(pools: Pools | PricedPools) -> Arrays:
+    """The pools as kernels take them. Entry 3 is what a slot costs behind the base, 12 its ask."""
+    return (
+        pools.table,
+        pools.reliability_low,
+        pools.reliability_high,
+        pools.cost,
+        pools.merit,
+        pools.free,
+        pools.supplier,
+        pools.rank,
+        pools.reliability,
+        pools.histogram,
+        pools.from_price,
+        pools.pool_of,
+        pools.ask,
+    )
 
 
 def filters_of(demand: Demand, site_ok: Flags) -> tuple[Flags, Flags, int, int, int, int, bool, float]:

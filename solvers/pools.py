@@ -9,12 +9,14 @@ the base cost their ask, one by one.
 
 Pools are sorted by model, then fabric. `by_price` lists the pools of each model by the least price any of their
 nodes may have, which does not depend on what is free: a walk in that order can stop early.
-A lease changes `free` and one histogram cell per node, in place (`take`, `give`); nothing is rebuilt.
+A lease changes `free` and one histogram cell per node, in place (`set_free`); nothing is rebuilt. New posted
+prices move the bases, in place (`reprice`). `solvers.priced_pools` shows the same pools at other prices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +61,9 @@ class Pools:
     `reliability_high` (pools,) float64; per slot: `node`, `ask`, `merit`, `free`, `supplier`, `rank`,
     `pool_of`, `reliability` float64; `slot_of` (nodes,); `histogram` flat, cell HISTOGRAM + f counts base
     slots with f free GPUs; `by_price`, pools of model m at [model_start[m], model_start[m + 1]); `from_price`
-    (pools,) the least price of a pool; `price_rank` (pools,) its place among all pools by (from_price, merit);
-    `by_fabric`: pools on a fabric by (model, fabric, price_rank), one model's part of one fabric at
-    [fabric_start[i], fabric_start[i + 1]), those of model m being i in [fabrics_of[m], fabrics_of[m + 1]).
+    (pools,) the least price of a pool; `by_fabric`: pools on a fabric by (model, fabric, from_price, merit), one
+    model's part of one fabric at [fabric_start[i], fabric_start[i + 1]), those of model m being i in
+    [fabrics_of[m], fabrics_of[m + 1]). `cost`: what a slot behind the base costs, which is its ask.
     """
 
     def __init__(self, nodes: NodeColumns, free: Int, market: Int, posted_micro_usd: Int, models: int) -> None:
@@ -88,19 +90,20 @@ class Pools:
             boundary[1:] |= np.diff(key[order]) != 0
         start = np.flatnonzero(boundary)
         self.node = np.ascontiguousarray(order)
-        self.ask = nodes.ask_micro_usd[order]
+        self.ask = self.cost = nodes.ask_micro_usd[order]
         self.merit = merit[order]
         self.rank = nodes.rank[order]
         self.supplier = nodes.supplier[order]
         self.suppliers = int(nodes.supplier.max(initial=-1)) + 1
         self.reliability = nodes.reliability[order]
         self.free = free[order]
+        self.views: list[PricedView] = []
         self.pool_of = np.cumsum(boundary) - 1
         self.slot_of = np.empty_like(order)
         self.slot_of[order] = np.arange(order.size)
         self._fill_table(nodes, start, market, posted_micro_usd)
         self.histogram = np.zeros(int((self.table[:, GPU_COUNT] + 1).sum()), dtype=np.int64)
-        count_base(self.table, self.free, self.histogram)
+        set_base(self.table, self.ask, self.free, self.histogram)
         self.model_start = np.searchsorted(self.table[:, MODEL], np.arange(models + 1))
         self._order_by_price()
 
@@ -116,11 +119,9 @@ class Pools:
         table[:, FABRIC], table[:, GPU_COUNT] = nodes.fabric[first], nodes.gpu_count[first]
         table[:, MARKET] = market[first]
         table[:, POSTED] = posted_micro_usd[market[first]]
-        in_base = self.ask <= posted_micro_usd[market[self.node]]
         if start.size:
             low, high = np.minimum.reduceat(self.supplier, start), np.maximum.reduceat(self.supplier, start)
             table[:, SUPPLIER] = np.where(low == high, low, MIXED)
-            table[:, BASE] = start + np.add.reduceat(in_base.astype(np.int64), start)
             self.reliability_low = np.minimum.reduceat(self.reliability, start)
             self.reliability_high = np.maximum.reduceat(self.reliability, start)
         else:
@@ -131,11 +132,8 @@ class Pools:
 
     def _order_by_price(self) -> None:
         table = self.table
-        first_ask = self.ask[table[:, START]]
-        self.from_price = np.maximum(first_ask, table[:, POSTED])
+        self.from_price = np.maximum(self.ask[table[:, START]], table[:, POSTED])
         order = np.lexsort((self.merit[table[:, START]], self.from_price))
-        self.price_rank = np.empty_like(order)
-        self.price_rank[order] = np.arange(order.size)
         self.by_price = order[np.argsort(table[order, MODEL], kind="stable")]
         on_fabric = order[table[order, FABRIC] >= 0]
         self.by_fabric = on_fabric[np.lexsort((table[on_fabric, FABRIC], table[on_fabric, MODEL]))]
@@ -144,18 +142,38 @@ class Pools:
         self.fabric_start = np.append(np.flatnonzero(starts), self.by_fabric.size)
         self.fabrics_of = np.searchsorted(model[self.fabric_start[:-1]], np.arange(self.model_start.size))
 
+    def reprice(self, posted_micro_usd: Int) -> None:
+        """Take over other posted prices, (markets,), in place; views at old prices are let go."""
+        self.views.clear()
+        self.table[:, POSTED] = posted_micro_usd[self.table[:, MARKET]]
+        self.histogram[:] = 0
+        set_base(self.table, self.ask, self.free, self.histogram)
+        self._order_by_price()
+
     def set_free(self, nodes: Int, free: Int) -> None:
         """Set the GPUs that may be placed on, of some nodes (each named once); in place."""
-        move_free(self.table, self.free, self.histogram, self.pool_of, self.slot_of[nodes], free)
+        slots = self.slot_of[nodes]
+        for view in self.views:
+            view.move_free(slots, free)
+        move_free(self.table, self.free, self.histogram, self.pool_of, slots, free)
+
+
+class PricedView(Protocol):
+    """Pools at other prices, which share `free`."""
+
+    def move_free(self, slots: Int, free: Int) -> None:
+        """Note that slots are about to have other free counts."""
 
 
 @kernel
-def count_base(table: Int, free: Int, histogram: Int) -> None:
-    """Count the base slots of every pool by free GPUs into `histogram` (mutated, zeros on entry)."""
+def set_base(table: Int, ask: Int, free: Int, histogram: Int) -> None:
+    """Set the end of every pool's base and count its slots by free GPUs into `histogram` (zeros on entry)."""
     for pool in range(table.shape[0]):
-        cell = table[pool, HISTOGRAM]
-        for slot in range(table[pool, START], table[pool, BASE]):
+        cell, slot = table[pool, HISTOGRAM], table[pool, START]
+        while slot < table[pool, END] and ask[slot] <= table[pool, POSTED]:
             histogram[cell + free[slot]] += 1
+            slot += 1
+        table[pool, BASE] = slot
 
 
 @kernel

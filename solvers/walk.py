@@ -289,7 +289,7 @@ def _insert_size(sizes: Int, kinds: int, size: int) -> int:
 @kernel
 def _tie_break(supply: Arrays, slots: Int, take: Int, g: int) -> tuple[int, int, float]:
     """(idle nodes broken, Σ gpus·ask, Σ gpus·reliability) of a placement."""
-    table, ask, free, reliability, pool_of = supply[0], supply[3], supply[5], supply[8], supply[11]
+    table, ask, free, reliability, pool_of = supply[0], supply[12], supply[5], supply[8], supply[11]
     broken, asks, trust = 0, 0, 0.0
     for place in range(slots.size):
         slot, gpus = slots[place], take[place] * g

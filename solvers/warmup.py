@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
+from solvers.forward import Curves, band_costs
 from solvers.most import NO_LIMIT, most_by_group
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
+from solvers.priced_pools import PricedPools
 
 
 def warm_up() -> None:
@@ -21,9 +23,23 @@ def warm_up() -> None:
         Demand(4, 1, models, sites, max_cluster_rtt_ms=1.0, one_fabric=True),
     ):
         placer.place(demand)
+    _place_at_forward_prices(placer, Demand(3, 1, models, sites))
     placer.distances.from_position(0.0, 0.0)
+    assert isinstance(placer.pools, Pools)
     placer.pools.set_free(np.array([0]), np.array([1]))
     _count(placer.pools)
+
+
+def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:
+    assert isinstance(placer.pools, Pools)
+    zeros, ones = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
+    priced = PricedPools(placer.pools, lambda markets, s: Curves.of(2 * ones, ones, 48.0, s), 7_200)
+    priced.show(demand.models)
+    placer.at(priced).place(demand)
+    priced.move_free(zeros, ones)
+    curves = Curves.of(ones, ones, 48.0, 7_200)
+    band_costs(curves.rate, curves.running, zeros, zeros, ones, ones, np.array([0, 7_200]), 1)
+    placer.pools.reprice(2 * ones)
 
 
 def _count(pools: Pools) -> None:

@@ -6,12 +6,20 @@ import sys
 
 import typer
 
-from engine.cli import cluster_commands, demo_command, engine_commands, market_commands, world_command
+from engine.cli import (
+    backtest_command,
+    cluster_commands,
+    demo_command,
+    engine_commands,
+    market_commands,
+    world_command,
+)
 from engine.cli.bare_options import with_bare_values
 from engine.cli.exit_codes import ExitCode
 from engine.cli.fleet_commands import fleet_app
 from engine.cli.lease_commands import lease_app
 from engine.cli.plan_commands import plan_app
+from engine.cli.price_commands import price_app
 from engine.cli.request_options import option_name
 
 app = typer.Typer(
@@ -22,10 +30,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": option_name},
 )
-for commands in (engine_commands, cluster_commands, market_commands, world_command, demo_command):
+for commands in (
+    engine_commands,
+    cluster_commands,
+    market_commands,
+    backtest_command,
+    world_command,
+    demo_command,
+):
     commands.add_to(app)
 app.add_typer(plan_app, name="plan", rich_help_panel="Planning")
 app.add_typer(lease_app, name="lease", rich_help_panel="Clusters")
+app.add_typer(price_app, name="price", rich_help_panel="Market")
 app.add_typer(fleet_app, name="fleet", rich_help_panel="Engine")
 app.add_typer(engine_commands.journal_app, name="journal", rich_help_panel="Engine")
 

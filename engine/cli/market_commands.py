@@ -1,4 +1,4 @@
-"""`walras price` and `walras top`."""
+"""`walras top`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,8 @@ from engine.cli.connection import Connection, connects
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    for command in (price, top):
-        app.command(rich_help_panel="Market")(command)
-
-
-@connects
-def price(
-    connection: Connection,
-    gpu_model: Annotated[str | None, typer.Option(help="Only this GPU model.")] = None,
-    json: JsonFlag = False,
-) -> None:
-    """List the posted prices of all markets."""
-    from engine.cli.price_calls import list_prices
-
-    list_prices(connection, gpu_model, json)
+    """Register the command."""
+    app.command(rich_help_panel="Market")(top)
 
 
 @connects

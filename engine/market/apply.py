@@ -8,10 +8,12 @@ import io
 import msgspec
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from engine.domain.tiers import NodeState
 from engine.market.events import (
     AnyEvent,
+    DemandNoted,
     FleetLoaded,
     KeyUsed,
     LeaseEnded,
@@ -20,9 +22,17 @@ from engine.market.events import (
     NodeStateSet,
     PlanApplied,
     PricesPosted,
+    PricesPublished,
+    QuoteEnded,
     QuoteIssued,
 )
+from engine.market.inventory import Inventory
+from engine.market.published import LONG_RUN, POSTED, columns_of
 from engine.market.state import ENDED, Application, Lease, Load, MarketState, Quote
+
+Int = NDArray[np.int64]
+ORACLE = "ORACLE"
+"""Source of a price that the oracle published."""
 
 
 def apply(state: MarketState, event: AnyEvent) -> None:
@@ -51,6 +61,13 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             state.remember(event.key, event.subject, event.at_us)
         case PricesPosted():
             _post(state, event)
+        case PricesPublished():
+            _publish(state, event)
+        case DemandNoted():
+            for wanted in event.refused:
+                state.demand.wish(event.at_us, wanted.tenant_id, wanted.request)
+        case QuoteEnded():
+            _end_quote(state, event)
     state.forget(event.at_us)
 
 
@@ -63,13 +80,16 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
         ends_at_us=event.ends_at_us,
         quote_id=event.quote_id,
     )
+    if event.quote_id:
+        quote = state.quotes[event.quote_id]
+        _give_back(state, quote, event.at_us)
+        quote.lease_id = lease.lease_id
     state.inventory.lease(event.terms.node_numbers, event.terms.gpus_per_node)
+    state.demand.lease(event.at_us, event.tenant_id, event.terms.request)
     state.leases[lease.lease_id] = lease
     state.leases_of.setdefault(lease.tenant_id, {})[lease.lease_id] = None
     state.active += 1
     heapq.heappush(state.due, (lease.ends_at_us, lease.lease_id))
-    if event.quote_id:
-        state.quotes[event.quote_id].lease_id = lease.lease_id
     state.remember(event.key, lease.lease_id, event.at_us)
 
 
@@ -95,11 +115,36 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
 
 
 def _quote(state: MarketState, event: QuoteIssued) -> None:
-    state.quotes[event.quote_id] = Quote(
-        event.quote_id, event.tenant_id, event.terms, event.at_us, event.expires_at_us
-    )
-    state.forgettable.append((event.at_us, event.quote_id))
+    quote = Quote(event.quote_id, event.tenant_id, event.terms, event.at_us, event.expires_at_us, hold=event.hold)
+    state.quotes[event.quote_id] = quote
+    if event.hold:
+        state.inventory.hold(event.terms.node_numbers, event.terms.gpus_per_node)
+        gpus = event.terms.request.gpu_count
+        state.held_by.setdefault(event.tenant_id, {})[event.quote_id] = gpus
+        heapq.heappush(state.due, (event.expires_at_us, event.quote_id))
+    else:
+        state.forgettable.append((event.at_us, event.quote_id))
+    state.demand.wish(event.at_us, event.tenant_id, event.terms.request)
     state.remember(event.key, event.quote_id, event.at_us)
+
+
+def _end_quote(state: MarketState, event: QuoteEnded) -> None:
+    quote = state.quotes[event.quote_id]
+    _give_back(state, quote, event.at_us)
+    quote.end_reason = event.reason
+    state.remember(event.key, event.quote_id, event.at_us)
+
+
+def _give_back(state: MarketState, quote: Quote, now_us: int) -> None:
+    """End the hold of a quote, if it holds; like a lease it is not forgotten before."""
+    if not quote.holds:
+        return
+    state.forgettable.append((now_us, quote.quote_id))
+    state.inventory.hold(quote.terms.node_numbers, -quote.terms.gpus_per_node)
+    own = state.held_by[quote.tenant_id]
+    del own[quote.quote_id]
+    if not own:
+        del state.held_by[quote.tenant_id]
 
 
 def _load(state: MarketState, event: FleetLoaded) -> None:
@@ -113,7 +158,10 @@ def _load(state: MarketState, event: FleetLoaded) -> None:
 def _post(state: MarketState, event: PricesPosted) -> None:
     inventory = state.inventory
     posted = np.frombuffer(event.posted_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
-    inventory.post(posted, event.price_snapshot_id)
+    long_run = np.frombuffer(event.long_run_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
+    _take_curves(
+        inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
+    )
     state.price_sources = event.sources
     state.fleet_version += 1
     load = state.loads.get(event.load_id)
@@ -121,6 +169,32 @@ def _post(state: MarketState, event: PricesPosted) -> None:
         load.gpus_registered = int(inventory.nodes.gpu_count.sum())
         load.pools = inventory.pools.table.shape[0]
         load.fleet_version = state.fleet_version
+
+
+def _publish(state: MarketState, event: PricesPublished) -> None:
+    inventory, columns = state.inventory, columns_of(event.columns, len(event.markets))
+    state.oracle.publish(event, columns)
+    state.demand.kept_us = event.demand_kept_us
+    posted, long_run = inventory.posted_of_market.copy(), inventory.long_run.copy()
+    sources = list(state.price_sources)
+    for place, market in enumerate(event.markets):
+        index = inventory.market_index.get(market)
+        if index is not None:
+            posted[index], long_run[index] = columns[POSTED, place], columns[LONG_RUN, place]
+            sources[index] = ORACLE
+    _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
+    state.price_sources = sources
+    state.fleet_version += 1
+
+
+def _take_curves(
+    inventory: Inventory, posted: Int, long_run: Int, half_life_h: float, price_snapshot_id: str
+) -> None:
+    """Flat curves are told apart, as they need no sums over hours."""
+    if (posted == long_run).all():
+        inventory.post(posted, price_snapshot_id)
+    else:
+        inventory.publish(posted, long_run, half_life_h, price_snapshot_id)
 
 
 def read_frame(payload: bytes) -> pl.DataFrame:

@@ -21,19 +21,55 @@ Int = NDArray[np.int64]
 TOLERANCE_MS = 1e-6
 
 
-def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True) -> list[str]:
+def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True, own: bool = False) -> list[str]:
     """Every rule that the placement breaks, in words; empty if it is sound.
 
     `at_posted_prices`: also check prices against asks and posted prices of now (a quote keeps those of its time).
+    `own`: its GPUs are held for it already.
     """
-    inventory, nodes, prices = state.inventory, terms.node_numbers, terms.prices
+    inventory, nodes = state.inventory, terms.node_numbers
     if not nodes.size or nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)
+    if own:
+        seen = seen._replace(unused=seen.unused + terms.gpus_per_node)
     faults = placement_faults(inventory, terms, seen) + money_faults(terms)
-    if at_posted_prices and (prices != np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).any():
-        faults.append("has a price that is not max(ask, posted)")
+    if at_posted_prices:
+        faults += price_faults(inventory, terms, seen)
     return faults
+
+
+def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
+    """Rules of the prices: max(ask, posted), or its average over the hours of a curve that is not flat."""
+    if terms.duration_s <= 3_600 or (inventory.long_run == inventory.posted_of_market).all():
+        right = (terms.prices == np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).all()
+        return [] if right else ["has a price that is not max(ask, posted)"]
+    sums, row = _forward_sums(inventory, terms.duration_s, seen)
+    faults = []
+    averages = [(2 * one + terms.duration_s) // (2 * terms.duration_s) for one in sums]
+    if (terms.prices != np.array(averages)[row]).any():
+        faults.append("has a price that is not the average of max(ask, forward price)")
+    gpus = np.bincount(row, weights=terms.gpus_per_node).astype(np.int64).tolist()
+    exact = sum(count * one for count, one in zip(gpus, sums, strict=True))
+    if terms.total_micro_usd - terms.spread_micro_usd != (2 * exact + 3_600) // 7_200:
+        faults.append("has a total that is not the sum over its hours")
+    return faults
+
+
+def _forward_sums(inventory: Inventory, duration_s: int, seen: Glance) -> tuple[list[int], Int]:
+    """(Σ seconds · max(ask, forward price) of each distinct market and ask, which of them each node is)."""
+    pairs, row = np.unique(np.stack((seen.market, seen.ask_micro_usd)), axis=1, return_inverse=True)
+    hours = np.arange(-(-duration_s // 3_600))
+    last_s = duration_s - 3_600 * (hours.size - 1)
+    sums: list[int] = []
+    for market in np.unique(pairs[0]).tolist():
+        posted, long_run = int(inventory.posted_of_market[market]), int(inventory.long_run[market])
+        exact = long_run + (posted - long_run) * 0.5 ** (hours / inventory.half_life_h)
+        forward = np.floor(exact + 0.5).astype(np.int64)
+        asks = pairs[1, pairs[0] == market]
+        for paid in (np.maximum(forward, ask) for ask in asks.tolist()):
+            sums.append(3_600 * int(paid[:-1].sum()) + last_s * int(paid[-1]))
+    return sums, row.reshape(-1)
 
 
 def placement_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
@@ -147,16 +183,25 @@ def _together(inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: I
 def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     rate, request_gpus = int(np.dot(gpus, prices)), terms.request.gpu_count
     yield rate == terms.rate_micro_usd_per_hour, "has a rate that is not the sum of its parts"
-    exact = rate * terms.duration_s
-    off = abs(terms.total_micro_usd * 3_600 - exact)
-    yield off * 2 <= 3_600, "has a total that is not its rate times its duration"
+    unheld = terms.total_micro_usd - terms.spread_micro_usd
+    bands: dict[tuple[int, int], int] = {}
+    for line in terms.lines:
+        if line.kind in ("", "GPU_HOURS"):
+            bands[line.from_s, line.to_s] = bands.get((line.from_s, line.to_s), 0) + line.gpus
+    rounding = 3_600 if len(bands) == 1 else 3_600 + request_gpus * terms.duration_s
+    off = abs(unheld * 3_600 - rate * terms.duration_s)
+    yield off * 2 <= rounding, "has a total that is not its rate times its duration"
     itemised = sum(line.amount_micro_usd for line in terms.lines)
     yield itemised == terms.total_micro_usd, "has lines that miss the total"
-    yield sum(line.gpus for line in terms.lines) == request_gpus, "has lines that miss GPUs"
+    yield set(bands.values()) == {request_gpus}, "has lines that miss GPUs"
     yield terms.lower_bound_micro_usd_per_hour <= rate, "has a bound above its rate"
+    yield terms.spread_micro_usd >= 0, "has a negative spread"
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
-        yield rate <= cap * terms.request.gpu_count, "is above the price cap"
+        averaged = request_gpus if len(bands) > 1 else 0
+        allowed = cap * request_gpus * terms.duration_s
+        within = terms.total_micro_usd * 7_200 <= 2 * allowed + 3_600
+        yield within and 2 * rate <= 2 * cap * request_gpus + averaged, "is above the price cap"
 
 
 def _client_rtt_ms(inventory: Inventory, request: ClusterRequest, sites: Int) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import InvalidInput, Violation
+from engine.domain.limits import MAX_GPU_COUNT
 from engine.domain.tiers import NodeState
-from engine.market.events import Key, Terms
+from engine.market.events import Key, PricesPublished, Terms, WantedRequest
 
 Int = NDArray[np.int64]
 
@@ -34,13 +36,65 @@ class SetNodeState:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldLimits:
+    """How much quotes may hold: GPUs and quotes of a tenant, and the share of a pool's GPUs.
+
+    Of any pool `pool_gpus_free_of_limit` may be held whatever the share: else small ones could not be held at all.
+    """
+
+    tenant_gpus_max: int = 16_384
+    tenant_quotes_max: int = 16
+    pool_share_max: float = 0.5
+    pool_gpus_free_of_limit: int = 64
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "tenant_gpus_max": MAX_GPU_COUNT,
+            "tenant_quotes_max": 10_000,
+            "pool_share_max": 1,
+            "pool_gpus_free_of_limit": MAX_GPU_COUNT,
+        }
+        found = [
+            Violation(name, f"must be between 0 and {most:,}")
+            for name, most in ranges.items()
+            if not 0 <= getattr(self, name) <= most
+        ]
+        if found:
+            raise InvalidInput(found)
+
+
+@dataclass(frozen=True, slots=True)
 class IssueQuote:
-    """Give a price that is firm for `ttl_s` seconds."""
+    """Give a price that is firm for `ttl_s` seconds; within `hold`, if given, set the GPUs aside for as long."""
 
     tenant_id: str
     request: ClusterRequest
     ttl_s: int
     key: Key | None = None
+    hold: HoldLimits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseQuote:
+    """End a quote now."""
+
+    tenant_id: str
+    quote_id: str
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishPrices:
+    """Take over an epoch of the oracle; fields as in the event."""
+
+    event: PricesPublished
+
+
+@dataclass(frozen=True, slots=True)
+class NoteDemand:
+    """Remember refused requests as demand."""
+
+    refused: tuple[WantedRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +126,7 @@ class ReleaseLease:
 
 @dataclass(frozen=True, slots=True)
 class EndDueLeases:
-    """End the leases whose agreed end has come."""
+    """End the leases and the held quotes whose end has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +182,15 @@ class ApplyPlan:
     key: Key | None = None
 
 
+Keyless = EndDueLeases | PublishPrices | NoteDemand
 Command = (
-    LoadFleet | SetNodeState | IssueQuote | DeployCluster | DeployQuote | ReleaseLease | EndDueLeases | ApplyPlan
+    LoadFleet
+    | SetNodeState
+    | IssueQuote
+    | ReleaseQuote
+    | DeployCluster
+    | DeployQuote
+    | ReleaseLease
+    | ApplyPlan
+    | Keyless
 )

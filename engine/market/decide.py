@@ -6,25 +6,12 @@ nothing (no events); the caller answers from the object that the first call made
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import numpy as np
 
-from engine.domain.cluster_request import ClusterRequest
-from engine.domain.errors import (
-    AuditFailed,
-    IdempotencyConflict,
-    InvalidInput,
-    NotFound,
-    QuoteUnusable,
-    Refused,
-    Violation,
-)
-from engine.domain.limits import MAX_TOTAL_MICRO_USD
-from engine.domain.money import total_micro_usd
+from engine.domain.errors import IdempotencyConflict, InvalidInput, NotFound, Violation
 from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
-from engine.market.audit import faults_of
 from engine.market.commands import (
     ApplyPlan,
     Command,
@@ -32,13 +19,17 @@ from engine.market.commands import (
     DeployQuote,
     EndDueLeases,
     IssueQuote,
+    Keyless,
     LoadFleet,
+    NoteDemand,
+    PublishPrices,
     ReleaseLease,
+    ReleaseQuote,
     SetNodeState,
 )
-from engine.market.demand import demand_of
 from engine.market.events import (
     AnyEvent,
+    DemandNoted,
     FleetLoaded,
     Key,
     KeyUsed,
@@ -47,17 +38,17 @@ from engine.market.events import (
     NodeStateSet,
     PlanApplied,
     PricesPosted,
+    QuoteEnded,
     QuoteIssued,
     Terms,
 )
 from engine.market.inventory import Inventory
 from engine.market.plan_decision import decide_plan
-from engine.market.prices import PriceBook, posted_prices, price_lines
-from engine.market.state import ACTIVE, Lease, MarketState, Quote
+from engine.market.prices import PriceBook, posted_prices
+from engine.market.quote_decision import EXPIRED, issue_quote, named, quoted_terms, release_quote
+from engine.market.state import ACTIVE, Lease, MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
-from solvers.placement import NoPlacement, Placement
-
-NO_CAPACITY, PRICE_CAP, SEARCH_LIMIT = "NO_CAPACITY", "PRICE_CAP", "SEARCH_LIMIT"
+from engine.market.terms import terms_of
 
 
 def decide(
@@ -68,19 +59,27 @@ def decide(
     stopwatch: Stopwatch = NO_STOPWATCH,
 ) -> list[AnyEvent]:
     """The events that the command causes at `now_us`."""
-    if not isinstance(command, EndDueLeases) and subject_of(state, command.key) is not None:
+    if not isinstance(command, Keyless) and subject_of(state, command.key) is not None:
         return []
     match command:
         case DeployCluster():
             return [_deploy(state, command, now_us, book, stopwatch)]
         case DeployQuote():
-            return [_deploy_quote(state, command, now_us, stopwatch)]
+            terms = quoted_terms(state, command, now_us, stopwatch)
+            return [_lease_started(state, command.tenant_id, terms, now_us, command.key, command.quote_id)]
         case IssueQuote():
-            return [_issue_quote(state, command, now_us, book, stopwatch)]
+            return [issue_quote(state, command, now_us, book, stopwatch)]
+        case ReleaseQuote():
+            return release_quote(state, command, now_us)
         case ReleaseLease():
             return _release(state, command, now_us)
         case EndDueLeases():
             return _end_due(state, now_us)
+        case PublishPrices():
+            newer = command.event.epoch > state.oracle.epoch
+            return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []
+        case NoteDemand():
+            return [DemandNoted(at_us=now_us, refused=list(command.refused))]
         case SetNodeState():
             return [_set_node_state(state, command, now_us)]
         case LoadFleet():
@@ -104,7 +103,7 @@ def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
     for event in reversed(events):
         if isinstance(event, LeaseStarted):
             return event.lease_id
-        if isinstance(event, QuoteIssued):
+        if isinstance(event, QuoteIssued | QuoteEnded):
             return event.quote_id
         if isinstance(event, FleetLoaded):
             return event.load_id
@@ -123,75 +122,10 @@ def owned_lease(state: MarketState, tenant_id: str, lease_id: str) -> Lease:
     return lease
 
 
-def terms_of(
-    state: MarketState, request: ClusterRequest, book: PriceBook, stopwatch: Stopwatch = NO_STOPWATCH
-) -> Terms:
-    """Place and price a request, audited; Refused if that is impossible now."""
-    demand = demand_of(state.inventory, request, book.models())
-    found = state.inventory.placer.place(demand)
-    if isinstance(found, NoPlacement):
-        raise _refusal(found)
-    cap = request.max_price_micro_usd_per_gpu_hour
-    if cap is not None and found.rate > cap * request.gpu_count:
-        raise _over_cap(found, cap, request.gpu_count)
-    terms = _terms(state, request, found)
-    stopwatch.lap("decision")
-    _audit(state, terms)
-    stopwatch.lap("audit")
-    return terms
-
-
-def _refusal(found: NoPlacement) -> Refused:
-    if found.proven:
-        return Refused(NO_CAPACITY, "no placement keeps all constraints")
-    return Refused(
-        SEARCH_LIMIT,
-        f"no placement was found within {found.relaxations} relaxations over close sites; there may be one",
-    )
-
-
-def _over_cap(found: Placement, cap: int, gpu_count: int) -> Refused:
-    if found.lower_bound <= cap * gpu_count:
-        return Refused(SEARCH_LIMIT, "the search over close sites ended before a placement within the cap")
-    cheapest = -(-found.rate // gpu_count)
-    return Refused(
-        PRICE_CAP,
-        f"the cheapest placement averages {cheapest} micro-USD per GPU-hour, above the cap of {cap}",
-        cheapest_micro_usd_per_gpu_hour=str(cheapest),
-    )
-
-
-def _terms(state: MarketState, request: ClusterRequest, found: Placement) -> Terms:
-    duration_s = request.priced_duration_s
-    total = total_micro_usd(int(found.rate), duration_s)
-    if total > MAX_TOTAL_MICRO_USD:
-        raise InvalidInput([Violation("duration_s", "makes the total larger than can be charged")])
-    return Terms(
-        request=request,
-        nodes=found.nodes.astype("<i4").tobytes(),
-        gpus=found.gpus.astype("<i4").tobytes(),
-        prices_micro_usd_per_gpu_hour=found.prices_micro_usd.astype("<i8").tobytes(),
-        lines=price_lines(state.inventory, found, duration_s),
-        rate_micro_usd_per_hour=int(found.rate),
-        duration_s=duration_s,
-        total_micro_usd=total,
-        price_snapshot_id=state.inventory.price_snapshot_id,
-        lower_bound_micro_usd_per_hour=int(found.lower_bound),
-        idle_nodes_broken=int(found.idle_broken),
-        relaxations_solved=found.relaxations,
-        fleet_version=state.fleet_version,
-    )
-
-
-def _audit(state: MarketState, terms: Terms) -> None:
-    if faults := faults_of(state, terms):
-        raise AuditFailed("the placement failed its audit: " + "; ".join(faults))
-
-
 def _deploy(
     state: MarketState, command: DeployCluster, now_us: int, book: PriceBook, stopwatch: Stopwatch
 ) -> LeaseStarted:
-    terms = terms_of(state, _named(command.request, "req", state), book, stopwatch)
+    terms = terms_of(state, named(command.request, state), book, stopwatch)
     return _lease_started(state, command.tenant_id, terms, now_us, command.key)
 
 
@@ -209,45 +143,6 @@ def _lease_started(
     )
 
 
-def _issue_quote(
-    state: MarketState, command: IssueQuote, now_us: int, book: PriceBook, stopwatch: Stopwatch
-) -> QuoteIssued:
-    terms = terms_of(state, _named(command.request, "req", state), book, stopwatch)
-    return QuoteIssued(
-        at_us=now_us,
-        key=command.key,
-        quote_id=f"q-{state.version + 1:010d}",
-        tenant_id=command.tenant_id,
-        terms=terms,
-        expires_at_us=now_us + command.ttl_s * 1_000_000,
-    )
-
-
-def _deploy_quote(state: MarketState, command: DeployQuote, now_us: int, stopwatch: Stopwatch) -> LeaseStarted:
-    quote = state.quotes.get(command.quote_id)
-    if quote is None or quote.tenant_id != command.tenant_id:
-        raise NotFound(f"there is no quote quotes/{command.quote_id}")
-    _check_usable(state, quote, now_us)
-    stopwatch.lap("decision")
-    if faults := faults_of(state, quote.terms, at_posted_prices=False):
-        changed = f"the fleet has changed since quotes/{quote.quote_id}: it {'; '.join(faults)}"
-        raise QuoteUnusable("QUOTE_TERMS_GONE", changed)
-    stopwatch.lap("audit")
-    return _lease_started(state, command.tenant_id, quote.terms, now_us, command.key, quote.quote_id)
-
-
-def _check_usable(state: MarketState, quote: Quote, now_us: int) -> None:
-    if quote.lease_id:
-        raise QuoteUnusable("QUOTE_USED", f"quotes/{quote.quote_id} was deployed before")
-    if now_us >= quote.expires_at_us:
-        raise QuoteUnusable("QUOTE_EXPIRED", f"quotes/{quote.quote_id} has expired; ask for a new one")
-    terms = quote.terms
-    if (state.inventory.free[terms.node_numbers] < terms.gpus_per_node).any():
-        raise QuoteUnusable(
-            "QUOTE_CAPACITY_GONE", f"capacity of quotes/{quote.quote_id} is taken; ask for a new one"
-        )
-
-
 def _release(state: MarketState, command: ReleaseLease, now_us: int) -> list[AnyEvent]:
     lease = owned_lease(state, command.tenant_id, command.lease_id)
     if lease.state != ACTIVE:
@@ -259,8 +154,10 @@ def _release(state: MarketState, command: ReleaseLease, now_us: int) -> list[Any
 
 def _end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
     return [
-        LeaseEnded(at_us=now_us, lease_id=lease_id, reason="COMPLETED", ended_at_us=ends_at_us)
-        for ends_at_us, lease_id in state.due_by(now_us)
+        QuoteEnded(at_us=now_us, quote_id=name, reason=EXPIRED)
+        if name in state.quotes
+        else LeaseEnded(at_us=now_us, lease_id=name, reason="COMPLETED", ended_at_us=ends_at_us)
+        for ends_at_us, name in state.due_by(now_us)
     ]
 
 
@@ -277,7 +174,7 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
     check_fleet(inventory.merged_frame(command.nodes), "fleet after the load")
     merged = inventory.merged(command.nodes, command.rtt)
     _check_merge(merged)
-    prices, sources, snapshot = posted_prices(merged, book)
+    prices = posted_prices(merged, book, state)
     loaded = FleetLoaded(
         at_us=now_us,
         key=command.key,
@@ -290,24 +187,23 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
     posted = PricesPosted(
         at_us=now_us,
         load_id=loaded.load_id,
-        price_snapshot_id=snapshot,
-        posted_micro_usd_per_gpu_hour=prices.astype("<i8").tobytes(),
-        sources=sources,
+        price_snapshot_id=prices.snapshot_id,
+        posted_micro_usd_per_gpu_hour=prices.posted.astype("<i8").tobytes(),
+        sources=prices.sources,
+        long_run_micro_usd_per_gpu_hour=prices.long_run.astype("<i8").tobytes(),
+        half_life_h=state.inventory.half_life_h,
     )
     return [loaded, posted]
 
 
 def _check_merge(merged: Inventory) -> None:
     """What a load must not break in the fleet that is already there."""
-    leased = merged.leased
+    taken = merged.leased + merged.held
     violations = [
-        Violation(f"nodes/{merged.node_ids[node]}", f"gpu_free must be at least {leased[node]}, leased here")
+        Violation(
+            f"nodes/{merged.node_ids[node]}", f"gpu_free must be at least {taken[node]}, leased or held here"
+        )
         for node in np.flatnonzero(merged.unused < 0)[:MAX_LISTED]
     ]
     if violations:
         raise InvalidInput(violations)
-
-
-def _named(request: ClusterRequest, prefix: str, state: MarketState) -> ClusterRequest:
-    """The request with an id; one that came without gets the version it was decided at."""
-    return request if request.request_id else replace(request, request_id=f"{prefix}-{state.version + 1:010d}")

@@ -46,12 +46,17 @@ class FleetLoaded(Event, frozen=True, kw_only=True, tag="fleet_loaded"):
 
 
 class PricesPosted(Event, frozen=True, kw_only=True, tag="prices_posted"):
-    """New posted prices for all markets, in the order of `Inventory.markets`. `load_id`: the load behind them."""
+    """New prices for all markets, in the order of `Inventory.markets`. `load_id`: the load behind them.
+
+    No long-run prices: the forward curves are flat.
+    """
 
     load_id: str = ""
     price_snapshot_id: str
     posted_micro_usd_per_gpu_hour: bytes
     sources: list[str]
+    long_run_micro_usd_per_gpu_hour: bytes = b""
+    half_life_h: float = 1.0
 
 
 class NodeStateSet(Event, frozen=True, kw_only=True, tag="node_state_set"):
@@ -62,7 +67,11 @@ class NodeStateSet(Event, frozen=True, kw_only=True, tag="node_state_set"):
 
 
 class PriceLine(msgspec.Struct, frozen=True, array_like=True):
-    """A part of a total: the GPUs of one market whose price is set in the same way (POSTED or ASK)."""
+    """A part of a total: the GPUs of one market whose price is set in the same way, in a band of seconds.
+
+    `set_by`: POSTED, ASK, BOTH or PLAN. `kind`: GPU_HOURS, LOCALITY, SPREAD (without a market), or empty in a
+    lease of a plan. [from_s, to_s) counts from the start; 0 and 0 is the whole duration.
+    """
 
     gpu_model: str
     region: str
@@ -71,6 +80,9 @@ class PriceLine(msgspec.Struct, frozen=True, array_like=True):
     gpus: int
     rate_micro_usd_per_hour: int
     amount_micro_usd: int
+    kind: str = ""
+    from_s: int = 0
+    to_s: int = 0
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +103,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     fleet_version: int
     plan_id: str = ""
     """The joint plan it came from; bound and counts are then of no meaning, the plan's own prove it."""
+    price_epoch: int = 0
+    spread_micro_usd: int = 0
+    """Price of holding the capacity; inside the total, outside prices and rate."""
+    network_fee_micro_usd: int = 0
+    """The network's part of the total."""
 
     @property
     def node_numbers(self) -> Int:
@@ -109,12 +126,54 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuoteIssued(Event, frozen=True, kw_only=True, tag="quote_issued"):
-    """A firm price was given."""
+    """A firm price was given. `hold`: its GPUs are set aside until the quote ends."""
 
     quote_id: str
     tenant_id: str
     terms: Terms
     expires_at_us: int
+    hold: bool = False
+
+
+class QuoteEnded(Event, frozen=True, kw_only=True, tag="quote_ended"):
+    """A quote is over without a lease; what it holds is given back. `reason`: RELEASED, or EXPIRED of a hold."""
+
+    quote_id: str
+    reason: str
+
+
+class PricesPublished(Event, frozen=True, kw_only=True, tag="prices_published"):
+    """An epoch of the oracle. Markets that are not named keep their prices.
+
+    `snapshot`: the whole price snapshot in the oracle's own code, opaque here. `columns`: zlib of int64
+    (7, markets), little-endian: posted, floor, cap and long-run price, shown clearing price or -1, all micro-USD
+    per GPU-hour; σ of the posted price in 10^-9 per √hour; and the frozen flag.
+    """
+
+    price_snapshot_id: str
+    epoch: int
+    taken_at_us: int
+    markets: list[tuple[str, str, str]]
+    columns: bytes
+    snapshot: bytes
+    half_life_h: float
+    spread_factor: float
+    network_fee_ppm: int
+    demand_kept_us: int
+    history_kept_us: int
+
+
+class WantedRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A request that was refused."""
+
+    tenant_id: str
+    request: ClusterRequest
+
+
+class DemandNoted(Event, frozen=True, kw_only=True, tag="demand_noted"):
+    """Requests were refused since the last such event; they count as demand."""
+
+    refused: list[WantedRequest]
 
 
 class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
@@ -178,7 +237,10 @@ AnyEvent = (
     FleetLoaded
     | PricesPosted
     | NodeStateSet
+    | PricesPublished
+    | DemandNoted
     | QuoteIssued
+    | QuoteEnded
     | LeaseStarted
     | LeaseMoved
     | LeaseEnded

@@ -12,12 +12,12 @@ import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
-from engine.market.decide import SEARCH_LIMIT, terms_of
 from engine.market.events import Terms
 from engine.market.prices import PriceBook
 from engine.market.reach import Reach, joint_constraints, node_masks, reach
 from engine.market.relaxations import Relaxation, relaxations_of
 from engine.market.state import MarketState
+from engine.market.terms import SEARCH_LIMIT, terms_of
 
 NO_CAPACITY, COMBINATION = "NO_CAPACITY", "COMBINATION"
 

@@ -1,13 +1,14 @@
 """The fleet as columns: node numbers, vocabularies, what is used where, and the pools that placement reads.
 
 A node keeps its number for ever: new nodes get the next numbers, so leases and the journal refer to nodes by
-number. GPUs of a node = used outside this engine + leased here + free; only a READY node's free GPUs can be
-placed on. Leases change `leased` and the pools in place; a load or new posted prices fold the pools anew.
+number. GPUs of a node = used outside this engine + leased here + held by quotes + unused; only a READY node's
+unused GPUs can be placed on. Leases, holds and new prices change the pools in place; a load folds them anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
+from engine.market.priced_fleet import PricedFleet
 from solvers.distances import Distances
-from solvers.placement import Placer
-from solvers.pools import NodeColumns, Pools
+from solvers.pools import NodeColumns
 
 Int = NDArray[np.int64]
 READY = int(NodeState.READY)
@@ -72,6 +73,7 @@ class Glance(NamedTuple):
     model: Int
     site: Int
     ask_micro_usd: Int
+    market: Int
     posted_micro_usd: Int
     state: Int
     unused: Int
@@ -90,11 +92,13 @@ class ByPrice:
     everyone: Int
 
 
-class Inventory:
+class Inventory(PricedFleet):
     """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it.
 
     `markets` (markets,): sorted market keys, `market` (nodes,): each node's place among them. `unused` (nodes,):
-    GPUs neither leased here nor used outside, whatever the node's state.
+    GPUs neither leased or held here nor used outside, whatever the node's state; `held` (nodes,): held by quotes.
+    `kind` (markets,): model and tier as one number. `posted_of_market`, `long_run` (markets,): where the forward
+    curves begin and end. `pools` and `placer` are there once prices are.
     """
 
     def __init__(self, frame: pl.DataFrame, rtt: pl.DataFrame) -> None:
@@ -102,6 +106,7 @@ class Inventory:
         self.node_ids = frame["node_id"].to_numpy().astype(object)
         self.number = {node_id: index for index, node_id in enumerate(frame["node_id"].to_list())}
         self.models = vocabulary(frame["gpu_model"])
+        self.model_count = len(self.models)
         self.regions = vocabulary(frame["region"])
         self.countries = vocabulary(frame["country"])
         self.suppliers = vocabulary(frame["supplier_id"])
@@ -112,9 +117,12 @@ class Inventory:
         region = self.sites.region[self.nodes.site]
         market = (self.nodes.model * max(len(self.regions), 1) + region) * len(_TIERS) + self.nodes.tier
         self.markets, self.market = np.unique(market, return_inverse=True)
+        of_model, tier_of_market = np.divmod(self.markets, len(_TIERS))
+        self.kind = of_model // max(len(self.regions), 1) * len(_TIERS) + tier_of_market
         self.sorted_ids: list[str] = frame["node_id"].sort().to_list()
         self.unused = frame["gpu_free"].to_numpy().astype(np.int64)
         self.outside = self.nodes.gpu_count - self.unused
+        self.held = np.zeros(frame.height, dtype=np.int64)
         self.state = _grades(frame["state"], NodeState)
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
         self.distances = self._distances()
@@ -122,6 +130,8 @@ class Inventory:
         self.posted = np.zeros(frame.height, dtype=np.int64)
         self._lay_side_by_side()
         self.price_snapshot_id = ""
+        self.posted_of_market = self.long_run = np.zeros(self.markets.size, dtype=np.int64)
+        self.half_life_h = 1.0
 
     @classmethod
     def empty(cls) -> Inventory:
@@ -143,7 +153,8 @@ class Inventory:
         Numbers and leases are kept, and so is the state of nodes that are not named.
         """
         merged = Inventory(self.merged_frame(nodes), _merge_pairs(self.rtt, rtt))
-        merged.unused[: self.unused.size] -= self.leased
+        merged.unused[: self.unused.size] -= self.leased + self.held
+        merged.held[: self.held.size] = self.held
         unnamed = np.setdiff1d(
             np.arange(self.state.size), [self.number[name] for name in nodes["node_id"] if name in self.number]
         )
@@ -157,13 +168,12 @@ class Inventory:
 
     def glance(self, nodes: Int) -> Glance:
         """What every placement needs to know of some nodes, read at once."""
-        rank, model, site, ask, _, posted, state, unused = self._side_by_side[nodes].T
-        return Glance(rank, model, site, ask, posted, state, unused)
+        return Glance(*self._side_by_side[nodes].T)
 
     @property
     def leased(self) -> Int:
         """GPUs of each node that are leased here."""
-        leased: Int = self.nodes.gpu_count - self.outside - self.unused
+        leased: Int = self.nodes.gpu_count - self.outside - self.unused - self.held
         return leased
 
     def market_names(self, key: int) -> tuple[str, str, str]:
@@ -176,13 +186,15 @@ class Inventory:
             self._names_of_market[key] = names
         return names
 
-    def post(self, posted_of_market: Int, price_snapshot_id: str) -> None:
-        """Take over posted prices, one per market in the order of `markets`, and fold the pools by them."""
-        self.posted[:] = posted_of_market[self.market]
-        self.by_price = self._by_price()
-        self.price_snapshot_id = price_snapshot_id
-        self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, len(self.models))
-        self.placer = Placer(self.pools, self.distances)
+    @cached_property
+    def market_index(self) -> dict[tuple[str, str, str], int]:
+        """Place among `markets` of (GPU model, region, security tier)."""
+        return {self.market_names(key): place for place, key in enumerate(self.markets.tolist())}
+
+    @cached_property
+    def by_price(self) -> ByPrice:
+        """All nodes at the prices of now, for counting."""
+        return self._by_price()
 
     def rtt_from(self, site: str) -> NDArray[np.float64]:
         """RTT in ms from a named site to all sites of the fleet, shape (sites,).
@@ -213,6 +225,11 @@ class Inventory:
             site=nodes.site[order],
             everyone=np.arange(order.size),
         )
+
+    def hold(self, nodes: Int, gpus: Int) -> None:
+        """Add held GPUs (negative: give them back) to distinct nodes, in place."""
+        self.held[nodes] += gpus
+        self.lease(nodes, gpus)
 
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased GPUs (negative: give them back) to distinct nodes, in place."""

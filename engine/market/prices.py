@@ -1,4 +1,4 @@
-"""The price book: what a market's posted price is until an oracle moves it.
+"""The price book: what a market's posted price is until the oracle moves it.
 
 The posted price of a market is the reference price of its GPU model and tier (a median of published prices).
 A model that no reference names gets the median ask of its own nodes in that tier, and the price says so.
@@ -7,16 +7,15 @@ A model that no reference names gets the median ask of its own nodes in that tie
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.money import itemise_micro_usd
 from engine.domain.tiers import SecurityTier
-from engine.market.events import PriceLine
+from engine.market.apply import ORACLE
 from engine.market.inventory import Inventory
-from solvers.placement import Placement
+from engine.market.state import MarketState
 
 Int = NDArray[np.int64]
 REFERENCE, FLEET_ASKS = "REFERENCE", "FLEET_ASKS"
@@ -32,34 +31,33 @@ class PriceBook(Protocol):
         """GPU models the book knows."""
 
 
-def posted_prices(inventory: Inventory, book: PriceBook) -> tuple[Int, list[str], str]:
-    """(price per market in the order of `Inventory.markets`, source per market, snapshot id)."""
-    keys = inventory.markets
-    prices, sources = np.empty(keys.size, dtype=np.int64), []
-    for index, key in enumerate(keys):
-        model, _, tier = inventory.market_names(key)
+class Prices(NamedTuple):
+    """By market in the order of `Inventory.markets`: micro-USD per GPU-hour, (markets,), and their sources."""
+
+    posted: Int
+    long_run: Int
+    sources: list[str]
+    snapshot_id: str
+
+
+def posted_prices(inventory: Inventory, book: PriceBook, state: MarketState) -> Prices:
+    """Prices after a load: those of the markets before it are kept; a new market opens at the book's price."""
+    before, keys = state.inventory, inventory.markets
+    posted, long_run, sources = np.empty(keys.size, dtype=np.int64), np.empty(keys.size, dtype=np.int64), []
+    for index, key in enumerate(keys.tolist()):
+        model, region, tier = inventory.market_names(key)
         known = book.price_micro_usd(model, SecurityTier[tier])
-        prices[index] = _median_ask(inventory, model, tier) if known is None else known
+        place = before.market_index.get((model, region, tier))
+        if place is not None and state.price_sources[place] == ORACLE:
+            posted[index], long_run[index] = before.posted_of_market[place], before.long_run[place]
+            sources.append(ORACLE)
+            continue
+        posted[index] = long_run[index] = _median_ask(inventory, model, tier) if known is None else known
         sources.append(FLEET_ASKS if known is None else REFERENCE)
-    digest = hashlib.sha256(keys.tobytes() + prices.tobytes()).hexdigest()
-    return prices, sources, f"prices-{digest[:16]}"
-
-
-def price_lines(inventory: Inventory, found: Placement, duration_s: int) -> list[PriceLine]:
-    """The parts of a total: per market the GPUs at the posted price and those whose ask is above it."""
-    rates = found.line_rates.tolist()
-    parts = zip(
-        inventory.markets[found.lines // 2].tolist(),
-        (found.lines % 2).tolist(),
-        found.line_gpus.tolist(),
-        rates,
-        itemise_micro_usd(rates, duration_s),
-        strict=True,
-    )
-    return [
-        PriceLine(*inventory.market_names(market), "ASK" if above else "POSTED", gpus, rate, amount)
-        for market, above, gpus, rate, amount in parts
-    ]
+    if set(sources) == {ORACLE} and before.markets.size == keys.size:
+        return Prices(posted, long_run, sources, before.price_snapshot_id)
+    digest = hashlib.sha256(keys.tobytes() + posted.tobytes() + long_run.tobytes()).hexdigest()
+    return Prices(posted, long_run, sources, f"prices-{digest[:16]}")
 
 
 def _median_ask(inventory: Inventory, model: str, tier: str) -> int:

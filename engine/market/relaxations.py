@@ -18,8 +18,8 @@ import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.limits import MAX_TOTAL_MICRO_USD
-from engine.domain.money import total_micro_usd
 from engine.market import demand
+from engine.market.charges import cheapest_cap, totals_of
 from engine.market.inventory import Inventory
 from solvers.placement import Placement, Search
 
@@ -42,7 +42,8 @@ class Relaxation:
     total_micro_usd: int
 
 
-Solve = Callable[[ClusterRequest], int | None]
+Solve = Callable[[ClusterRequest], tuple[int, int, int] | None]
+"""Request → (rate per hour, total, least price limit) of its cheapest placement, or None."""
 Change = tuple[ClusterRequest, str, str, str]
 """(changed request, field, from, to)."""
 
@@ -52,24 +53,28 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
 
     spent = 0
 
-    def solve(changed: ClusterRequest) -> int | None:
-        """Rate of the cheapest placement, or None."""
+    def solve(changed: ClusterRequest) -> tuple[int, int, int] | None:
         nonlocal spent
         if spent >= BUDGET:
             return None
-        found = inventory.placer.place(demand.demand_of(inventory, changed, changed.gpu_models), SOLVE)
+        wanted, duration_s = demand.demand_of(inventory, changed, changed.gpu_models), changed.priced_duration_s
+        found = inventory.placer_for(duration_s, wanted.models, changed.gpu_count).place(wanted, SOLVE)
         spent += found.relaxations
         if not isinstance(found, Placement):
             return None
+        needed = cheapest_cap(inventory, found.rate, 0, changed.gpu_count, duration_s)
         cap = changed.max_price_micro_usd_per_gpu_hour
-        return None if cap is not None and found.rate > cap * changed.gpu_count else int(found.rate)
+        if cap is not None and needed > cap:
+            return None
+        total, rate = totals_of(inventory, found, duration_s)
+        return rate, total, needed
 
     best: dict[str, Relaxation] = {}
     for changed, field, before, after in _changes(inventory, request, solve, most_gpus):
-        rate = solve(changed)
-        total = 0 if rate is None else total_micro_usd(rate, changed.priced_duration_s)
-        if rate is None or total > MAX_TOTAL_MICRO_USD:
+        solved = solve(changed)
+        if solved is None or solved[1] > MAX_TOTAL_MICRO_USD:
             continue
+        rate, total, _ = solved
         found = Relaxation(field, before, after, rate, total)
         if field not in best or rate < best[field].rate_micro_usd_per_hour:
             best[field] = found
@@ -155,7 +160,7 @@ def _number(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
-def _first_feasible(values: Sequence[float], solve: Callable[[float], int | None]) -> float | None:
+def _first_feasible(values: Sequence[float], solve: Callable[[float], object | None]) -> float | None:
     """The first of the values, ordered from strict to lax, that is feasible."""
     if not values or solve(values[-1]) is None:
         return None
@@ -229,9 +234,9 @@ def _count_changes(request: ClusterRequest, most_gpus: int) -> Iterator[Change]:
 def _price_changes(request: ClusterRequest, solve: Solve) -> Iterator[Change]:
     field = "max_price_micro_usd_per_gpu_hour"
     cap = request.max_price_micro_usd_per_gpu_hour
-    rate = None if cap is None else solve(replace(request, max_price_micro_usd_per_gpu_hour=None))
-    if rate is not None:
-        needed = -(-rate // request.gpu_count)
+    solved = None if cap is None else solve(replace(request, max_price_micro_usd_per_gpu_hour=None))
+    if solved is not None:
+        needed = solved[2]
         yield _changed(request, field, str(cap), str(needed), **{field: needed})
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from engine.market.demand_window import DemandWindow
 from engine.market.events import Key, PlanOutcome, Terms
 from engine.market.inventory import Inventory
+from engine.market.published import OracleState
 
 KEPT_US = 24 * 3_600 * 1_000_000
 ACTIVE, ENDED = "ACTIVE", "ENDED"
@@ -46,7 +48,11 @@ class Lease:
 
 @dataclass(slots=True)
 class Quote:
-    """A firm price until `expires_at_us`; usable once, by its tenant."""
+    """A firm price until `expires_at_us`; usable once, by its tenant.
+
+    `hold`: its GPUs are set aside while it is open. `end_reason`: RELEASED or, of a hold, EXPIRED; empty if it was
+    deployed, is open, or expired without having held anything.
+    """
 
     quote_id: str
     tenant_id: str
@@ -54,6 +60,13 @@ class Quote:
     created_at_us: int
     expires_at_us: int
     lease_id: str = ""
+    hold: bool = False
+    end_reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds GPUs now."""
+        return self.hold and not self.lease_id and not self.end_reason
 
 
 @dataclass(slots=True)
@@ -88,6 +101,10 @@ class MarketState:
     applied: dict[str, Application] = field(default_factory=dict)
     """By plan, each applied at most once."""
     price_sources: list[str] = field(default_factory=list)
+    oracle: OracleState = field(default_factory=OracleState)
+    demand: DemandWindow = field(default_factory=DemandWindow)
+    held_by: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Tenant → its quotes that hold GPUs now, with how many."""
     subjects: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
     """(tenant, method, key) → (body hash, id of the object that the first call was about)."""
     keys_of: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
@@ -96,7 +113,7 @@ class MarketState:
     fleet_version: int = 0
     active: int = 0
     due: list[tuple[int, str]] = field(default_factory=list)
-    """Heap of (agreed end, lease); entries of leases that ended early are skipped when met."""
+    """Heap of (agreed end, lease or held quote); entries of what ended early are skipped when met."""
     forgettable: deque[tuple[int, str | tuple[str, str, str]]] = field(default_factory=deque)
     """(since, what) by age: ids of ended leases, of quotes and of applied plans, and keys of other things."""
 
@@ -112,7 +129,9 @@ class MarketState:
             self.forgettable.append((at_us, name))
 
     def forget(self, now_us: int) -> None:
-        """Drop what has been over for longer than KEPT_US."""
+        """Drop what has been over for longer than KEPT_US, and demand and history beyond their times."""
+        self.demand.forget(now_us)
+        self.oracle.forget(now_us)
         while self.forgettable and self.forgettable[0][0] < now_us - KEPT_US:
             _, name = self.forgettable.popleft()
             if isinstance(name, tuple):
@@ -131,13 +150,13 @@ class MarketState:
             del self.subjects[name]
 
     def next_due(self) -> tuple[int, str] | None:
-        """(agreed end, lease) of the active lease that ends first."""
+        """(end, id) of the active lease or held quote that ends first."""
         while self.due and not self._is_active(self.due[0][1]):
             heapq.heappop(self.due)
         return self.due[0] if self.due else None
 
     def due_by(self, now_us: int) -> list[tuple[int, str]]:
-        """(agreed end, lease) of all active leases that end by then, in order: the top of the heap."""
+        """(end, id) of all active leases and held quotes that end by then, in order: the top of the heap."""
         found, places = [], [0]
         for place in places:
             if place < len(self.due) and self.due[place][0] <= now_us:
@@ -145,15 +164,15 @@ class MarketState:
                 places += [2 * place + 1, 2 * place + 2]
         return sorted(entry for entry in found if self._is_active(entry[1]))
 
-    def _is_active(self, lease_id: str) -> bool:
-        lease = self.leases.get(lease_id)
-        return lease is not None and lease.state == ACTIVE
+    def _is_active(self, name: str) -> bool:
+        lease, quote = self.leases.get(name), self.quotes.get(name)
+        return (lease is not None and lease.state == ACTIVE) or (quote is not None and quote.holds)
 
     def hash(self) -> str:
         """SHA-256 over everything a reply can depend on, in a canonical order."""
         digest = hashlib.sha256()
         inventory = self.inventory
-        for array in (inventory.leased, inventory.state, inventory.posted):
+        for array in (inventory.leased, inventory.held, inventory.state, inventory.posted, inventory.long_run):
             digest.update(np.ascontiguousarray(array).tobytes())
         encode = msgspec.msgpack.Encoder(order="deterministic").encode
         for column in (*inventory.frame, *inventory.rtt):
@@ -162,7 +181,13 @@ class MarketState:
             self.version,
             self.fleet_version,
             inventory.price_snapshot_id,
+            inventory.half_life_h,
             self.price_sources,
+            self.oracle.facts(),
+            self.demand.kept_us,
+            list(self.demand.leased),
+            [(tenant_id, list(own.values())) for tenant_id, own in self.demand.wished.items()],
+            sorted((tenant_id, sorted(own.items())) for tenant_id, own in self.held_by.items()),
             sorted(self.leases.items()),
             sorted(self.quotes.items()),
             sorted(self.loads.items()),

@@ -59,8 +59,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return self._wrapped[method]
 
     def _wrap(self, handler: Any) -> Any:
-        if handler.response_streaming:
+        if handler.response_streaming and handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
+        elif handler.response_streaming:
+            make, inner = grpc.unary_stream_rpc_method_handler, _written(handler.unary_stream)
         elif handler.request_streaming:
             make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
         else:

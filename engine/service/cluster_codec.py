@@ -63,6 +63,8 @@ def write_price(message: placement_pb2.Price, terms: Terms) -> None:
     message.rate_micro_usd_per_hour = terms.rate_micro_usd_per_hour
     message.duration_s = terms.duration_s
     message.price_snapshot_id = terms.price_snapshot_id
+    message.price_epoch = terms.price_epoch
+    message.network_fee_micro_usd = terms.network_fee_micro_usd
     for line in terms.lines:
         message.lines.add(
             gpu_model=line.gpu_model,
@@ -72,6 +74,9 @@ def write_price(message: placement_pb2.Price, terms: Terms) -> None:
             gpus=line.gpus,
             rate_micro_usd_per_hour=line.rate_micro_usd_per_hour,
             amount_micro_usd=line.amount_micro_usd,
+            kind=line.kind,
+            from_s=line.from_s,
+            to_s=line.to_s,
         )
 
 
@@ -92,8 +97,8 @@ def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate | No
     )
 
 
-def quote_message(inventory: Inventory, quote: Quote) -> cluster_service_pb2.Quote:
-    """The contract's quote."""
+def issued_quote_message(inventory: Inventory, quote: Quote) -> cluster_service_pb2.Quote:
+    """The quote as QuoteCluster answered it, whatever has become of it since."""
     message = cluster_service_pb2.Quote(
         name=f"quotes/{quote.quote_id}",
         quote_id=quote.quote_id,
@@ -101,9 +106,21 @@ def quote_message(inventory: Inventory, quote: Quote) -> cluster_service_pb2.Quo
         certificate=certificate_message(quote.terms),
         create_time_us=quote.created_at_us,
         expire_time_us=quote.expires_at_us,
+        hold=quote.hold,
+        state="OPEN",
     )
     write_placement(message.placement, inventory, quote.terms)
     write_price(message.price, quote.terms)
+    return message
+
+
+def quote_message(inventory: Inventory, quote: Quote, now_us: int) -> cluster_service_pb2.Quote:
+    """The quote as it is now."""
+    message = issued_quote_message(inventory, quote)
+    if quote.lease_id:
+        message.state, message.lease = "DEPLOYED", f"leases/{quote.lease_id}"
+    elif quote.end_reason or now_us >= quote.expires_at_us:
+        message.state = quote.end_reason or "EXPIRED"
     return message
 
 

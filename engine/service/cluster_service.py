@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,9 +13,11 @@ from walras.v1.cluster_service_pb2_grpc import ClusterServiceServicer
 
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.market import commands
+from engine.market.commands import HoldLimits
 from engine.market.decide import made_by, owned_lease
-from engine.market.events import AnyEvent, Key
+from engine.market.events import AnyEvent, Key, WantedRequest
 from engine.market.explain import explain, explain_refusal
+from engine.market.quote_decision import owned_quote
 from engine.market.state import ACTIVE, MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service import cluster_codec as codec
@@ -26,13 +29,20 @@ from engine.service.identity import calling_tenant
 Placing = commands.DeployCluster | commands.DeployQuote | commands.IssueQuote
 Reply = TypeVar("Reply")
 QUOTE_TTL_S_DEFAULT, QUOTE_TTL_S_MAX = 60, 3_600
+HOLD_LIMITS = HoldLimits()
 
 
 class ClusterService(ClusterServiceServicer):
     """Thin: parse, submit, await durability, answer."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        holds: HoldLimits = HOLD_LIMITS,
+        note_refused: Callable[[WantedRequest], None] = lambda _: None,
+    ) -> None:
+        """`note_refused`: told of every request that was refused."""
+        self._engine, self._holds, self._note_refused = engine, holds, note_refused
 
     async def QuoteCluster(self, request: pb.QuoteClusterRequest, context: Any) -> pb.Quote:  # noqa: N802
         """A firm price."""
@@ -44,9 +54,33 @@ class ClusterService(ClusterServiceServicer):
         assert cluster is not None and ttl_s is not None
 
         def answer(state: MarketState, events: list[AnyEvent]) -> pb.Quote:
-            return codec.quote_message(state.inventory, state.quotes[made_by(state, events, key)])
+            return codec.issued_quote_message(state.inventory, state.quotes[made_by(state, events, key)])
 
-        return await self._place(commands.IssueQuote(tenant_id, cluster, ttl_s, key), NO_STOPWATCH, answer)
+        command = commands.IssueQuote(tenant_id, cluster, ttl_s, key, self._holds if request.hold else None)
+        return await self._place(command, NO_STOPWATCH, answer)
+
+    async def GetQuote(self, request: pb.GetQuoteRequest, context: Any) -> pb.Quote:  # noqa: N802
+        """One quote of the caller."""
+        quote_id, tenant_id = resource_id(request.name, "quotes"), calling_tenant()
+        return await self._engine.read(lambda state: self._quote(state, tenant_id, quote_id))
+
+    async def ReleaseQuote(self, request: pb.ReleaseQuoteRequest, context: Any) -> pb.Quote:  # noqa: N802
+        """The quote, released. Releasing one that is over changes nothing."""
+        tenant_id, checks = calling_tenant(), Checks()
+        quote_id = checks.read(resource_id, request.name, "quotes")
+        key = checks.read(idempotency_key, tenant_id, "ReleaseQuote", request)
+        checks.done()
+        assert quote_id is not None
+
+        def answer(state: MarketState, events: list[AnyEvent]) -> pb.Quote:
+            return self._quote(state, tenant_id, quote_id)
+
+        command = commands.ReleaseQuote(tenant_id, quote_id, key)
+        return await self._engine.execute(command, NO_STOPWATCH, answer)
+
+    def _quote(self, state: MarketState, tenant_id: str, quote_id: str) -> pb.Quote:
+        quote = owned_quote(state, tenant_id, quote_id)
+        return codec.quote_message(state.inventory, quote, self._engine.now_us())
 
     async def DeployCluster(self, request: pb.DeployClusterRequest, context: Any) -> pb.Lease:  # noqa: N802
         """A durable lease."""
@@ -139,6 +173,7 @@ class ClusterService(ClusterServiceServicer):
                 raise
             cluster = command.request
             refused = refusal
+            self._note_refused(WantedRequest(command.tenant_id, replace(cluster, request_id="")))
         explanation = await self._engine.read(lambda state: explain_refusal(state, cluster, refused))
         reason = Refused(explanation.reason, explanation.detail, **refused.metadata)
         raise RefusedWithDetails(reason, codec.explanation_message(explanation))

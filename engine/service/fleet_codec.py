@@ -93,7 +93,8 @@ def node_message(inventory: Inventory, number: int) -> pb.Node:
         interconnect=row["interconnect"],
         fabric_id=row["fabric_id"] or "",
         state=NodeState(int(inventory.state[number])).name,
-        gpu_leased=row["gpu_free"] - unused,
+        gpu_leased=row["gpu_free"] - unused - int(inventory.held[number]),
+        gpu_held=int(inventory.held[number]),
     )
 
 
@@ -118,6 +119,7 @@ def stats_message(state: MarketState) -> pb.FleetStats:
         gpus_registered=int(nodes.gpu_count.sum()),
         gpus_free=by_state[NodeState.READY],
         gpus_leased=int(inventory.leased.sum()),
+        gpus_held=int(inventory.held.sum()),
         gpus_draining=by_state[NodeState.DRAINING],
         gpus_dead=by_state[NodeState.DOWN],
         gpus_used_outside=int(inventory.outside.sum()),

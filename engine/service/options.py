@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from engine.domain.errors import InvalidInput, Violation
+from engine.market.commands import HoldLimits
+from engine.oracle.parameters import HOUR_US, OracleParameters
+from engine.service.fields import Checks
+from engine.service.references import PriceSource, price_source
+
+HISTORY_KEPT_US = 7 * 24 * HOUR_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,12 @@ class ServerOptions:
     message_bytes_max: int = 64 * 1024
     deadline_s_max: float = 30.0
     drain_s: float = 10.0
+    oracle: OracleParameters | None = None
+    """None: `default_parameters`, which knows whether price sources are named."""
+    price_sources: tuple[PriceSource, ...] = ()
+    holds: HoldLimits = field(default_factory=HoldLimits)
+    oracle_tick_s: float = 1.0
+    """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
 
     def __post_init__(self) -> None:
         violations = []
@@ -35,6 +47,7 @@ class ServerOptions:
             ("message_bytes_max", 1_024, 4 * 1024 * 1024),
             ("deadline_s_max", 0.1, 600),
             ("drain_s", 0, 600),
+            ("oracle_tick_s", 0, 60),
         ):
             if not low <= getattr(self, name) <= high:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
@@ -50,7 +63,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InvalidInput([Violation(path.name, error.strerror or "cannot be read")]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
-    types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int}
+    types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
+    types |= {"oracle": dict, "holds": dict}
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
         for name in values
@@ -64,4 +78,40 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InvalidInput(violations)
     if "data_dir" in values:
         values["data_dir"] = Path(values["data_dir"])
+    return _with_tables(values, path.name)
+
+
+def default_parameters(price_sources: tuple[PriceSource, ...]) -> OracleParameters:
+    """Without price sources the built-in list is the only reference: it then has to do alone."""
+    return OracleParameters(quorum=3 if price_sources else 1, history_retention_us=HISTORY_KEPT_US)
+
+
+def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
+    """The tables of the file as what they stand for; InvalidInput lists what is wrong in any of them."""
+    checks = Checks()
+    listed = values.pop("price_sources", [])
+    values["price_sources"] = tuple(checks.read(price_source, raw, name) for raw in listed)
+    tables: tuple[tuple[str, Any], ...] = (
+        ("oracle", default_parameters(values["price_sources"])),
+        ("holds", HoldLimits()),
+    )
+    for table, defaults in tables:
+        if table in values:
+            values[table] = checks.read(_changed, defaults, values[table], f"{name} {table}")
+    checks.done()
     return values
+
+
+def _changed(defaults: Any, raw: dict[str, Any], prefix: str) -> Any:
+    known = {each.name: type(getattr(defaults, each.name)) for each in fields(defaults)}
+    found = [Violation(f"{prefix}.{name}", "is not an option") for name in sorted(raw.keys() - known.keys())]
+    for name, value in raw.items():
+        wanted = {int: (int,), float: (int, float), tuple: (dict,)}.get(known.get(name, object), (object,))
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            found.append(Violation(f"{prefix}.{name}", f"has the wrong type {type(value).__name__}"))
+    if found:
+        raise InvalidInput(found)
+    try:
+        return replace(defaults, **{key: tuple(v.items()) if isinstance(v, dict) else v for key, v in raw.items()})
+    except InvalidInput as error:
+        raise error.within(f"{prefix}.") from None

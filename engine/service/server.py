@@ -25,10 +25,12 @@ from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
 from engine.service.health import Health
-from engine.service.options import ServerOptions
+from engine.service.options import ServerOptions, default_parameters
+from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
+from engine.service.references import references_of
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -89,14 +91,21 @@ class Server:
                 ("grpc.max_receive_message_length", options.message_bytes_max),
             ],
         )
-        add_ClusterServiceServicer_to_server(ClusterService(engine), self._server)
+        self.oracle = OracleRunner(
+            engine,
+            references_of(options.price_sources, engine.book),
+            options.oracle or default_parameters(options.price_sources),
+        )
+        clusters = ClusterService(engine, options.holds, self.oracle.note_refused)
+        prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
+        add_ClusterServiceServicer_to_server(clusters, self._server)
         add_FleetServiceServicer_to_server(FleetService(engine), self._server)
-        add_OracleServiceServicer_to_server(OracleService(engine), self._server)
+        add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
-        self._tick: asyncio.Task[None] | None = None
+        self._ticks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Unavailable if the address cannot be had."""
@@ -109,13 +118,16 @@ class Server:
         await self._server.start()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._tick = asyncio.create_task(self._watch())
+        self._ticks = [asyncio.create_task(self._watch())]
+        if self._options.oracle_tick_s:
+            self._ticks.append(asyncio.create_task(self.oracle.run(self._options.oracle_tick_s)))
         return int(port)
 
     async def drain(self, grace_s: float) -> None:
         """Tell health, refuse new calls, let running ones finish."""
-        if self._tick is not None:
-            self._tick.cancel()
+        for tick in self._ticks:
+            tick.cancel()
+        self.oracle.feed.close()
         await self._health.drain()
         await self._server.stop(grace_s)
 

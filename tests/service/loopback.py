@@ -211,8 +211,12 @@ class Client:
         method = self.channel.stream_unary(path, request_serializer=bytes, response_deserializer=bytes)
         return bytes(self.call(method, iter(payloads)))
 
-    def quote(self, wanted: Any = None, *, key: str = "", ttl_s: int | None = None, **fields: Any) -> Any:
-        request = cluster_service_pb2.QuoteClusterRequest(cluster=wanted or cluster(**fields), idempotency_key=key)
+    def quote(
+        self, wanted: Any = None, *, key: str = "", ttl_s: int | None = None, hold: bool = False, **fields: Any
+    ) -> Any:
+        request = cluster_service_pb2.QuoteClusterRequest(
+            cluster=wanted or cluster(**fields), idempotency_key=key, hold=hold
+        )
         if ttl_s is not None:
             request.ttl_s = ttl_s
         return self.call(self._clusters.QuoteCluster, request)
@@ -233,6 +237,13 @@ class Client:
     def explain(self, wanted: Any = None, **fields: Any) -> Any:
         request = cluster_service_pb2.ExplainClusterRequest(cluster=wanted or cluster(**fields))
         return self.call(self._clusters.ExplainCluster, request)
+
+    def get_quote(self, name: str) -> Any:
+        return self.call(self._clusters.GetQuote, cluster_service_pb2.GetQuoteRequest(name=name))
+
+    def release_quote(self, name: str, *, key: str = "") -> Any:
+        request = cluster_service_pb2.ReleaseQuoteRequest(name=name, idempotency_key=key)
+        return self.call(self._clusters.ReleaseQuote, request)
 
     def lease(self, name: str) -> Any:
         return self.call(self._clusters.GetLease, cluster_service_pb2.GetLeaseRequest(name=name))
@@ -269,16 +280,35 @@ class Client:
     def prices(self, **fields: Any) -> Any:
         return self.call(self._oracle.ListPrices, oracle_service_pb2.ListPricesRequest(**fields))
 
+    def history(self, **fields: Any) -> Any:
+        return self.call(self._oracle.GetPriceHistory, oracle_service_pb2.GetPriceHistoryRequest(**fields))
+
+    def estimate(self, **fields: Any) -> Any:
+        return self.call(self._oracle.EstimateCost, oracle_service_pb2.EstimateCostRequest(**fields))
+
+    def supply_curve(self, **fields: Any) -> Any:
+        return self.call(self._oracle.GetSupplyCurve, oracle_service_pb2.GetSupplyCurveRequest(**fields))
+
+    def indicative(self, *, deadline_ms: int | None = None, **fields: Any) -> Any:
+        request = oracle_service_pb2.GetIndicativePriceRequest(cluster=cluster(**fields))
+        if deadline_ms is not None:
+            request.deadline_ms = deadline_ms
+        return self.call(self._oracle.GetIndicativePrice, request)
+
+    def watch(self, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:
+        request = oracle_service_pb2.WatchPricesRequest(**fields)
+        return self._oracle.WatchPrices(request, metadata=self.metadata, timeout=timeout_s)
+
 
 class Loopback:
-    """Engine and server on an event loop of their own thread; a client in `client`."""
+    """Engine and server on an event loop of their own thread; a client in `client`. Epochs run when told to."""
 
-    def __init__(self, data_dir: Path, clock: Clock | None = None, *, dev: bool = True) -> None:
+    def __init__(self, data_dir: Path, clock: Clock | None = None, *, dev: bool = True, **options: Any) -> None:
         self.data_dir, self.clock = data_dir, clock or Clock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.options = ServerOptions(listen="127.0.0.1:0", data_dir=data_dir, dev=dev)
+        self.options = ServerOptions(listen="127.0.0.1:0", data_dir=data_dir, dev=dev, oracle_tick_s=0, **options)
         self.engine, self.server, self.port = self.run(self._start())
         self.target = f"127.0.0.1:{self.port}"
         self.channel = grpc.insecure_channel(self.target, options=CHANNEL_OPTIONS)
@@ -292,6 +322,11 @@ class Loopback:
     def run(self, work: Any) -> Any:
         """Run a coroutine on the engine's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
+
+    def epoch(self, after_s: float = 300.0) -> bool:
+        """Let time pass and the oracle look whether an epoch is due; whether it published one."""
+        self.clock.advance_s(after_s)
+        return bool(self.run(self.server.oracle.tick()))
 
     def hash(self) -> str:
         """The state's hash, read on the engine's own loop."""
@@ -313,9 +348,9 @@ class Loopback:
         self.engine.close()
 
 
-def running(data_dir: Path, clock: Clock | None = None, *, dev: bool = True) -> Iterator[Loopback]:
+def running(data_dir: Path, clock: Clock | None = None, *, dev: bool = True, **options: Any) -> Iterator[Loopback]:
     """A loopback that is closed in the end."""
-    loopback = Loopback(data_dir, clock, dev=dev)
+    loopback = Loopback(data_dir, clock, dev=dev, **options)
     try:
         yield loopback
     finally:

@@ -7,10 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from engine.domain.cluster_request import ClusterRequest
-from engine.domain.errors import IdempotencyConflict, InvalidInput, NotFound, QuoteUnusable, Refused
+from engine.domain.errors import IdempotencyConflict, InvalidInput, NotFound, Overloaded, QuoteUnusable, Refused
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import NodeState, SecurityTier
 from engine.market import commands
@@ -22,12 +23,19 @@ from engine.market.events import (
     LeaseEnded,
     LeaseStarted,
     NodeStateSet,
+    PricesPublished,
+    QuoteEnded,
+    QuoteIssued,
+    Terms,
+    WantedRequest,
 )
+from engine.market.published import packed
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.engine import Engine
 from tests.service.loopback import PLACES, Book, Clock, Row, node
 
-EXPECTED = (Refused, QuoteUnusable, NotFound, IdempotencyConflict, InvalidInput)
+EXPECTED = (Refused, QuoteUnusable, NotFound, IdempotencyConflict, InvalidInput, Overloaded)
+HOLDS = commands.HoldLimits(tenant_gpus_max=12, tenant_quotes_max=2, pool_gpus_free_of_limit=8)
 TENANTS = ("alice", "bob")
 WAIT_S = 30.0
 
@@ -48,6 +56,7 @@ class Sequence:
         self.quotes: list[tuple[str, str]] = []
         self.past: list[commands.Command] = []
         self.outcomes: Counter[str] = Counter()
+        self.epoch = 0
 
     def reopen(self) -> None:
         """Close the engine and open another on the same directory."""
@@ -66,14 +75,14 @@ class Sequence:
             self.outcomes[type(command).__name__] += 1
             self.past.append(command)
             for event in events:
-                self._note(event)
+                self._remember(event)
         self.engine.journal.append([], 0).result(WAIT_S)
 
-    def _note(self, event: AnyEvent) -> None:
+    def _remember(self, event: AnyEvent) -> None:
         match event:
             case LeaseStarted():
                 self.leases.append((event.tenant_id, event.lease_id))
-            case _ if hasattr(event, "expires_at_us"):
+            case QuoteIssued():
                 self.quotes.append((event.tenant_id, event.quote_id))
 
     def _command(self) -> commands.Command:
@@ -82,8 +91,18 @@ class Sequence:
             self.clock.advance_s(draw.choice((0.000001, 1, 30, 59, 600, 3_600, 30_000, 90_000)))
         if self.past and draw.random() < 0.08:
             return draw.choice(self.past)  # with its key a repeat, without one a second call
-        kinds = (self._deploy, self._quote, self._deploy_quote, self._release, self._set_state, self._load)
-        (kind,) = draw.choices(kinds, weights=(8, 4, 4, 5, 2, 2))
+        kinds = (
+            self._deploy,
+            self._quote,
+            self._deploy_quote,
+            self._release,
+            self._release_quote,
+            self._set_state,
+            self._load,
+            self._publish,
+            self._note,
+        )
+        (kind,) = draw.choices(kinds, weights=(8, 6, 4, 5, 2, 2, 2, 2, 1))
         return kind()
 
     def _key(self, tenant: str, method: str) -> Key | None:
@@ -119,7 +138,37 @@ class Sequence:
     def _quote(self) -> commands.Command:
         tenant = self.draw.choice(TENANTS)
         ttl_s = self.draw.choice((1, 60, 3_600))
-        return commands.IssueQuote(tenant, self._request(), ttl_s, self._key(tenant, "QuoteCluster"))
+        hold = self.draw.choice((None, HOLDS))
+        return commands.IssueQuote(tenant, self._request(), ttl_s, self._key(tenant, "QuoteCluster"), hold)
+
+    def _release_quote(self) -> commands.Command:
+        tenant, quote = self.draw.choice(self.quotes[-6:] or [("alice", "q-none")])
+        return commands.ReleaseQuote(tenant, quote, self._key(tenant, "ReleaseQuote"))
+
+    def _publish(self) -> commands.Command:
+        """An epoch with any prices: what the market does with them must not depend on their making sense."""
+        names = [name for name in self.engine.state.inventory.market_index if self.draw.random() < 0.8]
+        names.append(("gone", "gone", "SECURE"))
+        rows = [[self.draw.randrange(1_000_000, 4_000_000) for _ in names] for _ in range(7)]
+        self.epoch += 1
+        event = PricesPublished(
+            at_us=0,
+            price_snapshot_id=f"prices-{self.epoch}",
+            epoch=self.epoch,
+            taken_at_us=self.clock.now_us,
+            markets=names,
+            columns=packed(np.array(rows, dtype=np.int64)),
+            snapshot=b"",
+            half_life_h=48.0,
+            spread_factor=0.4,
+            network_fee_ppm=50_000,
+            demand_kept_us=4 * 3_600_000_000,
+            history_kept_us=24 * 3_600_000_000,
+        )
+        return commands.PublishPrices(event)
+
+    def _note(self) -> commands.Command:
+        return commands.NoteDemand((WantedRequest(self.draw.choice(TENANTS), self._request()),))
 
     def _deploy_quote(self) -> commands.Command:
         tenant, quote = self.draw.choice(self.quotes[-6:] or [("alice", "q-none")])
@@ -174,6 +223,8 @@ class Twin:
         self.rows: dict[str, Row] = {}
         self.leased: Counter[str] = Counter()
         self.running: dict[str, dict[str, int]] = {}
+        self.held: Counter[str] = Counter()
+        self.holding: dict[str, dict[str, int]] = {}
 
     def follow(self, event: AnyEvent) -> None:
         """Take in one event."""
@@ -186,19 +237,28 @@ class Twin:
                 name = self.ids[event.node]
                 self.rows[name] = {**self.rows[name], "state": event.state}
             case LeaseStarted():
-                terms = event.terms
-                names = [self.ids[number] for number in terms.node_numbers]
-                taken = dict(zip(names, terms.gpus_per_node.tolist(), strict=True))
-                assert sum(taken.values()) == terms.request.gpu_count, "law 2: a gang is whole"
-                self.running[event.lease_id] = taken
-                for name, gpus in taken.items():
-                    assert self.rows[name]["state"] == "READY", "law 1: only READY nodes take new work"
-                    assert 0 < gpus <= self.free(name), "law 1: a GPU is in at most one lease"
-                self.leased.update(taken)
+                self.held.subtract(self.holding.pop(event.quote_id, {}))
+                self.running[event.lease_id] = self._take(event.terms)
+                self.leased.update(self.running[event.lease_id])
             case LeaseEnded():
                 self.leased.subtract(self.running.pop(event.lease_id))
+            case QuoteIssued() if event.hold:
+                self.holding[event.quote_id] = self._take(event.terms)
+                self.held.update(self.holding[event.quote_id])
+            case QuoteEnded():
+                self.held.subtract(self.holding.pop(event.quote_id, {}))
+
+    def _take(self, terms: Terms) -> dict[str, int]:
+        """GPUs by node of a placement that is possible now."""
+        names = [self.ids[number] for number in terms.node_numbers]
+        taken = dict(zip(names, terms.gpus_per_node.tolist(), strict=True))
+        assert sum(taken.values()) == terms.request.gpu_count, "law 2: a gang is whole"
+        for name, gpus in taken.items():
+            assert self.rows[name]["state"] == "READY", "law 1: only READY nodes take new work"
+            assert 0 < gpus <= self.free(name), "law 1: a GPU is in at most one lease or hold"
+        return taken
 
     def free(self, name: str) -> int:
         """GPUs of a node that can be placed on."""
         row = self.rows[name]
-        return row["gpu_free"] - self.leased[name] if row["state"] == "READY" else 0
+        return row["gpu_free"] - self.leased[name] - self.held[name] if row["state"] == "READY" else 0

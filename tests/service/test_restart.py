@@ -39,7 +39,8 @@ def test_a_restart_changes_nothing(tmp_path: Path) -> None:
         forgot |= len(sequence.engine.state.leases) < len(sequence.leases)
         sequence.engine.close()
     assert outcomes >= {"LoadFleet", "SetNodeState", "IssueQuote", "DeployCluster", "DeployQuote", "ReleaseLease"}
-    assert outcomes >= {"Refused", "QuoteUnusable", "NotFound", "IdempotencyConflict"}
+    assert outcomes >= {"ReleaseQuote", "PublishPrices", "NoteDemand"}
+    assert outcomes >= {"Refused", "QuoteUnusable", "NotFound", "IdempotencyConflict", "Overloaded"}
     assert forgot
 
 
@@ -87,7 +88,13 @@ def test_folding_the_events_anew_gives_the_live_inventory(tmp_path: Path, seed: 
         assert inventory.node_ids.tolist() == twin.ids
         assert inventory.leased.tolist() == [twin.leased[name] for name in twin.ids]
         assert inventory.free.tolist() == [twin.free(name) for name in twin.ids]
-        assert (inventory.leased >= 0).all()
+        assert inventory.held.tolist() == [twin.held[name] for name in twin.ids]
+        assert {name for name, quote in state.quotes.items() if quote.holds} == twin.holding.keys()
+        assert sum(map(sum, (own.values() for own in state.held_by.values()))) == inventory.held.sum()
+        assert (inventory.leased >= 0).all() and (inventory.held >= 0).all()
+        stats = stats_message(state)
+        parts = stats.gpus_free + stats.gpus_held + stats.gpus_leased + stats.gpus_draining + stats.gpus_dead
+        assert parts + stats.gpus_used_outside == stats.gpus_registered, "law 1"
         assert {name for name, lease in state.leases.items() if lease.state == "ACTIVE"} == twin.running.keys()
         assert state.active == len(twin.running)
         assert_pools_add_up(inventory.pools, inventory.free)

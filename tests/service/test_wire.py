@@ -17,7 +17,9 @@ UNARY = (
     *(f"ClusterService/{name}Cluster" for name in ("Quote", "Deploy", "Explain")),
     *(f"ClusterService/{name}" for name in ("GetLease", "ListLeases", "ReleaseLease")),
     *(f"FleetService/{name}" for name in ("GetNode", "ListNodes", "SetNodeState", "GetFleetStats")),
-    *(f"OracleService/{name}" for name in ("GetPrice", "ListPrices")),
+    *(f"ClusterService/{name}" for name in ("GetQuote", "ReleaseQuote")),
+    *(f"OracleService/{name}" for name in ("GetPrice", "ListPrices", "GetPriceHistory", "EstimateCost")),
+    *(f"OracleService/{name}" for name in ("GetSupplyCurve", "GetIndicativePrice")),
     *(f"PlanService/{name}" for name in ("GetPlan", "ApplyPlan")),
 )
 TRUNCATED = b"\x0a\xff\x01abc"

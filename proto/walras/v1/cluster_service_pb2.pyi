@@ -30,10 +30,13 @@ class QuoteClusterRequest(_message.Message):
     CLUSTER_FIELD_NUMBER: _builtins.int
     TTL_S_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     ttl_s: _builtins.int
     """Seconds the quote stays firm, 1 to 3,600. Absent: 60."""
     idempotency_key: _builtins.str
     """Same key and body: same answer, no second effect. At most 128 characters."""
+    hold: _builtins.bool
+    """Hold the capacity until the quote expires, for a spread on the price."""
     @_builtins.property
     def cluster(self) -> _cluster_request_pb2.ClusterRequest:
         """What is wanted."""
@@ -44,10 +47,11 @@ class QuoteClusterRequest(_message.Message):
         cluster: _cluster_request_pb2.ClusterRequest | None = ...,
         ttl_s: _builtins.int | None = ...,
         idempotency_key: _builtins.str = ...,
+        hold: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s", "cluster", b"cluster", "ttl_s", b"ttl_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s", "cluster", b"cluster", "idempotency_key", b"idempotency_key", "ttl_s", b"ttl_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s", "cluster", b"cluster", "hold", b"hold", "idempotency_key", b"idempotency_key", "ttl_s", b"ttl_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ttl_s: _TypeAlias = _typing.Literal["ttl_s"]  # noqa: Y015
     _WhichOneofArgType__ttl_s: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s"]  # noqa: Y015
@@ -56,8 +60,56 @@ class QuoteClusterRequest(_message.Message):
 Global___QuoteClusterRequest: _TypeAlias = QuoteClusterRequest  # noqa: Y015
 
 @_typing.final
+class GetQuoteRequest(_message.Message):
+    """Names one quote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """quotes/{quote_id}."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuoteRequest: _TypeAlias = GetQuoteRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseQuoteRequest(_message.Message):
+    """Gives back one quote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """quotes/{quote_id}."""
+    idempotency_key: _builtins.str
+    """Same key and body: same answer, no second effect. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseQuoteRequest: _TypeAlias = ReleaseQuoteRequest  # noqa: Y015
+
+@_typing.final
 class Quote(_message.Message):
-    """A placement preview with a firm price until it expires. It holds no capacity."""
+    """A placement preview with a firm price until it expires."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,6 +121,9 @@ class Quote(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_US_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_US_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """quotes/{quote_id}."""
     quote_id: _builtins.str
@@ -79,6 +134,12 @@ class Quote(_message.Message):
     """When it was made, microseconds since the epoch, UTC."""
     expire_time_us: _builtins.int
     """Until when it is firm, microseconds since the epoch, UTC."""
+    hold: _builtins.bool
+    """Whether its capacity was held for it."""
+    state: _builtins.str
+    """OPEN, DEPLOYED, EXPIRED or RELEASED. A hold ends with OPEN."""
+    lease: _builtins.str
+    """leases/{lease_id} that it became; empty unless DEPLOYED."""
     @_builtins.property
     def placement(self) -> _placement_pb2.Placement:
         """Which nodes would serve it."""
@@ -102,10 +163,13 @@ class Quote(_message.Message):
         certificate: _placement_pb2.PlacementCertificate | None = ...,
         create_time_us: _builtins.int = ...,
         expire_time_us: _builtins.int = ...,
+        hold: _builtins.bool = ...,
+        state: _builtins.str = ...,
+        lease: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "placement", b"placement", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time_us", b"create_time_us", "expire_time_us", b"expire_time_us", "name", b"name", "placement", b"placement", "price", b"price", "quote_id", b"quote_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time_us", b"create_time_us", "expire_time_us", b"expire_time_us", "hold", b"hold", "lease", b"lease", "name", b"name", "placement", b"placement", "price", b"price", "quote_id", b"quote_id", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

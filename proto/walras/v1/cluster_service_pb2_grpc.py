@@ -40,6 +40,16 @@ class ClusterServiceStub:
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.QuoteClusterRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Quote.FromString,
                 _registered_method=True)
+        self.GetQuote = channel.unary_unary(
+                '/walras.v1.ClusterService/GetQuote',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.GetQuoteRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Quote.FromString,
+                _registered_method=True)
+        self.ReleaseQuote = channel.unary_unary(
+                '/walras.v1.ClusterService/ReleaseQuote',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ReleaseQuoteRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Quote.FromString,
+                _registered_method=True)
         self.DeployCluster = channel.unary_unary(
                 '/walras.v1.ClusterService/DeployCluster',
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.DeployClusterRequest.SerializeToString,
@@ -72,7 +82,22 @@ class ClusterServiceServicer:
     """
 
     def QuoteCluster(self, request, context):
-        """Previews a placement with a price that is firm until the quote expires. Holds no capacity.
+        """Previews a placement with a price that is firm until the quote expires. Holds its capacity if told to; too much
+        held is RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuote(self, request, context):
+        """Returns a quote of the calling tenant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseQuote(self, request, context):
+        """Gives back a quote of the calling tenant, and the capacity it holds. A quote that is over stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +145,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
             'QuoteCluster': grpc.unary_unary_rpc_method_handler(
                     servicer.QuoteCluster,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.QuoteClusterRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.Quote.SerializeToString,
+            ),
+            'GetQuote': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuote,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.GetQuoteRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.Quote.SerializeToString,
+            ),
+            'ReleaseQuote': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseQuote,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ReleaseQuoteRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Quote.SerializeToString,
             ),
             'DeployCluster': grpc.unary_unary_rpc_method_handler(
@@ -175,6 +210,60 @@ class ClusterService:
             target,
             '/walras.v1.ClusterService/QuoteCluster',
             walras_dot_v1_dot_cluster__service__pb2.QuoteClusterRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.Quote.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/GetQuote',
+            walras_dot_v1_dot_cluster__service__pb2.GetQuoteRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.Quote.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseQuote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ReleaseQuote',
+            walras_dot_v1_dot_cluster__service__pb2.ReleaseQuoteRequest.SerializeToString,
             walras_dot_v1_dot_cluster__service__pb2.Quote.FromString,
             options,
             channel_credentials,

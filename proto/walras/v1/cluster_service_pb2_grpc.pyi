@@ -34,7 +34,13 @@ class ClusterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ClusterServiceAsyncStub: ...
     QuoteCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.QuoteClusterRequest, _cluster_service_pb2.Quote]
-    """Previews a placement with a price that is firm until the quote expires. Holds no capacity."""
+    """Previews a placement with a price that is firm until the quote expires. Holds its capacity if told to; too much
+    held is RESOURCE_EXHAUSTED.
+    """
+    GetQuote: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetQuoteRequest, _cluster_service_pb2.Quote]
+    """Returns a quote of the calling tenant."""
+    ReleaseQuote: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseQuoteRequest, _cluster_service_pb2.Quote]
+    """Gives back a quote of the calling tenant, and the capacity it holds. A quote that is over stays as it is."""
     DeployCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.DeployClusterRequest, _cluster_service_pb2.Lease]
     """Places a cluster, or the placement of a quote, and leases it durably. A "no" is FAILED_PRECONDITION with an
     Explanation among its details.
@@ -54,7 +60,13 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     QuoteCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.QuoteClusterRequest, _cluster_service_pb2.Quote]  # type: ignore[assignment]
-    """Previews a placement with a price that is firm until the quote expires. Holds no capacity."""
+    """Previews a placement with a price that is firm until the quote expires. Holds its capacity if told to; too much
+    held is RESOURCE_EXHAUSTED.
+    """
+    GetQuote: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetQuoteRequest, _cluster_service_pb2.Quote]  # type: ignore[assignment]
+    """Returns a quote of the calling tenant."""
+    ReleaseQuote: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseQuoteRequest, _cluster_service_pb2.Quote]  # type: ignore[assignment]
+    """Gives back a quote of the calling tenant, and the capacity it holds. A quote that is over stays as it is."""
     DeployCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.DeployClusterRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
     """Places a cluster, or the placement of a quote, and leases it durably. A "no" is FAILED_PRECONDITION with an
     Explanation among its details.
@@ -77,7 +89,25 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.QuoteClusterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.Quote, _abc.Awaitable[_cluster_service_pb2.Quote]]:
-        """Previews a placement with a price that is firm until the quote expires. Holds no capacity."""
+        """Previews a placement with a price that is firm until the quote expires. Holds its capacity if told to; too much
+        held is RESOURCE_EXHAUSTED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetQuote(
+        self,
+        request: _cluster_service_pb2.GetQuoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.Quote, _abc.Awaitable[_cluster_service_pb2.Quote]]:
+        """Returns a quote of the calling tenant."""
+
+    @_abc_1.abstractmethod
+    def ReleaseQuote(
+        self,
+        request: _cluster_service_pb2.ReleaseQuoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.Quote, _abc.Awaitable[_cluster_service_pb2.Quote]]:
+        """Gives back a quote of the calling tenant, and the capacity it holds. A quote that is over stays as it is."""
 
     @_abc_1.abstractmethod
     def DeployCluster(

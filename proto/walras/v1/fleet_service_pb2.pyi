@@ -304,6 +304,7 @@ class Node(_message.Message):
     FABRIC_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     GPU_LEASED_FIELD_NUMBER: _builtins.int
+    GPU_HELD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """nodes/{node_id}."""
     node_id: _builtins.str
@@ -342,6 +343,8 @@ class Node(_message.Message):
     """READY, DRAINING or DOWN."""
     gpu_leased: _builtins.int
     """GPUs leased here."""
+    gpu_held: _builtins.int
+    """GPUs held by quotes."""
     @_builtins.property
     def certifications(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Certifications it holds."""
@@ -369,10 +372,11 @@ class Node(_message.Message):
         fabric_id: _builtins.str = ...,
         state: _builtins.str = ...,
         gpu_leased: _builtins.int = ...,
+        gpu_held: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_micro_usd_per_gpu_hour", b"ask_micro_usd_per_gpu_hour", "certifications", b"certifications", "connectivity_tier", b"connectivity_tier", "country", b"country", "fabric_id", b"fabric_id", "gpu_count", b"gpu_count", "gpu_free", b"gpu_free", "gpu_leased", b"gpu_leased", "gpu_model", b"gpu_model", "interconnect", b"interconnect", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "node_id", b"node_id", "region", b"region", "reliability", b"reliability", "security_tier", b"security_tier", "site_id", b"site_id", "state", b"state", "supplier_id", b"supplier_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_micro_usd_per_gpu_hour", b"ask_micro_usd_per_gpu_hour", "certifications", b"certifications", "connectivity_tier", b"connectivity_tier", "country", b"country", "fabric_id", b"fabric_id", "gpu_count", b"gpu_count", "gpu_free", b"gpu_free", "gpu_held", b"gpu_held", "gpu_leased", b"gpu_leased", "gpu_model", b"gpu_model", "interconnect", b"interconnect", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "node_id", b"node_id", "region", b"region", "reliability", b"reliability", "security_tier", b"security_tier", "site_id", b"site_id", "state", b"state", "supplier_id", b"supplier_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,23 +22,51 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from walras.v1 import cluster_request_pb2 as walras_dot_v1_dot_cluster__request__pb2
+from walras.v1 import placement_pb2 as walras_dot_v1_dot_placement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewalras/v1/oracle_service.proto\x12\twalras.v1\"K\n\x0fGetPriceRequest\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\"\xb2\x01\n\x0bMarketPrice\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\x12+\n#posted_price_micro_usd_per_gpu_hour\x18\x04 \x01(\x03\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x19\n\x11price_snapshot_id\x18\x06 \x01(\t\x12\x11\n\tgpus_free\x18\x07 \x01(\x03\"M\n\x11ListPricesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tgpu_model\x18\x03 \x01(\t\"U\n\x12ListPricesResponse\x12&\n\x06prices\x18\x01 \x03(\x0b\x32\x16.walras.v1.MarketPrice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x9a\x01\n\rOracleService\x12>\n\x08GetPrice\x12\x1a.walras.v1.GetPriceRequest\x1a\x16.walras.v1.MarketPrice\x12I\n\nListPrices\x12\x1c.walras.v1.ListPricesRequest\x1a\x1d.walras.v1.ListPricesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ewalras/v1/oracle_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\x1a\x19walras/v1/placement.proto\"K\n\x0fGetPriceRequest\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\"\xa2\x06\n\x0bMarketPrice\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\x12+\n#posted_price_micro_usd_per_gpu_hour\x18\x04 \x01(\x03\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x19\n\x11price_snapshot_id\x18\x06 \x01(\t\x12\x11\n\tgpus_free\x18\x07 \x01(\x03\x12\r\n\x05\x65poch\x18\x08 \x01(\x03\x12\x15\n\rtaken_time_us\x18\t \x01(\x03\x12\x32\n%clearing_price_micro_usd_per_gpu_hour\x18\n \x01(\x03H\x00\x88\x01\x01\x12)\n\x1c\x66loor_micro_usd_per_gpu_hour\x18\x0b \x01(\x03H\x01\x88\x01\x01\x12\'\n\x1a\x63\x61p_micro_usd_per_gpu_hour\x18\x0c \x01(\x03H\x02\x88\x01\x01\x12,\n\x1flong_run_micro_usd_per_gpu_hour\x18\r \x01(\x03H\x03\x88\x01\x01\x12/\n\"bracket_low_micro_usd_per_gpu_hour\x18\x0e \x01(\x03H\x04\x88\x01\x01\x12\x30\n#bracket_high_micro_usd_per_gpu_hour\x18\x0f \x01(\x03H\x05\x88\x01\x01\x12\x16\n\x0e\x62inding_reason\x18\x10 \x01(\t\x12\x12\n\nlimited_by\x18\x11 \x01(\t\x12&\n\x06health\x18\x12 \x01(\x0b\x32\x16.walras.v1.PriceHealthB(\n&_clearing_price_micro_usd_per_gpu_hourB\x1f\n\x1d_floor_micro_usd_per_gpu_hourB\x1d\n\x1b_cap_micro_usd_per_gpu_hourB\"\n _long_run_micro_usd_per_gpu_hourB%\n#_bracket_low_micro_usd_per_gpu_hourB&\n$_bracket_high_micro_usd_per_gpu_hour\"\xf5\x01\n\x0bPriceHealth\x12\x12\n\nis_healthy\x18\x01 \x01(\x08\x12-\n reference_micro_usd_per_gpu_hour\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x0f\n\x07sources\x18\x03 \x03(\t\x12\x13\n\x06\x61ge_us\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tdeviation\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x17\n\x0f\x66\x61ilure_reasons\x18\x06 \x03(\t\x12\x0e\n\x06\x61larms\x18\x07 \x03(\tB#\n!_reference_micro_usd_per_gpu_hourB\t\n\x07_age_usB\x0c\n\n_deviation\"M\n\x11ListPricesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x11\n\tgpu_model\x18\x03 \x01(\t\"U\n\x12ListPricesResponse\x12&\n\x06prices\x18\x01 \x03(\x0b\x32\x16.walras.v1.MarketPrice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"x\n\x12WatchPricesRequest\x12\x18\n\x0b\x61\x66ter_epoch\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tgpu_model\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x15\n\rsecurity_tier\x18\x04 \x01(\tB\x0e\n\x0c_after_epoch\"\x91\x01\n\x13WatchPricesResponse\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x19\n\x11price_snapshot_id\x18\x02 \x01(\t\x12\x15\n\rtaken_time_us\x18\x03 \x01(\x03\x12&\n\x06prices\x18\x04 \x03(\x0b\x32\x16.walras.v1.MarketPrice\x12\x11\n\tlast_part\x18\x05 \x01(\x08\"\xd1\x01\n\x16GetPriceHistoryRequest\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\x12\x1a\n\rstart_time_us\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0b\x65nd_time_us\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\tB\x10\n\x0e_start_time_usB\x0e\n\x0c_end_time_us\"\xcb\x02\n\nPricePoint\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x15\n\rtaken_time_us\x18\x02 \x01(\x03\x12\x19\n\x11price_snapshot_id\x18\x03 \x01(\t\x12+\n#posted_price_micro_usd_per_gpu_hour\x18\x04 \x01(\x03\x12\x32\n%clearing_price_micro_usd_per_gpu_hour\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12$\n\x1c\x66loor_micro_usd_per_gpu_hour\x18\x06 \x01(\x03\x12\"\n\x1a\x63\x61p_micro_usd_per_gpu_hour\x18\x07 \x01(\x03\x12\'\n\x1flong_run_micro_usd_per_gpu_hour\x18\x08 \x01(\x03\x42(\n&_clearing_price_micro_usd_per_gpu_hour\"n\n\x17GetPriceHistoryResponse\x12%\n\x06points\x18\x01 \x03(\x0b\x32\x15.walras.v1.PricePoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bretention_s\x18\x03 \x01(\x03\"\xaa\x01\n\x13\x45stimateCostRequest\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\x12\x11\n\tgpu_count\x18\x04 \x01(\x03\x12\x17\n\nduration_s\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06hold_s\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\r\n\x0b_duration_sB\t\n\x07_hold_s\"W\n\x0c\x43ostEstimate\x12\x1f\n\x05price\x18\x01 \x01(\x0b\x32\x10.walras.v1.Price\x12&\n\x1e\x61verage_micro_usd_per_gpu_hour\x18\x02 \x01(\x03\"Q\n\x15GetSupplyCurveRequest\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\"F\n\tPriceStep\x12$\n\x1cprice_micro_usd_per_gpu_hour\x18\x01 \x01(\x03\x12\x13\n\x0bgpu_seconds\x18\x02 \x01(\x03\"\x92\x01\n\x0bSupplyCurve\x12$\n\x06supply\x18\x01 \x03(\x0b\x32\x14.walras.v1.PriceStep\x12$\n\x06\x64\x65mand\x18\x02 \x03(\x0b\x32\x14.walras.v1.PriceStep\x12%\n\x05price\x18\x03 \x01(\x0b\x32\x16.walras.v1.MarketPrice\x12\x10\n\x08window_s\x18\x04 \x01(\x03\"q\n\x19GetIndicativePriceRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\x18\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0e\n\x0c_deadline_ms\"\xed\x01\n\x0fIndicativePrice\x12\x11\n\tevaluated\x18\x01 \x01(\x08\x12\x13\n\x0bschedulable\x18\x02 \x01(\x08\x12\x1f\n\x05price\x18\x03 \x01(\x0b\x32\x10.walras.v1.Price\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x31\n$feasible_from_micro_usd_per_gpu_hour\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rfleet_version\x18\x07 \x01(\x03\x42\'\n%_feasible_from_micro_usd_per_gpu_hour2\xb1\x04\n\rOracleService\x12>\n\x08GetPrice\x12\x1a.walras.v1.GetPriceRequest\x1a\x16.walras.v1.MarketPrice\x12I\n\nListPrices\x12\x1c.walras.v1.ListPricesRequest\x1a\x1d.walras.v1.ListPricesResponse\x12N\n\x0bWatchPrices\x12\x1d.walras.v1.WatchPricesRequest\x1a\x1e.walras.v1.WatchPricesResponse0\x01\x12X\n\x0fGetPriceHistory\x12!.walras.v1.GetPriceHistoryRequest\x1a\".walras.v1.GetPriceHistoryResponse\x12G\n\x0c\x45stimateCost\x12\x1e.walras.v1.EstimateCostRequest\x1a\x17.walras.v1.CostEstimate\x12J\n\x0eGetSupplyCurve\x12 .walras.v1.GetSupplyCurveRequest\x1a\x16.walras.v1.SupplyCurve\x12V\n\x12GetIndicativePrice\x12$.walras.v1.GetIndicativePriceRequest\x1a\x1a.walras.v1.IndicativePriceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'walras.v1.oracle_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETPRICEREQUEST']._serialized_start=45
-  _globals['_GETPRICEREQUEST']._serialized_end=120
-  _globals['_MARKETPRICE']._serialized_start=123
-  _globals['_MARKETPRICE']._serialized_end=301
-  _globals['_LISTPRICESREQUEST']._serialized_start=303
-  _globals['_LISTPRICESREQUEST']._serialized_end=380
-  _globals['_LISTPRICESRESPONSE']._serialized_start=382
-  _globals['_LISTPRICESRESPONSE']._serialized_end=467
-  _globals['_ORACLESERVICE']._serialized_start=470
-  _globals['_ORACLESERVICE']._serialized_end=624
+  _globals['_GETPRICEREQUEST']._serialized_start=105
+  _globals['_GETPRICEREQUEST']._serialized_end=180
+  _globals['_MARKETPRICE']._serialized_start=183
+  _globals['_MARKETPRICE']._serialized_end=985
+  _globals['_PRICEHEALTH']._serialized_start=988
+  _globals['_PRICEHEALTH']._serialized_end=1233
+  _globals['_LISTPRICESREQUEST']._serialized_start=1235
+  _globals['_LISTPRICESREQUEST']._serialized_end=1312
+  _globals['_LISTPRICESRESPONSE']._serialized_start=1314
+  _globals['_LISTPRICESRESPONSE']._serialized_end=1399
+  _globals['_WATCHPRICESREQUEST']._serialized_start=1401
+  _globals['_WATCHPRICESREQUEST']._serialized_end=1521
+  _globals['_WATCHPRICESRESPONSE']._serialized_start=1524
+  _globals['_WATCHPRICESRESPONSE']._serialized_end=1669
+  _globals['_GETPRICEHISTORYREQUEST']._serialized_start=1672
+  _globals['_GETPRICEHISTORYREQUEST']._serialized_end=1881
+  _globals['_PRICEPOINT']._serialized_start=1884
+  _globals['_PRICEPOINT']._serialized_end=2215
+  _globals['_GETPRICEHISTORYRESPONSE']._serialized_start=2217
+  _globals['_GETPRICEHISTORYRESPONSE']._serialized_end=2327
+  _globals['_ESTIMATECOSTREQUEST']._serialized_start=2330
+  _globals['_ESTIMATECOSTREQUEST']._serialized_end=2500
+  _globals['_COSTESTIMATE']._serialized_start=2502
+  _globals['_COSTESTIMATE']._serialized_end=2589
+  _globals['_GETSUPPLYCURVEREQUEST']._serialized_start=2591
+  _globals['_GETSUPPLYCURVEREQUEST']._serialized_end=2672
+  _globals['_PRICESTEP']._serialized_start=2674
+  _globals['_PRICESTEP']._serialized_end=2744
+  _globals['_SUPPLYCURVE']._serialized_start=2747
+  _globals['_SUPPLYCURVE']._serialized_end=2893
+  _globals['_GETINDICATIVEPRICEREQUEST']._serialized_start=2895
+  _globals['_GETINDICATIVEPRICEREQUEST']._serialized_end=3008
+  _globals['_INDICATIVEPRICE']._serialized_start=3011
+  _globals['_INDICATIVEPRICE']._serialized_end=3248
+  _globals['_ORACLESERVICE']._serialized_start=3251
+  _globals['_ORACLESERVICE']._serialized_end=3812
 # @@protoc_insertion_point(module_scope)

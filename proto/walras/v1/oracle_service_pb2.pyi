@@ -7,6 +7,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from walras.v1 import cluster_request_pb2 as _cluster_request_pb2
+from walras.v1 import placement_pb2 as _placement_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -61,6 +63,17 @@ class MarketPrice(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     PRICE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     GPUS_FREE_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TAKEN_TIME_US_FIELD_NUMBER: _builtins.int
+    CLEARING_PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    FLOOR_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    CAP_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    LONG_RUN_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    BRACKET_LOW_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    BRACKET_HIGH_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    BINDING_REASON_FIELD_NUMBER: _builtins.int
+    LIMITED_BY_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     gpu_model: _builtins.str
     """GPU model."""
     region: _builtins.str
@@ -70,11 +83,37 @@ class MarketPrice(_message.Message):
     posted_price_micro_usd_per_gpu_hour: _builtins.int
     """What quotes use, micro-USD per GPU-hour."""
     source: _builtins.str
-    """Where it comes from: REFERENCE (published prices of the model) or FLEET_ASKS (median ask; no reference known)."""
+    """Where it comes from: ORACLE (supply and demand), or before its first epoch REFERENCE (published prices of the
+    model) or FLEET_ASKS (median ask; no reference known).
+    """
     price_snapshot_id: _builtins.str
     """The price snapshot it belongs to. Same id, same content."""
     gpus_free: _builtins.int
     """GPUs free now on READY nodes of this market."""
+    epoch: _builtins.int
+    """The oracle's epoch of the snapshot; 0 before its first, and all fields below are then absent."""
+    taken_time_us: _builtins.int
+    """When the snapshot was taken, microseconds since the epoch, UTC."""
+    clearing_price_micro_usd_per_gpu_hour: _builtins.int
+    """The price that clears supply and demand, rounded down to a cent; absent where fewer than three tenants set it."""
+    floor_micro_usd_per_gpu_hour: _builtins.int
+    """Least posted price."""
+    cap_micro_usd_per_gpu_hour: _builtins.int
+    """Greatest posted price."""
+    long_run_micro_usd_per_gpu_hour: _builtins.int
+    """What the forward curve tends to."""
+    bracket_low_micro_usd_per_gpu_hour: _builtins.int
+    """What one more GPU-hour would be worth, rounded down to a cent; absent where fewer than three tenants set it."""
+    bracket_high_micro_usd_per_gpu_hour: _builtins.int
+    """What one GPU-hour fewer would cost, rounded up to a cent; absent also where no price is too high."""
+    binding_reason: _builtins.str
+    """What the clearing price rests on: DEMAND, ASK, SUBSTITUTE, INHERITED (from a lower tier) or NO_TRADE."""
+    limited_by: _builtins.str
+    """What keeps the posted price from the clearing price: NONE, RATE, FLOOR, CAP, FROZEN or OPENING."""
+    @_builtins.property
+    def health(self) -> Global___PriceHealth:
+        """How far the price can be trusted."""
+
     def __init__(
         self,
         *,
@@ -85,14 +124,111 @@ class MarketPrice(_message.Message):
         source: _builtins.str = ...,
         price_snapshot_id: _builtins.str = ...,
         gpus_free: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        taken_time_us: _builtins.int = ...,
+        clearing_price_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        floor_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        cap_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        long_run_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        bracket_low_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        bracket_high_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        binding_reason: _builtins.str = ...,
+        limited_by: _builtins.str = ...,
+        health: Global___PriceHealth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour", "_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour", "_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour", "_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour", "_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour", "bracket_high_micro_usd_per_gpu_hour", b"bracket_high_micro_usd_per_gpu_hour", "bracket_low_micro_usd_per_gpu_hour", b"bracket_low_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "health", b"health", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_model", b"gpu_model", "gpus_free", b"gpus_free", "posted_price_micro_usd_per_gpu_hour", b"posted_price_micro_usd_per_gpu_hour", "price_snapshot_id", b"price_snapshot_id", "region", b"region", "security_tier", b"security_tier", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour", "_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour", "_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour", "_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour", "_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour", "binding_reason", b"binding_reason", "bracket_high_micro_usd_per_gpu_hour", b"bracket_high_micro_usd_per_gpu_hour", "bracket_low_micro_usd_per_gpu_hour", b"bracket_low_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "epoch", b"epoch", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "gpu_model", b"gpu_model", "gpus_free", b"gpus_free", "health", b"health", "limited_by", b"limited_by", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour", "posted_price_micro_usd_per_gpu_hour", b"posted_price_micro_usd_per_gpu_hour", "price_snapshot_id", b"price_snapshot_id", "region", b"region", "security_tier", b"security_tier", "source", b"source", "taken_time_us", b"taken_time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__bracket_high_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["bracket_high_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__bracket_high_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__bracket_low_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["bracket_low_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__bracket_low_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__cap_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["cap_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__cap_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__clearing_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["clearing_price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__clearing_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__floor_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["floor_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__floor_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__long_run_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__long_run_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bracket_high_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__bracket_high_micro_usd_per_gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bracket_low_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__bracket_low_micro_usd_per_gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cap_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__cap_micro_usd_per_gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clearing_price_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__clearing_price_micro_usd_per_gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__floor_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__floor_micro_usd_per_gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__long_run_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__long_run_micro_usd_per_gpu_hour | None: ...
 
 Global___MarketPrice: _TypeAlias = MarketPrice  # noqa: Y015
+
+@_typing.final
+class PriceHealth(_message.Message):
+    """How far a price can be trusted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_HEALTHY_FIELD_NUMBER: _builtins.int
+    REFERENCE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    AGE_US_FIELD_NUMBER: _builtins.int
+    DEVIATION_FIELD_NUMBER: _builtins.int
+    FAILURE_REASONS_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    is_healthy: _builtins.bool
+    """False: the price is frozen inside its bounds until the reasons are gone."""
+    reference_micro_usd_per_gpu_hour: _builtins.int
+    """Median of the reference prices of the model, micro-USD per GPU-hour; absent if none is usable."""
+    age_us: _builtins.int
+    """Age of the oldest price used, microseconds."""
+    deviation: _builtins.float
+    """Largest distance of a price used from the median, as a share of it."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sources that the median is made of."""
+
+    @_builtins.property
+    def failure_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why it is not healthy, such as BELOW_QUORUM, STALE or SUPPLY_STALE."""
+
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What an operator should look at, such as SOURCE_DEVIATES or DEMAND_CONCENTRATED. Alarms freeze nothing."""
+
+    def __init__(
+        self,
+        *,
+        is_healthy: _builtins.bool = ...,
+        reference_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        age_us: _builtins.int | None = ...,
+        deviation: _builtins.float | None = ...,
+        failure_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        alarms: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_us", b"_age_us", "_deviation", b"_deviation", "_reference_micro_usd_per_gpu_hour", b"_reference_micro_usd_per_gpu_hour", "age_us", b"age_us", "deviation", b"deviation", "reference_micro_usd_per_gpu_hour", b"reference_micro_usd_per_gpu_hour"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_us", b"_age_us", "_deviation", b"_deviation", "_reference_micro_usd_per_gpu_hour", b"_reference_micro_usd_per_gpu_hour", "age_us", b"age_us", "alarms", b"alarms", "deviation", b"deviation", "failure_reasons", b"failure_reasons", "is_healthy", b"is_healthy", "reference_micro_usd_per_gpu_hour", b"reference_micro_usd_per_gpu_hour", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__age_us: _TypeAlias = _typing.Literal["age_us"]  # noqa: Y015
+    _WhichOneofArgType__age_us: _TypeAlias = _typing.Literal["_age_us", b"_age_us"]  # noqa: Y015
+    _WhichOneofReturnType__deviation: _TypeAlias = _typing.Literal["deviation"]  # noqa: Y015
+    _WhichOneofArgType__deviation: _TypeAlias = _typing.Literal["_deviation", b"_deviation"]  # noqa: Y015
+    _WhichOneofReturnType__reference_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["reference_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__reference_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_reference_micro_usd_per_gpu_hour", b"_reference_micro_usd_per_gpu_hour"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__age_us) -> _WhichOneofReturnType__age_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deviation) -> _WhichOneofReturnType__deviation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reference_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__reference_micro_usd_per_gpu_hour | None: ...
+
+Global___PriceHealth: _TypeAlias = PriceHealth  # noqa: Y015
 
 @_typing.final
 class ListPricesRequest(_message.Message):
@@ -151,3 +287,469 @@ class ListPricesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPricesResponse: _TypeAlias = ListPricesResponse  # noqa: Y015
+
+@_typing.final
+class WatchPricesRequest(_message.Message):
+    """Asks for a stream of prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_EPOCH_FIELD_NUMBER: _builtins.int
+    GPU_MODEL_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    SECURITY_TIER_FIELD_NUMBER: _builtins.int
+    after_epoch: _builtins.int
+    """The last epoch that the caller has seen: only later ones are sent. Absent: begin with the prices of now."""
+    gpu_model: _builtins.str
+    """Only this GPU model, if given."""
+    region: _builtins.str
+    """Only this region, if given."""
+    security_tier: _builtins.str
+    """Only this security tier, if given."""
+    def __init__(
+        self,
+        *,
+        after_epoch: _builtins.int | None = ...,
+        gpu_model: _builtins.str = ...,
+        region: _builtins.str = ...,
+        security_tier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "after_epoch", b"after_epoch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "after_epoch", b"after_epoch", "gpu_model", b"gpu_model", "region", b"region", "security_tier", b"security_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_epoch: _TypeAlias = _typing.Literal["after_epoch"]  # noqa: Y015
+    _WhichOneofArgType__after_epoch: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_epoch) -> _WhichOneofReturnType__after_epoch | None: ...
+
+Global___WatchPricesRequest: _TypeAlias = WatchPricesRequest  # noqa: Y015
+
+@_typing.final
+class WatchPricesResponse(_message.Message):
+    """One price snapshot, or a part of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PRICE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    TAKEN_TIME_US_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    LAST_PART_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The oracle's epoch."""
+    price_snapshot_id: _builtins.str
+    """Id of the snapshot. Same id, same content."""
+    taken_time_us: _builtins.int
+    """When it was taken, microseconds since the epoch, UTC."""
+    last_part: _builtins.bool
+    """Whether this is the last part of the snapshot; resume after epochs whose last part was seen."""
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarketPrice]:
+        """Prices by model, region and tier."""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        price_snapshot_id: _builtins.str = ...,
+        taken_time_us: _builtins.int = ...,
+        prices: _abc.Iterable[Global___MarketPrice] | None = ...,
+        last_part: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "last_part", b"last_part", "price_snapshot_id", b"price_snapshot_id", "prices", b"prices", "taken_time_us", b"taken_time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPricesResponse: _TypeAlias = WatchPricesResponse  # noqa: Y015
+
+@_typing.final
+class GetPriceHistoryRequest(_message.Message):
+    """Asks for past prices of one market."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPU_MODEL_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    SECURITY_TIER_FIELD_NUMBER: _builtins.int
+    START_TIME_US_FIELD_NUMBER: _builtins.int
+    END_TIME_US_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    gpu_model: _builtins.str
+    """GPU model."""
+    region: _builtins.str
+    """Region."""
+    security_tier: _builtins.str
+    """COMMUNITY, VERIFIED, SECURE or CONFIDENTIAL."""
+    start_time_us: _builtins.int
+    """From this time on, microseconds since the epoch, UTC. Absent: as far back as history goes."""
+    end_time_us: _builtins.int
+    """Before this time. Absent: until now."""
+    page_size: _builtins.int
+    """Most points to return, 1 to 1,000. Absent: 100."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        gpu_model: _builtins.str = ...,
+        region: _builtins.str = ...,
+        security_tier: _builtins.str = ...,
+        start_time_us: _builtins.int | None = ...,
+        end_time_us: _builtins.int | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time_us", b"_end_time_us", "_start_time_us", b"_start_time_us", "end_time_us", b"end_time_us", "start_time_us", b"start_time_us"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time_us", b"_end_time_us", "_start_time_us", b"_start_time_us", "end_time_us", b"end_time_us", "gpu_model", b"gpu_model", "page_size", b"page_size", "page_token", b"page_token", "region", b"region", "security_tier", b"security_tier", "start_time_us", b"start_time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end_time_us: _TypeAlias = _typing.Literal["end_time_us"]  # noqa: Y015
+    _WhichOneofArgType__end_time_us: _TypeAlias = _typing.Literal["_end_time_us", b"_end_time_us"]  # noqa: Y015
+    _WhichOneofReturnType__start_time_us: _TypeAlias = _typing.Literal["start_time_us"]  # noqa: Y015
+    _WhichOneofArgType__start_time_us: _TypeAlias = _typing.Literal["_start_time_us", b"_start_time_us"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_time_us) -> _WhichOneofReturnType__end_time_us | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_time_us) -> _WhichOneofReturnType__start_time_us | None: ...
+
+Global___GetPriceHistoryRequest: _TypeAlias = GetPriceHistoryRequest  # noqa: Y015
+
+@_typing.final
+class PricePoint(_message.Message):
+    """A market's prices at one epoch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    TAKEN_TIME_US_FIELD_NUMBER: _builtins.int
+    PRICE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    POSTED_PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    CLEARING_PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    FLOOR_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    CAP_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    LONG_RUN_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """The oracle's epoch."""
+    taken_time_us: _builtins.int
+    """When it was taken, microseconds since the epoch, UTC."""
+    price_snapshot_id: _builtins.str
+    """Id of the snapshot it is from."""
+    posted_price_micro_usd_per_gpu_hour: _builtins.int
+    """Posted price, micro-USD per GPU-hour."""
+    clearing_price_micro_usd_per_gpu_hour: _builtins.int
+    """Clearing price, rounded down to a cent; absent where fewer than three tenants set it."""
+    floor_micro_usd_per_gpu_hour: _builtins.int
+    """Least posted price."""
+    cap_micro_usd_per_gpu_hour: _builtins.int
+    """Greatest posted price."""
+    long_run_micro_usd_per_gpu_hour: _builtins.int
+    """What the forward curve tended to."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        taken_time_us: _builtins.int = ...,
+        price_snapshot_id: _builtins.str = ...,
+        posted_price_micro_usd_per_gpu_hour: _builtins.int = ...,
+        clearing_price_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        floor_micro_usd_per_gpu_hour: _builtins.int = ...,
+        cap_micro_usd_per_gpu_hour: _builtins.int = ...,
+        long_run_micro_usd_per_gpu_hour: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "epoch", b"epoch", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour", "posted_price_micro_usd_per_gpu_hour", b"posted_price_micro_usd_per_gpu_hour", "price_snapshot_id", b"price_snapshot_id", "taken_time_us", b"taken_time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clearing_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["clearing_price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__clearing_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clearing_price_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__clearing_price_micro_usd_per_gpu_hour | None: ...
+
+Global___PricePoint: _TypeAlias = PricePoint  # noqa: Y015
+
+@_typing.final
+class GetPriceHistoryResponse(_message.Message):
+    """A page of past prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RETENTION_S_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    retention_s: _builtins.int
+    """How far back history is kept, seconds."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___PricePoint]:
+        """Points, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___PricePoint] | None = ...,
+        next_page_token: _builtins.str = ...,
+        retention_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "points", b"points", "retention_s", b"retention_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPriceHistoryResponse: _TypeAlias = GetPriceHistoryResponse  # noqa: Y015
+
+@_typing.final
+class EstimateCostRequest(_message.Message):
+    """Asks what GPUs of one market cost for a duration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPU_MODEL_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    SECURITY_TIER_FIELD_NUMBER: _builtins.int
+    GPU_COUNT_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    HOLD_S_FIELD_NUMBER: _builtins.int
+    gpu_model: _builtins.str
+    """GPU model."""
+    region: _builtins.str
+    """Region."""
+    security_tier: _builtins.str
+    """COMMUNITY, VERIFIED, SECURE or CONFIDENTIAL."""
+    gpu_count: _builtins.int
+    """How many GPUs, 1 to 10,000,000."""
+    duration_s: _builtins.int
+    """For how long, seconds; an hour if absent."""
+    hold_s: _builtins.int
+    """Seconds for which a quote would hold the capacity, 1 to 3,600; absent: no hold, no spread."""
+    def __init__(
+        self,
+        *,
+        gpu_model: _builtins.str = ...,
+        region: _builtins.str = ...,
+        security_tier: _builtins.str = ...,
+        gpu_count: _builtins.int = ...,
+        duration_s: _builtins.int | None = ...,
+        hold_s: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "_hold_s", b"_hold_s", "duration_s", b"duration_s", "hold_s", b"hold_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s", "_hold_s", b"_hold_s", "duration_s", b"duration_s", "gpu_count", b"gpu_count", "gpu_model", b"gpu_model", "hold_s", b"hold_s", "region", b"region", "security_tier", b"security_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__duration_s: _TypeAlias = _typing.Literal["duration_s"]  # noqa: Y015
+    _WhichOneofArgType__duration_s: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s"]  # noqa: Y015
+    _WhichOneofReturnType__hold_s: _TypeAlias = _typing.Literal["hold_s"]  # noqa: Y015
+    _WhichOneofArgType__hold_s: _TypeAlias = _typing.Literal["_hold_s", b"_hold_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_s) -> _WhichOneofReturnType__duration_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hold_s) -> _WhichOneofReturnType__hold_s | None: ...
+
+Global___EstimateCostRequest: _TypeAlias = EstimateCostRequest  # noqa: Y015
+
+@_typing.final
+class CostEstimate(_message.Message):
+    """What GPUs of one market cost for a duration by its forward curve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_FIELD_NUMBER: _builtins.int
+    AVERAGE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    average_micro_usd_per_gpu_hour: _builtins.int
+    """Cost by GPU and hour on average, micro-USD, rounded half up."""
+    @_builtins.property
+    def price(self) -> _placement_pb2.Price:
+        """The cost and its lines."""
+
+    def __init__(
+        self,
+        *,
+        price: _placement_pb2.Price | None = ...,
+        average_micro_usd_per_gpu_hour: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_micro_usd_per_gpu_hour", b"average_micro_usd_per_gpu_hour", "price", b"price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CostEstimate: _TypeAlias = CostEstimate  # noqa: Y015
+
+@_typing.final
+class GetSupplyCurveRequest(_message.Message):
+    """Asks for supply and demand of one market."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GPU_MODEL_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    SECURITY_TIER_FIELD_NUMBER: _builtins.int
+    gpu_model: _builtins.str
+    """GPU model."""
+    region: _builtins.str
+    """Region."""
+    security_tier: _builtins.str
+    """COMMUNITY, VERIFIED, SECURE or CONFIDENTIAL."""
+    def __init__(
+        self,
+        *,
+        gpu_model: _builtins.str = ...,
+        region: _builtins.str = ...,
+        security_tier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_model", b"gpu_model", "region", b"region", "security_tier", b"security_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSupplyCurveRequest: _TypeAlias = GetSupplyCurveRequest  # noqa: Y015
+
+@_typing.final
+class PriceStep(_message.Message):
+    """A step of a curve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_FIELD_NUMBER: _builtins.int
+    price_micro_usd_per_gpu_hour: _builtins.int
+    """Price, micro-USD per GPU-hour."""
+    gpu_seconds: _builtins.int
+    """How much at this price, GPU-seconds in the window."""
+    def __init__(
+        self,
+        *,
+        price_micro_usd_per_gpu_hour: _builtins.int = ...,
+        gpu_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpu_seconds", b"gpu_seconds", "price_micro_usd_per_gpu_hour", b"price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceStep: _TypeAlias = PriceStep  # noqa: Y015
+
+@_typing.final
+class SupplyCurve(_message.Message):
+    """Supply and demand of one market at one epoch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPLY_FIELD_NUMBER: _builtins.int
+    DEMAND_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    window_s: _builtins.int
+    """Length of the window, seconds."""
+    @_builtins.property
+    def supply(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceStep]:
+        """Asks, rising."""
+
+    @_builtins.property
+    def demand(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceStep]:
+        """Bids, falling: prices rounded down to a cent, each step set by at least three tenants; what is left is not shown."""
+
+    @_builtins.property
+    def price(self) -> Global___MarketPrice:
+        """The market's prices at that epoch."""
+
+    def __init__(
+        self,
+        *,
+        supply: _abc.Iterable[Global___PriceStep] | None = ...,
+        demand: _abc.Iterable[Global___PriceStep] | None = ...,
+        price: Global___MarketPrice | None = ...,
+        window_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["demand", b"demand", "price", b"price", "supply", b"supply", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SupplyCurve: _TypeAlias = SupplyCurve  # noqa: Y015
+
+@_typing.final
+class GetIndicativePriceRequest(_message.Message):
+    """Asks what a cluster would cost now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    DEADLINE_MS_FIELD_NUMBER: _builtins.int
+    deadline_ms: _builtins.int
+    """Longest time the answer may take, milliseconds, 1 to 10,000. Absent: 1,000."""
+    @_builtins.property
+    def cluster(self) -> _cluster_request_pb2.ClusterRequest:
+        """What is wanted."""
+
+    def __init__(
+        self,
+        *,
+        cluster: _cluster_request_pb2.ClusterRequest | None = ...,
+        deadline_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_ms", b"_deadline_ms", "cluster", b"cluster", "deadline_ms", b"deadline_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_ms", b"_deadline_ms", "cluster", b"cluster", "deadline_ms", b"deadline_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__deadline_ms: _TypeAlias = _typing.Literal["deadline_ms"]  # noqa: Y015
+    _WhichOneofArgType__deadline_ms: _TypeAlias = _typing.Literal["_deadline_ms", b"_deadline_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__deadline_ms) -> _WhichOneofReturnType__deadline_ms | None: ...
+
+Global___GetIndicativePriceRequest: _TypeAlias = GetIndicativePriceRequest  # noqa: Y015
+
+@_typing.final
+class IndicativePrice(_message.Message):
+    """What a cluster would cost now, without commitment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVALUATED_FIELD_NUMBER: _builtins.int
+    SCHEDULABLE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    FEASIBLE_FROM_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    FLEET_VERSION_FIELD_NUMBER: _builtins.int
+    evaluated: _builtins.bool
+    """False if the deadline came first: the rest is then empty."""
+    schedulable: _builtins.bool
+    """Whether it could be deployed now as it was asked for."""
+    reason: _builtins.str
+    """Typed reason if it is not: the constraint in the way, COMBINATION, or DEADLINE if it was not evaluated."""
+    detail: _builtins.str
+    """One sentence for people."""
+    feasible_from_micro_usd_per_gpu_hour: _builtins.int
+    """The least max_price_micro_usd_per_gpu_hour at which it is feasible; absent if no price makes it so."""
+    fleet_version: _builtins.int
+    """The fleet version that was read."""
+    @_builtins.property
+    def price(self) -> _placement_pb2.Price:
+        """Its price if it is schedulable."""
+
+    def __init__(
+        self,
+        *,
+        evaluated: _builtins.bool = ...,
+        schedulable: _builtins.bool = ...,
+        price: _placement_pb2.Price | None = ...,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        feasible_from_micro_usd_per_gpu_hour: _builtins.int | None = ...,
+        fleet_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_feasible_from_micro_usd_per_gpu_hour", b"_feasible_from_micro_usd_per_gpu_hour", "feasible_from_micro_usd_per_gpu_hour", b"feasible_from_micro_usd_per_gpu_hour", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_feasible_from_micro_usd_per_gpu_hour", b"_feasible_from_micro_usd_per_gpu_hour", "detail", b"detail", "evaluated", b"evaluated", "feasible_from_micro_usd_per_gpu_hour", b"feasible_from_micro_usd_per_gpu_hour", "fleet_version", b"fleet_version", "price", b"price", "reason", b"reason", "schedulable", b"schedulable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__feasible_from_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["feasible_from_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__feasible_from_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_feasible_from_micro_usd_per_gpu_hour", b"_feasible_from_micro_usd_per_gpu_hour"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__feasible_from_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__feasible_from_micro_usd_per_gpu_hour | None: ...
+
+Global___IndicativePrice: _TypeAlias = IndicativePrice  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OracleServiceStub:
-    """Posted prices by market. A market is a GPU model, a region and a security tier.
+    """Prices by market. A market is a GPU model, a region and a security tier.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,35 @@ class OracleServiceStub:
                 request_serializer=walras_dot_v1_dot_oracle__service__pb2.ListPricesRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_oracle__service__pb2.ListPricesResponse.FromString,
                 _registered_method=True)
+        self.WatchPrices = channel.unary_stream(
+                '/walras.v1.OracleService/WatchPrices',
+                request_serializer=walras_dot_v1_dot_oracle__service__pb2.WatchPricesRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_oracle__service__pb2.WatchPricesResponse.FromString,
+                _registered_method=True)
+        self.GetPriceHistory = channel.unary_unary(
+                '/walras.v1.OracleService/GetPriceHistory',
+                request_serializer=walras_dot_v1_dot_oracle__service__pb2.GetPriceHistoryRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_oracle__service__pb2.GetPriceHistoryResponse.FromString,
+                _registered_method=True)
+        self.EstimateCost = channel.unary_unary(
+                '/walras.v1.OracleService/EstimateCost',
+                request_serializer=walras_dot_v1_dot_oracle__service__pb2.EstimateCostRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_oracle__service__pb2.CostEstimate.FromString,
+                _registered_method=True)
+        self.GetSupplyCurve = channel.unary_unary(
+                '/walras.v1.OracleService/GetSupplyCurve',
+                request_serializer=walras_dot_v1_dot_oracle__service__pb2.GetSupplyCurveRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_oracle__service__pb2.SupplyCurve.FromString,
+                _registered_method=True)
+        self.GetIndicativePrice = channel.unary_unary(
+                '/walras.v1.OracleService/GetIndicativePrice',
+                request_serializer=walras_dot_v1_dot_oracle__service__pb2.GetIndicativePriceRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_oracle__service__pb2.IndicativePrice.FromString,
+                _registered_method=True)
 
 
 class OracleServiceServicer:
-    """Posted prices by market. A market is a GPU model, a region and a security tier.
+    """Prices by market. A market is a GPU model, a region and a security tier.
     """
 
     def GetPrice(self, request, context):
@@ -60,6 +85,42 @@ class OracleServiceServicer:
 
     def ListPrices(self, request, context):
         """Lists the posted prices of all markets with nodes, by model, region and tier.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPrices(self, request, context):
+        """Sends the prices of now, or those after an epoch, and then each new snapshot. Ends by itself before the longest
+        allowed call does; call again with the last epoch to go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPriceHistory(self, request, context):
+        """Returns past prices of one market, oldest first, as far back as they are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EstimateCost(self, request, context):
+        """Says what GPUs of one market cost for a duration by its forward curve. Looks at no node; QuoteCluster does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSupplyCurve(self, request, context):
+        """Returns supply and demand of one market as steps, as a chart shows them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetIndicativePrice(self, request, context):
+        """Says what a cluster would cost now, and at which price it becomes feasible. Changes and holds nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +139,31 @@ def add_OracleServiceServicer_to_server(servicer, server):
                     request_deserializer=walras_dot_v1_dot_oracle__service__pb2.ListPricesRequest.FromString,
                     response_serializer=walras_dot_v1_dot_oracle__service__pb2.ListPricesResponse.SerializeToString,
             ),
+            'WatchPrices': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPrices,
+                    request_deserializer=walras_dot_v1_dot_oracle__service__pb2.WatchPricesRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_oracle__service__pb2.WatchPricesResponse.SerializeToString,
+            ),
+            'GetPriceHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPriceHistory,
+                    request_deserializer=walras_dot_v1_dot_oracle__service__pb2.GetPriceHistoryRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_oracle__service__pb2.GetPriceHistoryResponse.SerializeToString,
+            ),
+            'EstimateCost': grpc.unary_unary_rpc_method_handler(
+                    servicer.EstimateCost,
+                    request_deserializer=walras_dot_v1_dot_oracle__service__pb2.EstimateCostRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_oracle__service__pb2.CostEstimate.SerializeToString,
+            ),
+            'GetSupplyCurve': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSupplyCurve,
+                    request_deserializer=walras_dot_v1_dot_oracle__service__pb2.GetSupplyCurveRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_oracle__service__pb2.SupplyCurve.SerializeToString,
+            ),
+            'GetIndicativePrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIndicativePrice,
+                    request_deserializer=walras_dot_v1_dot_oracle__service__pb2.GetIndicativePriceRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_oracle__service__pb2.IndicativePrice.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'walras.v1.OracleService', rpc_method_handlers)
@@ -87,7 +173,7 @@ def add_OracleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OracleService:
-    """Posted prices by market. A market is a GPU model, a region and a security tier.
+    """Prices by market. A market is a GPU model, a region and a security tier.
     """
 
     @staticmethod
@@ -134,6 +220,141 @@ class OracleService:
             '/walras.v1.OracleService/ListPrices',
             walras_dot_v1_dot_oracle__service__pb2.ListPricesRequest.SerializeToString,
             walras_dot_v1_dot_oracle__service__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/walras.v1.OracleService/WatchPrices',
+            walras_dot_v1_dot_oracle__service__pb2.WatchPricesRequest.SerializeToString,
+            walras_dot_v1_dot_oracle__service__pb2.WatchPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPriceHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.OracleService/GetPriceHistory',
+            walras_dot_v1_dot_oracle__service__pb2.GetPriceHistoryRequest.SerializeToString,
+            walras_dot_v1_dot_oracle__service__pb2.GetPriceHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EstimateCost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.OracleService/EstimateCost',
+            walras_dot_v1_dot_oracle__service__pb2.EstimateCostRequest.SerializeToString,
+            walras_dot_v1_dot_oracle__service__pb2.CostEstimate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSupplyCurve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.OracleService/GetSupplyCurve',
+            walras_dot_v1_dot_oracle__service__pb2.GetSupplyCurveRequest.SerializeToString,
+            walras_dot_v1_dot_oracle__service__pb2.SupplyCurve.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetIndicativePrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.OracleService/GetIndicativePrice',
+            walras_dot_v1_dot_oracle__service__pb2.GetIndicativePriceRequest.SerializeToString,
+            walras_dot_v1_dot_oracle__service__pb2.IndicativePrice.FromString,
             options,
             channel_credentials,
             insecure,

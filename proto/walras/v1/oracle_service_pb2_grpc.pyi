@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OracleServiceStub:
-    """Posted prices by market. A market is a GPU model, a region and a security tier."""
+    """Prices by market. A market is a GPU model, a region and a security tier."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,19 +37,43 @@ class OracleServiceStub:
     """Returns the posted price of one market."""
     ListPrices: _grpc.UnaryUnaryMultiCallable[_oracle_service_pb2.ListPricesRequest, _oracle_service_pb2.ListPricesResponse]
     """Lists the posted prices of all markets with nodes, by model, region and tier."""
+    WatchPrices: _grpc.UnaryStreamMultiCallable[_oracle_service_pb2.WatchPricesRequest, _oracle_service_pb2.WatchPricesResponse]
+    """Sends the prices of now, or those after an epoch, and then each new snapshot. Ends by itself before the longest
+    allowed call does; call again with the last epoch to go on.
+    """
+    GetPriceHistory: _grpc.UnaryUnaryMultiCallable[_oracle_service_pb2.GetPriceHistoryRequest, _oracle_service_pb2.GetPriceHistoryResponse]
+    """Returns past prices of one market, oldest first, as far back as they are kept."""
+    EstimateCost: _grpc.UnaryUnaryMultiCallable[_oracle_service_pb2.EstimateCostRequest, _oracle_service_pb2.CostEstimate]
+    """Says what GPUs of one market cost for a duration by its forward curve. Looks at no node; QuoteCluster does."""
+    GetSupplyCurve: _grpc.UnaryUnaryMultiCallable[_oracle_service_pb2.GetSupplyCurveRequest, _oracle_service_pb2.SupplyCurve]
+    """Returns supply and demand of one market as steps, as a chart shows them."""
+    GetIndicativePrice: _grpc.UnaryUnaryMultiCallable[_oracle_service_pb2.GetIndicativePriceRequest, _oracle_service_pb2.IndicativePrice]
+    """Says what a cluster would cost now, and at which price it becomes feasible. Changes and holds nothing."""
 
 @_typing.type_check_only
 class OracleServiceAsyncStub(OracleServiceStub):
-    """Posted prices by market. A market is a GPU model, a region and a security tier."""
+    """Prices by market. A market is a GPU model, a region and a security tier."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPrice: _aio.UnaryUnaryMultiCallable[_oracle_service_pb2.GetPriceRequest, _oracle_service_pb2.MarketPrice]  # type: ignore[assignment]
     """Returns the posted price of one market."""
     ListPrices: _aio.UnaryUnaryMultiCallable[_oracle_service_pb2.ListPricesRequest, _oracle_service_pb2.ListPricesResponse]  # type: ignore[assignment]
     """Lists the posted prices of all markets with nodes, by model, region and tier."""
+    WatchPrices: _aio.UnaryStreamMultiCallable[_oracle_service_pb2.WatchPricesRequest, _oracle_service_pb2.WatchPricesResponse]  # type: ignore[assignment]
+    """Sends the prices of now, or those after an epoch, and then each new snapshot. Ends by itself before the longest
+    allowed call does; call again with the last epoch to go on.
+    """
+    GetPriceHistory: _aio.UnaryUnaryMultiCallable[_oracle_service_pb2.GetPriceHistoryRequest, _oracle_service_pb2.GetPriceHistoryResponse]  # type: ignore[assignment]
+    """Returns past prices of one market, oldest first, as far back as they are kept."""
+    EstimateCost: _aio.UnaryUnaryMultiCallable[_oracle_service_pb2.EstimateCostRequest, _oracle_service_pb2.CostEstimate]  # type: ignore[assignment]
+    """Says what GPUs of one market cost for a duration by its forward curve. Looks at no node; QuoteCluster does."""
+    GetSupplyCurve: _aio.UnaryUnaryMultiCallable[_oracle_service_pb2.GetSupplyCurveRequest, _oracle_service_pb2.SupplyCurve]  # type: ignore[assignment]
+    """Returns supply and demand of one market as steps, as a chart shows them."""
+    GetIndicativePrice: _aio.UnaryUnaryMultiCallable[_oracle_service_pb2.GetIndicativePriceRequest, _oracle_service_pb2.IndicativePrice]  # type: ignore[assignment]
+    """Says what a cluster would cost now, and at which price it becomes feasible. Changes and holds nothing."""
 
 class OracleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Posted prices by market. A market is a GPU model, a region and a security tier."""
+    """Prices by market. A market is a GPU model, a region and a security tier."""
 
     @_abc_1.abstractmethod
     def GetPrice(
@@ -66,5 +90,47 @@ class OracleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_oracle_service_pb2.ListPricesResponse, _abc.Awaitable[_oracle_service_pb2.ListPricesResponse]]:
         """Lists the posted prices of all markets with nodes, by model, region and tier."""
+
+    @_abc_1.abstractmethod
+    def WatchPrices(
+        self,
+        request: _oracle_service_pb2.WatchPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_oracle_service_pb2.WatchPricesResponse], _abc.AsyncIterator[_oracle_service_pb2.WatchPricesResponse]]:
+        """Sends the prices of now, or those after an epoch, and then each new snapshot. Ends by itself before the longest
+        allowed call does; call again with the last epoch to go on.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPriceHistory(
+        self,
+        request: _oracle_service_pb2.GetPriceHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_oracle_service_pb2.GetPriceHistoryResponse, _abc.Awaitable[_oracle_service_pb2.GetPriceHistoryResponse]]:
+        """Returns past prices of one market, oldest first, as far back as they are kept."""
+
+    @_abc_1.abstractmethod
+    def EstimateCost(
+        self,
+        request: _oracle_service_pb2.EstimateCostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_oracle_service_pb2.CostEstimate, _abc.Awaitable[_oracle_service_pb2.CostEstimate]]:
+        """Says what GPUs of one market cost for a duration by its forward curve. Looks at no node; QuoteCluster does."""
+
+    @_abc_1.abstractmethod
+    def GetSupplyCurve(
+        self,
+        request: _oracle_service_pb2.GetSupplyCurveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_oracle_service_pb2.SupplyCurve, _abc.Awaitable[_oracle_service_pb2.SupplyCurve]]:
+        """Returns supply and demand of one market as steps, as a chart shows them."""
+
+    @_abc_1.abstractmethod
+    def GetIndicativePrice(
+        self,
+        request: _oracle_service_pb2.GetIndicativePriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_oracle_service_pb2.IndicativePrice, _abc.Awaitable[_oracle_service_pb2.IndicativePrice]]:
+        """Says what a cluster would cost now, and at which price it becomes feasible. Changes and holds nothing."""
 
 def add_OracleServiceServicer_to_server(servicer: OracleServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,8 +37,9 @@ class Placement(_message.Message):
 
     @_builtins.property
     def prices_micro_usd_per_gpu_hour(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Price of each node, micro-USD per GPU-hour: the larger of its ask and its market's posted price; in a lease of a
-        plan the planned price; in a lease that a plan moved its average price, rounded down (its total stays).
+        """Price of each node, micro-USD per GPU-hour: the larger of its ask and its market's price, averaged over the
+        duration (rounded half up) where the forward curve is not flat; in a lease of a plan the planned price; in a
+        lease that a plan moved its average price, rounded down (its total stays).
         """
 
     def __init__(
@@ -69,6 +70,9 @@ class PriceLine(_message.Message):
     RATE_MICRO_USD_PER_HOUR_FIELD_NUMBER: _builtins.int
     SET_BY_FIELD_NUMBER: _builtins.int
     AMOUNT_MICRO_USD_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FROM_S_FIELD_NUMBER: _builtins.int
+    TO_S_FIELD_NUMBER: _builtins.int
     gpu_model: _builtins.str
     """GPU model of the market."""
     region: _builtins.str
@@ -80,9 +84,19 @@ class PriceLine(_message.Message):
     rate_micro_usd_per_hour: _builtins.int
     """Price of all of them, micro-USD per hour; the placement has the price of each node."""
     set_by: _builtins.str
-    """What sets the price: POSTED (the market's posted price), PLAN (a plan's shadow price) or ASK (asks above it)."""
+    """What sets the price: POSTED (the market's posted price and its forward curve), ASK (asks above it), BOTH (now one,
+    now the other within the hours of the line) or PLAN (a plan's shadow price).
+    """
     amount_micro_usd: _builtins.int
     """This line's part of the total in micro-USD; the lines sum to the total exactly."""
+    kind: _builtins.str
+    """What is charged for: GPU_HOURS; LOCALITY, what the place costs above the cheapest region of the same model and
+    tier; SPREAD, for holding the capacity of a quote (it has no market). Empty in a lease of a plan.
+    """
+    from_s: _builtins.int
+    """First second of the duration that the line is for."""
+    to_s: _builtins.int
+    """The second of the duration at which the line ends. Bands end after 1, 6, 24 and 168 hours."""
     def __init__(
         self,
         *,
@@ -93,10 +107,13 @@ class PriceLine(_message.Message):
         rate_micro_usd_per_hour: _builtins.int = ...,
         set_by: _builtins.str = ...,
         amount_micro_usd: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        from_s: _builtins.int = ...,
+        to_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micro_usd", b"amount_micro_usd", "gpu_model", b"gpu_model", "gpus", b"gpus", "rate_micro_usd_per_hour", b"rate_micro_usd_per_hour", "region", b"region", "security_tier", b"security_tier", "set_by", b"set_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_micro_usd", b"amount_micro_usd", "from_s", b"from_s", "gpu_model", b"gpu_model", "gpus", b"gpus", "kind", b"kind", "rate_micro_usd_per_hour", b"rate_micro_usd_per_hour", "region", b"region", "security_tier", b"security_tier", "set_by", b"set_by", "to_s", b"to_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -113,6 +130,8 @@ class Price(_message.Message):
     DURATION_S_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     PRICE_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    PRICE_EPOCH_FIELD_NUMBER: _builtins.int
+    NETWORK_FEE_MICRO_USD_FIELD_NUMBER: _builtins.int
     total_micro_usd: _builtins.int
     """Price of the whole cluster for its whole duration, micro-USD."""
     rate_micro_usd_per_hour: _builtins.int
@@ -121,6 +140,10 @@ class Price(_message.Message):
     """Duration priced, seconds."""
     price_snapshot_id: _builtins.str
     """The price snapshot the posted prices were read from; empty in a lease of a plan."""
+    price_epoch: _builtins.int
+    """The oracle's epoch of that snapshot; 0 before its first and in a lease of a plan."""
+    network_fee_micro_usd: _builtins.int
+    """The network's part of the total, micro-USD; it is inside the total, not added to it. For information."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceLine]:
         """The parts of the total."""
@@ -133,10 +156,12 @@ class Price(_message.Message):
         duration_s: _builtins.int = ...,
         lines: _abc.Iterable[Global___PriceLine] | None = ...,
         price_snapshot_id: _builtins.str = ...,
+        price_epoch: _builtins.int = ...,
+        network_fee_micro_usd: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "lines", b"lines", "price_snapshot_id", b"price_snapshot_id", "rate_micro_usd_per_hour", b"rate_micro_usd_per_hour", "total_micro_usd", b"total_micro_usd"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "lines", b"lines", "network_fee_micro_usd", b"network_fee_micro_usd", "price_epoch", b"price_epoch", "price_snapshot_id", b"price_snapshot_id", "rate_micro_usd_per_hour", b"rate_micro_usd_per_hour", "total_micro_usd", b"total_micro_usd"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

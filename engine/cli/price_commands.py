@@ -1,0 +1,70 @@
+"""`walras price`, `price estimate` and `price curve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from engine.cli.cluster_commands import JsonFlag
+from engine.cli.connection import Connection, connects
+from engine.cli.price_options import MarketChoice, chooses_markets, chooses_place
+
+price_app = typer.Typer(help="Prices of all markets: posted, clearing, bounds, health, and where they come from.")
+
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A GPU model.")]
+
+
+@price_app.callback(invoke_without_command=True)
+@connects
+@chooses_markets
+def price(
+    context: typer.Context,
+    connection: Connection,
+    choice: MarketChoice,
+    history: Annotated[bool, typer.Option("--history", help="Past prices, a row an epoch.")] = False,
+    back_hours: Annotated[float, typer.Option(min=0, help="How far back history and sparkline go.")] = 24.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow every new snapshot until interrupted.")] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Show the prices of all markets, or of those chosen."""
+    if context.invoked_subcommand is not None:
+        return
+    from engine.cli.price_calls import list_prices
+    from engine.cli.price_watch import watch_prices
+
+    if watch:
+        watch_prices(connection, choice, back_hours, json)
+    else:
+        list_prices(connection, choice, back_hours, history, json)
+
+
+@price_app.command()
+@connects
+@chooses_place
+def estimate(
+    gpu_model: ModelArgument,
+    connection: Connection,
+    choice: MarketChoice,
+    gpu_count: Annotated[int, typer.Option("--gpu-count", "--gpus", help="How many GPUs.")] = 1,
+    hours: Annotated[float, typer.Option(help="For how long.")] = 1.0,
+    hold_s: Annotated[int | None, typer.Option(help="Seconds a quote would hold the capacity.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what GPUs cost for some hours by the forward curve, in every chosen market; the cheapest first."""
+    from engine.cli.price_estimate import estimate_cost
+
+    estimate_cost(
+        connection, MarketChoice(gpu_model, choice.region, choice.security_tier), gpu_count, hours, hold_s, json
+    )
+
+
+@price_app.command()
+@connects
+@chooses_place
+def curve(gpu_model: ModelArgument, connection: Connection, choice: MarketChoice, json: JsonFlag = False) -> None:
+    """Show supply and demand of one market as steps."""
+    from engine.cli.price_curve import show_curve
+
+    show_curve(connection, MarketChoice(gpu_model, choice.region, choice.security_tier), json)

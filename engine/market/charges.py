@@ -1,0 +1,190 @@
+"""What a placement costs over its duration, itemised; the lines sum to the total in integers.
+
+Where prices are flat for the duration a total is rate × time, and there is one band of hours. Elsewhere costs are
+exact sums over the hours of the forward curves (`solvers.forward`), in units that divide a micro-dollar. Either
+way the total is rounded once, half up, and lines take the differences of the rounded running sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.errors import InvalidInput, Violation
+from engine.domain.limits import MAX_TOTAL_MICRO_USD
+from engine.domain.money import itemise_micro_usd, total_micro_usd
+from engine.market.events import PriceLine
+from engine.market.inventory import Inventory
+from solvers.forward import HOUR_S, LARGEST, band_costs, units_per_hour
+from solvers.placement import Placement
+
+Int = NDArray[np.int64]
+BAND_EDGES_S = tuple(hours * HOUR_S for hours in (1, 6, 24, 168))
+GPU_HOURS, LOCALITY, SPREAD = "GPU_HOURS", "LOCALITY", "SPREAD"
+SET_BY = ("POSTED", "ASK", "BOTH")
+BILLION = 1_000_000_000
+
+
+class Charge(NamedTuple):
+    """`prices` (nodes,) and `rate`, their sum over GPUs: per hour, averaged over the duration; and the total.
+
+    `bound`: no placement has a lower rate.
+    """
+
+    prices: Int
+    rate_micro_usd_per_hour: int
+    total_micro_usd: int
+    bound_micro_usd_per_hour: int
+    lines: list[PriceLine]
+
+
+def charge_of(inventory: Inventory, found: Placement, duration_s: int) -> Charge:
+    """The price of what `inventory.placer_for` this duration found; InvalidInput if it is too large."""
+    if inventory.is_flat(duration_s):
+        return _flat_charge(inventory, found, duration_s)
+    return _forward_charge(inventory, found, duration_s)
+
+
+def _flat_charge(inventory: Inventory, found: Placement, duration_s: int) -> Charge:
+    total = _chargeable(total_micro_usd(int(found.rate), duration_s))
+    parts = list(_flat_parts(inventory, found))
+    amounts = itemise_micro_usd((part.cost for part in parts), duration_s)
+    lines = [
+        part.line(inventory, amount, part.cost, (0, duration_s))
+        for part, amount in zip(parts, amounts, strict=True)
+    ]
+    return Charge(found.prices_micro_usd, int(found.rate), total, int(found.lower_bound), lines)
+
+
+def _forward_charge(inventory: Inventory, found: Placement, duration_s: int) -> Charge:
+    units = units_per_hour(duration_s)
+    total, rate = totals_of(inventory, found, duration_s)
+    _chargeable(total, units)
+    edges = (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s)
+    parts = list(_parts(inventory, found, duration_s, edges, units))
+    bands = list(pairwise(edges))
+    lines = [
+        part.line(inventory, amount, per_hour(amount, *bands[part.band]), bands[part.band])
+        for part, amount in zip(parts, _itemised((part.cost for part in parts), units), strict=True)
+    ]
+    prices = _average_prices(found.prices_micro_usd, units, duration_s)
+    proven = min(int(found.lower_bound) * HOUR_S // (units * duration_s), rate - 1)
+    return Charge(prices, rate, total, rate if found.lower_bound == found.rate else proven, lines)
+
+
+def totals_of(inventory: Inventory, found: Placement, duration_s: int) -> tuple[int, int]:
+    """(total, rate per hour) of what `inventory.placer_for` this duration found; both too large if they are."""
+    if inventory.is_flat(duration_s):
+        return total_micro_usd(int(found.rate), duration_s), int(found.rate)
+    units = units_per_hour(duration_s)
+    if int(found.prices_micro_usd.max()) >= LARGEST // int(found.gpus.sum()):  # cut off: it costs more than this
+        return MAX_TOTAL_MICRO_USD + 1, MAX_TOTAL_MICRO_USD + 1
+    prices = _average_prices(found.prices_micro_usd, units, duration_s)
+    return (2 * int(found.rate) + units) // (2 * units), int(np.dot(found.gpus, prices))
+
+
+def cheapest_cap(inventory: Inventory, cost: int, spread: int, gpu_count: int, duration_s: int) -> int:
+    """The least price limit per GPU-hour that a placement's `rate` or `lower_bound`, plus a spread, keeps."""
+    flat = inventory.is_flat(duration_s)
+    units, hours = (HOUR_S, duration_s) if flat else (units_per_hour(duration_s), 1)
+    return -(-(int(cost) * hours + spread * units) * HOUR_S // (gpu_count * duration_s * units))
+
+
+def spread_micro_usd(total: int, spread_factor: float, volatility_ppb: int, ttl_s: int) -> int:
+    """Price of holding: total · factor · σ · √hours, the share to the billionth, rounded up to a micro-dollar."""
+    share = spread_factor * (volatility_ppb / BILLION) * math.sqrt(ttl_s / HOUR_S)
+    return -(-total * round(share * BILLION) // BILLION)
+
+
+class _Part(NamedTuple):
+    """GPUs of one market in one band, their price set in one way. `cost`: in the units of the placement."""
+
+    market: int
+    band: int
+    set_by: int
+    kind: str
+    gpus: int
+    cost: int
+
+    def line(self, inventory: Inventory, amount: int, rate: int, band: tuple[int, int]) -> PriceLine:
+        names = inventory.market_names(int(inventory.markets[self.market]))
+        return PriceLine(*names, SET_BY[self.set_by], self.gpus, rate, amount, self.kind, *band)
+
+
+def _flat_parts(inventory: Inventory, found: Placement) -> Iterator[_Part]:
+    """The sums that the placement comes with, and of them what the place adds; an ask is as dear anywhere."""
+    posted, markets, at_ask = inventory.posted_of_market, found.lines // 2, found.lines % 2
+    adds = (at_ask == 0) & (posted[inventory.cheapest[markets]] < posted[markets])
+    premium = _premiums(inventory, found) if adds.any() else np.zeros(1, dtype=np.int64)
+    columns = (markets, at_ask, found.line_gpus, found.line_rates, adds)
+    for market, set_by, gpus, rate, dearer in zip(*(column.tolist() for column in columns), strict=True):
+        added = int(premium[market]) if dearer else 0
+        yield _Part(market, 0, set_by, GPU_HOURS, gpus, rate - added)
+        if added:
+            yield _Part(market, 0, set_by, LOCALITY, gpus, added)
+
+
+def _premiums(inventory: Inventory, found: Placement) -> Int:
+    """What the posted prices of the markets add to the cheapest region's, per hour, (markets,)."""
+    seen = inventory.glance(found.nodes)
+    elsewhere = inventory.posted_of_market[inventory.cheapest[seen.market]]
+    premium = np.maximum(0, seen.posted_micro_usd - np.maximum(seen.ask_micro_usd, elsewhere))
+    total = np.zeros(inventory.markets.size, dtype=np.int64)
+    np.add.at(total, seen.market, found.gpus * premium)
+    return total
+
+
+def _parts(
+    inventory: Inventory, found: Placement, duration_s: int, edges: tuple[int, ...], units: int
+) -> Iterator[_Part]:
+    seen = inventory.glance(found.nodes)
+    own = np.flatnonzero(np.bincount(seen.market, minlength=1))
+    named = np.concatenate((own, inventory.cheapest_for(own, duration_s)))
+    markets, row = np.unique(named, return_inverse=True)
+    cheapest = np.arange(markets.size)
+    cheapest[row[: own.size]] = row[own.size :]
+    curves = inventory.curves_of(markets, duration_s)
+    costs, gpus = band_costs(
+        curves.rate, curves.running, np.searchsorted(markets, seen.market), cheapest,
+        np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units,
+    )  # fmt: skip
+    for market, band, set_by in np.argwhere(gpus).tolist():
+        base, premium = costs[market, band, set_by].tolist()
+        count = int(gpus[market, band, set_by])
+        yield _Part(int(markets[market]), band, set_by, GPU_HOURS, count, base)
+        if premium:
+            yield _Part(int(markets[market]), band, set_by, LOCALITY, count, premium)
+
+
+def _itemised(costs: Iterable[int], units: int) -> Iterator[int]:
+    running, charged = 0, 0
+    for cost in costs:
+        running += cost
+        total = (2 * running + units) // (2 * units)
+        yield total - charged
+        charged = total
+
+
+def per_hour(amount: int, from_s: int, to_s: int) -> int:
+    """An amount for some seconds as a rate, rounded half up."""
+    seconds = to_s - from_s
+    return (2 * amount * HOUR_S + seconds) // (2 * seconds)
+
+
+def _average_prices(costs: Int, units: int, duration_s: int) -> Int:
+    """Cost over the duration as a price per hour, half up; exact, as costs times an hour can leave 64 bits."""
+    distinct, of_node = np.unique(costs, return_inverse=True)
+    divisor = units * duration_s
+    averages = [(2 * HOUR_S * cost + divisor) // (2 * divisor) for cost in distinct.tolist()]
+    return np.array(averages, dtype=np.int64)[of_node]
+
+
+def _chargeable(total: int, units: int = 1) -> int:
+    if total > MAX_TOTAL_MICRO_USD // (2 * units if units > 1 else 1):
+        raise InvalidInput([Violation("duration_s", "makes the total larger than can be charged")])
+    return total

@@ -1,0 +1,112 @@
+"""The prices of a fleet: posted prices, forward curves, and the pools that placement reads at either."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.distances import Distances
+from solvers.forward import HOUR_S, LARGEST, Curves, cost, units_per_hour
+from solvers.placement import Placer
+from solvers.pools import NodeColumns, Pools
+from solvers.priced_pools import PricedPools
+
+Int = NDArray[np.int64]
+PRICED_MAX = 8
+"""Durations whose priced pools are kept."""
+CHEAPEST_MAX = 10_000
+
+
+class PricedFleet:
+    """What `Inventory` adds prices to; its attributes are described there."""
+
+    nodes: NodeColumns
+    distances: Distances
+    market: Int
+    kind: Int
+    posted: Int
+    model_count: int
+    posted_of_market: Int
+    long_run: Int
+    half_life_h: float
+    price_snapshot_id: str
+    pools: Pools
+    placer: Placer
+    cheapest: Int
+    """For each market the one of its model and tier with the least posted price, (markets,)."""
+
+    @property
+    def free(self) -> Int:
+        """GPUs of each node that can be placed on now."""
+        raise NotImplementedError
+
+    def post(self, posted_of_market: Int, price_snapshot_id: str) -> None:
+        """Take over posted prices, one per market in the order of `markets`, with flat forward curves."""
+        self.publish(posted_of_market, posted_of_market, 1.0, price_snapshot_id)
+
+    def publish(self, posted_of_market: Int, long_run: Int, half_life_h: float, price_snapshot_id: str) -> None:
+        """Take over forward curves, (markets,); pools are folded once and then priced anew in place."""
+        self.posted[:] = posted_of_market[self.market]
+        self.posted_of_market, self.long_run, self.half_life_h = posted_of_market, long_run, half_life_h
+        self.price_snapshot_id = price_snapshot_id
+        self.__dict__.pop("by_price", None)
+        self.cheapest = self._cheapest()
+        if hasattr(self, "placer"):
+            self.pools.free[:] = self.free[self.pools.node]
+            self.pools.reprice(posted_of_market)
+            self.placer.reprice()
+        else:
+            self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, self.model_count)
+            self.placer = Placer(self.pools, self.distances)
+        self._priced: dict[int, PricedPools] = {}
+        self._cheapest_known: dict[tuple[int, int], int] = {}
+
+    def is_flat(self, duration_s: int) -> bool:
+        """Whether prices are the posted ones for the whole of a duration."""
+        return duration_s <= HOUR_S or self.long_run is self.posted_of_market
+
+    def curves_of(self, markets: Int, duration_s: int) -> Curves:
+        """The forward curves of some markets, by their places among `markets`."""
+        return Curves.of(self.posted_of_market[markets], self.long_run[markets], self.half_life_h, duration_s)
+
+    def placer_for(self, duration_s: int, models: Int, gpus: int) -> Placer:
+        """Who places at the forward prices of a duration; prices are then costs of a GPU in its `units`."""
+        if self.is_flat(duration_s):
+            return self.placer
+        priced = self._priced.pop(duration_s, None) or PricedPools(self.pools, self.curves_of, duration_s)
+        priced.show(models)
+        self._priced[duration_s] = priced
+        kept = list(self._priced.values())[-PRICED_MAX:]
+        self._priced = {view.duration_s: view for view in kept}
+        self.pools.views = [*kept]
+        if priced.largest > LARGEST // gpus:
+            priced = PricedPools(self.pools, self.curves_of, duration_s, LARGEST // gpus)
+            priced.show(models)
+        return self.placer.at(priced)
+
+    def cheapest_for(self, markets: Int, duration_s: int) -> Int:
+        """For each of some markets the cheapest one of its model and tier, for a duration."""
+        if self.is_flat(duration_s):
+            return self.cheapest[markets]
+        return np.array([self._cheapest_of(kind, duration_s) for kind in self.kind[markets].tolist()])
+
+    def _cheapest_of(self, kind: int, duration_s: int) -> int:
+        known = self._cheapest_known.get((kind, duration_s))
+        if known is not None:
+            return known
+        if len(self._cheapest_known) >= CHEAPEST_MAX:
+            self._cheapest_known.clear()
+        markets = np.flatnonzero(self.kind == kind)
+        curves, units = self.curves_of(markets, duration_s), units_per_hour(duration_s)
+        rows = zip(curves.rate, curves.running, strict=True)
+        found = int(markets[np.argmin([cost(*row, 0, duration_s, units, LARGEST) for row in rows])])
+        self._cheapest_known[kind, duration_s] = found
+        return found
+
+    def _cheapest(self) -> Int:
+        """For each market the one of its model and tier with the least posted price, (markets,)."""
+        order = np.lexsort((self.posted_of_market, self.kind))
+        first = np.append(True, np.diff(self.kind[order]) != 0)[: order.size]
+        cheapest = np.empty_like(order)
+        cheapest[order] = order[np.maximum.accumulate(np.where(first, np.arange(order.size), 0))]
+        return cheapest

@@ -1,0 +1,109 @@
+"""From a request to audited terms: placed, priced, capped, checked. What a quote shows and a lease charges."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import AuditFailed, Refused
+from engine.market.audit import faults_of
+from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
+from engine.market.demand import demand_of
+from engine.market.events import PriceLine, Terms
+from engine.market.prices import PriceBook
+from engine.market.state import MarketState
+from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
+from solvers.placement import NoPlacement, Placement
+
+NO_CAPACITY, PRICE_CAP, SEARCH_LIMIT = "NO_CAPACITY", "PRICE_CAP", "SEARCH_LIMIT"
+
+
+def terms_of(
+    state: MarketState,
+    request: ClusterRequest,
+    book: PriceBook,
+    stopwatch: Stopwatch = NO_STOPWATCH,
+    *,
+    hold_s: int = 0,
+) -> Terms:
+    """Place and price a request, audited; with the spread for holding it `hold_s`. Refused if impossible."""
+    inventory, duration_s = state.inventory, request.priced_duration_s
+    demand = demand_of(inventory, request, book.models())
+    found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
+    if isinstance(found, NoPlacement):
+        raise _refusal(found)
+    charge = charge_of(inventory, found, duration_s)
+    terms = _with_spread(state, _terms(state, request, found, charge), hold_s)
+    _check_cap(state, terms, found)
+    stopwatch.lap("decision")
+    if faults := faults_of(state, terms):
+        raise AuditFailed("the placement failed its audit: " + "; ".join(faults))
+    stopwatch.lap("audit")
+    return terms
+
+
+def _refusal(found: NoPlacement) -> Refused:
+    if found.proven:
+        return Refused(NO_CAPACITY, "no placement keeps all constraints")
+    return Refused(
+        SEARCH_LIMIT,
+        f"no placement was found within {found.relaxations} relaxations over close sites; there may be one",
+    )
+
+
+def _check_cap(state: MarketState, terms: Terms, found: Placement) -> None:
+    """Refuse what costs more than the cap on average, spread included."""
+    request, duration_s = terms.request, terms.duration_s
+    cap, gpu_count = request.max_price_micro_usd_per_gpu_hour, request.gpu_count
+    if cap is None:
+        return
+    inventory, spread = state.inventory, terms.spread_micro_usd
+    cheapest = cheapest_cap(inventory, found.rate, spread, gpu_count, duration_s)
+    if cheapest <= cap:
+        return
+    if cheapest_cap(inventory, found.lower_bound, spread, gpu_count, duration_s) <= cap:
+        raise Refused(SEARCH_LIMIT, "the search over close sites ended before a placement within the cap")
+    raise Refused(
+        PRICE_CAP,
+        f"the cheapest placement averages {cheapest} micro-USD per GPU-hour, above the cap of {cap}",
+        cheapest_micro_usd_per_gpu_hour=str(cheapest),
+    )
+
+
+def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge: Charge) -> Terms:
+    return Terms(
+        request=request,
+        nodes=found.nodes.astype("<i4").tobytes(),
+        gpus=found.gpus.astype("<i4").tobytes(),
+        prices_micro_usd_per_gpu_hour=charge.prices.astype("<i8").tobytes(),
+        lines=charge.lines,
+        rate_micro_usd_per_hour=charge.rate_micro_usd_per_hour,
+        duration_s=request.priced_duration_s,
+        total_micro_usd=charge.total_micro_usd,
+        price_snapshot_id=state.inventory.price_snapshot_id,
+        lower_bound_micro_usd_per_hour=charge.bound_micro_usd_per_hour,
+        idle_nodes_broken=int(found.idle_broken),
+        relaxations_solved=found.relaxations,
+        fleet_version=state.fleet_version,
+        price_epoch=state.oracle.epoch,
+        network_fee_micro_usd=charge.total_micro_usd * state.oracle.network_fee_ppm // 1_000_000,
+    )
+
+
+def _with_spread(state: MarketState, terms: Terms, hold_s: int) -> Terms:
+    """The terms with the price of holding; σ is the largest of the markets used."""
+    if not hold_s:
+        return terms
+    names = {(line.gpu_model, line.region, line.security_tier) for line in terms.lines}
+    sigma = max(state.oracle.volatility_ppb.get(name, 0) for name in names)
+    spread = spread_micro_usd(terms.total_micro_usd, state.oracle.spread_factor, sigma, hold_s)
+    total, gpus = terms.total_micro_usd + spread, terms.request.gpu_count
+    band = 0, terms.duration_s
+    line = PriceLine("", "", "", "POSTED", gpus, per_hour(spread, *band), spread, SPREAD, *band)
+    return msgspec.structs.replace(
+        terms,
+        lines=[*terms.lines, line] if spread else terms.lines,
+        spread_micro_usd=spread,
+        total_micro_usd=total,
+        network_fee_micro_usd=total * state.oracle.network_fee_ppm // 1_000_000,
+    )

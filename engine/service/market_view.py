@@ -1,0 +1,169 @@
+"""From the market's state to what the oracle prices: supply by (market, ask, owner), demand as bids.
+
+Taken on the event loop as copies, which is cheap; put together in a thread, which is not. Which markets a request
+may use depends only on the request and the fleet, so it is worked out once per distinct request and fleet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import WalrasError
+from engine.domain.tiers import NodeState, SecurityTier
+from engine.market.demand import demand_of
+from engine.market.demand_window import Wanted
+from engine.market.inventory import Inventory
+from engine.market.state import MarketState
+from engine.oracle.epoch import MarketView
+from engine.oracle.markets import Bids, Market, MarketSets, Supply
+from engine.oracle.snapshot import PriceSnapshot
+from solvers.placement import Demand
+from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MARKET, MIXED, SITE, SUPPLIER, TIER
+
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """The market at one moment. `inventory`: its static columns; `sellable` (nodes,): GPUs of READY nodes that are
+    not used outside, free, held and leased.
+    """
+
+    taken_at_us: int
+    inventory: Inventory
+    sellable: Int
+    wanted: tuple[Wanted, ...]
+
+
+def glimpse(state: MarketState, now_us: int, window_s: int) -> Glimpse:
+    """Copy what can change."""
+    inventory = state.inventory
+    ready = inventory.state == int(NodeState.READY)
+    sellable = np.where(ready, inventory.nodes.gpu_count - inventory.outside, 0)
+    return Glimpse(now_us, inventory, sellable, tuple(state.demand.since(now_us - window_s * 1_000_000)))
+
+
+class ViewMaker:
+    """Puts glimpses together; keeps what it found out about requests as long as the fleet is the same."""
+
+    def __init__(self) -> None:
+        self._inventory: Inventory | None = None
+        self._sets: dict[ClusterRequest, Int] = {}
+
+    def view(self, seen: Glimpse, previous: PriceSnapshot | None) -> tuple[MarketView, Bids]:
+        """Supply and demand. Markets of `previous` that the fleet has left keep their place."""
+        inventory = seen.inventory
+        own = [_market(inventory, key) for key in inventory.markets.tolist()]
+        known = [price.market for price in previous.markets] if previous is not None else []
+        markets = tuple(sorted(set(own) | set(known)))
+        place = {market: index for index, market in enumerate(markets)}
+        of_own = np.array([place[market] for market in own], dtype=np.int64)
+        names = sorted(set(inventory.suppliers.names) | {wanted.tenant_id for wanted in seen.wanted})
+        code = {name: index for index, name in enumerate(names)}
+        opening = _opening(inventory, of_own, len(markets))
+        view = MarketView(markets, _supply(seen, of_own, code), opening, seen.taken_at_us)
+        ceiling = np.maximum(_caps(markets, previous), opening)
+        return view, self._bids(seen, of_own, code, ceiling)
+
+    def _bids(self, seen: Glimpse, of_own: Int, code: dict[str, int], ceiling: Int) -> Bids:
+        """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
+        self._keep_to(seen)
+        sets: dict[bytes, tuple[int, Int]] = {}
+        rows = []
+        for wanted in seen.wanted:
+            request = wanted.request
+            usable = self._sets.get(request)
+            if usable is None:
+                usable = self._sets[request] = self._usable(seen, request)
+            if not usable.size:
+                continue
+            chosen = np.sort(of_own[usable])
+            number, _ = sets.setdefault(chosen.tobytes(), (len(sets), chosen))
+            limit = request.max_price_micro_usd_per_gpu_hour
+            value = int(ceiling[chosen].max()) if limit is None else limit
+            rows.append((value, request.gpu_count * request.priced_duration_s, code[wanted.tenant_id], number))
+        values, amounts, tenants, numbers = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+        listed = [chosen for _, chosen in sets.values()]
+        first = np.concatenate(([0], np.cumsum([chosen.size for chosen in listed], dtype=np.int64)))
+        markets = np.concatenate([np.empty(0, dtype=np.int64), *listed])
+        return Bids(values, amounts, tenants, numbers, MarketSets(first.astype(np.int64), markets))
+
+    def _keep_to(self, seen: Glimpse) -> None:
+        """Forget what was found out about another fleet, or about requests that nobody makes any more."""
+        if self._inventory is not seen.inventory or len(self._sets) > 4 * len(seen.wanted) + 1_000:
+            self._inventory, self._sets = seen.inventory, {}
+            inventory = seen.inventory
+            self._room = np.zeros(0, dtype=np.int64)
+            if inventory.node_ids.size:
+                pool_of_node = inventory.pools.pool_of[inventory.pools.slot_of]
+                self._room = np.bincount(
+                    pool_of_node, weights=seen.sellable, minlength=inventory.pools.table.shape[0]
+                ).astype(np.int64)
+
+    def _usable(self, seen: Glimpse, request: ClusterRequest) -> Int:
+        """Markets (places in the inventory) that can hold the whole gang; if none can, those with a part of it."""
+        try:
+            demand = demand_of(seen.inventory, request, request.gpu_models)
+        except WalrasError:
+            return np.empty(0, dtype=np.int64)
+        pools = np.flatnonzero(_eligible(seen.inventory, demand))
+        room = np.bincount(seen.inventory.pools.table[pools, MARKET], weights=self._room[pools])
+        whole = np.flatnonzero(room >= request.gpu_count)
+        return whole if whole.size else np.flatnonzero(room)
+
+
+def _market(inventory: Inventory, key: int) -> Market:
+    model, region, tier = inventory.market_names(key)
+    return Market(model, region, SecurityTier[tier])
+
+
+def _supply(seen: Glimpse, of_own: Int, code: dict[str, int]) -> Supply:
+    inventory, nodes = seen.inventory, seen.inventory.nodes
+    owner = np.array([code[name] for name in inventory.suppliers.names], dtype=np.int64)
+    used = np.flatnonzero(seen.sellable)
+    market = of_own[inventory.market[used]] if used.size else used
+    rows = np.stack((market, nodes.ask_micro_usd[used], owner[nodes.supplier[used]] if used.size else used))
+    order = np.lexsort(rows[::-1])
+    rows, gpus = rows[:, order], seen.sellable[used][order]
+    first = np.flatnonzero(np.append(True, (np.diff(rows, axis=1) != 0).any(axis=0))[: order.size])
+    total = np.add.reduceat(gpus, first) if first.size else gpus
+    return Supply(rows[0, first], rows[1, first], total, rows[2, first])
+
+
+def _opening(inventory: Inventory, of_own: Int, count: int) -> Int:
+    """What markets without a reference open at: their price of now; 1 where there is no node."""
+    opening = np.ones(count, dtype=np.int64)
+    opening[of_own] = np.maximum(inventory.posted_of_market, 1)
+    return opening
+
+
+def _caps(markets: tuple[Market, ...], previous: PriceSnapshot | None) -> Int:
+    """The most that the oracle could post in each market at the epoch before; 0 where it knew none."""
+    known = (
+        {} if previous is None else {price.market: price.cap_micro_usd_per_gpu_hour for price in previous.markets}
+    )
+    return np.array([known.get(market, 0) for market in markets], dtype=np.int64)
+
+
+def _eligible(inventory: Inventory, demand: Demand) -> NDArray[np.bool_]:
+    """Pools some of whose nodes keep the constraints on single nodes, (pools,)."""
+    pools, table = inventory.pools, inventory.pools.table
+    wanted = np.zeros(len(inventory.models), dtype=bool)
+    wanted[demand.models] = True
+    kept = np.zeros(table.shape[0], dtype=bool)
+    for model in demand.models.tolist():
+        kept[pools.model_start[model] : pools.model_start[model + 1]] = True
+    kept &= demand.site_ok[table[:, SITE]] & (table[:, TIER] >= demand.tier)
+    kept &= (table[:, CERTIFICATIONS] & demand.certifications) == demand.certifications
+    kept &= (table[:, CONNECTIVITY] >= demand.connectivity) & (table[:, INTERCONNECT] >= demand.interconnect)
+    kept &= pools.reliability_high >= demand.reliability
+    if demand.one_fabric:
+        kept &= table[:, FABRIC] >= 0
+    if demand.supplier_ok.size:
+        supplier = table[:, SUPPLIER]
+        kept &= (supplier == MIXED) | demand.supplier_ok[supplier]
+    return kept

@@ -1,0 +1,98 @@
+"""The oracle's epochs in a running engine: look, price in a thread, publish as a command.
+
+What the market takes over is the event with all its results; nothing is priced again on replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from engine.domain.errors import WalrasError
+from engine.market.commands import NoteDemand, PublishPrices
+from engine.market.events import PricesPublished, WantedRequest
+from engine.market.published import MarketName, PricePoint
+from engine.market.stopwatch import NO_STOPWATCH
+from engine.oracle.epoch import next_epoch
+from engine.oracle.markets import Bids
+from engine.oracle.parameters import OracleParameters
+from engine.oracle.snapshot import MarketPrice, PriceSnapshot
+from engine.service.engine import Engine
+from engine.service.market_view import Glimpse, ViewMaker, glimpse
+from engine.service.oracle_feed import OracleFeed
+from engine.service.published_code import by_name_of, event_of
+from engine.service.references import References
+
+log = logging.getLogger("walras.oracle")
+Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice]]
+VOLATILITY_EPOCHS = 288
+REFUSED_MAX = 1_000
+"""Refused requests kept between two notes; what is more is dropped, as a flood says nothing new."""
+
+
+class OracleRunner:
+    """Runs epochs on one engine. `feed` keeps the last snapshot decoded and wakes whoever watches."""
+
+    def __init__(self, engine: Engine, references: References, parameters: OracleParameters) -> None:
+        self._engine, self._references, self.parameters = engine, references, parameters
+        self.feed, self._views = OracleFeed(engine), ViewMaker()
+        self._refused: dict[WantedRequest, None] = {}
+
+    def note_refused(self, wanted: WantedRequest) -> None:
+        """Remember a refused request until the next tick makes it durable; one a period of the same is enough."""
+        known = self._engine.state.demand.wished.get(wanted.tenant_id, {}).get(wanted.request)
+        fresh_us = self._engine.now_us() - self.parameters.epoch_us
+        if len(self._refused) < REFUSED_MAX and (known is None or known.at_us < fresh_us):
+            self._refused[wanted] = None
+
+    async def tick(self) -> bool:
+        """Note refusals; run an epoch if it is time. Returns whether one was published."""
+        engine = self._engine
+        if self._refused:
+            refused, self._refused = tuple(self._refused), {}
+            engine.submit(NoteDemand(refused), NO_STOPWATCH)
+        now_us = engine.now_us()
+        due = now_us // self.parameters.epoch_us > engine.state.oracle.epoch
+        return due and engine.state.inventory.node_ids.size > 0 and await self.run_epoch()
+
+    async def run_epoch(self) -> bool:
+        """Price the market of now and publish it."""
+        engine, started_s = self._engine, time.perf_counter()
+        now_us = engine.now_us()
+        seen = glimpse(engine.state, now_us, self.parameters.window_s)
+        previous = self.feed.snapshot()
+        past = tuple(engine.state.oracle.history)[-VOLATILITY_EPOCHS:]
+        priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
+        if priced is None:
+            return False
+        event, snapshot, by_name = priced
+        published, _ = engine.submit(PublishPrices(event), NO_STOPWATCH)
+        if published:
+            self.feed.show(snapshot, by_name)
+        log.info("epoch %d: %d markets, %.1f s", event.epoch, len(event.markets), time.perf_counter() - started_s)
+        return bool(published)
+
+    def _price(
+        self, seen: Glimpse, previous: PriceSnapshot | None, past: Sequence[PricePoint], now_us: int
+    ) -> Priced | None:
+        view, bids = self._views.view(seen, previous)
+        references = self._references(seen.inventory.models.names, now_us)
+        none = bids.tenant[:0]
+        nothing = Bids(none, none, none, none, bids.sets)
+        snapshot = next_epoch(previous, view, nothing, bids, references, now_us, self.parameters)
+        if snapshot is previous:
+            return None
+        return event_of(snapshot, past, self.parameters), snapshot, by_name_of(snapshot)
+
+    async def run(self, tick_s: float) -> None:
+        """Tick until cancelled; what is refused or fails is tried again at the next tick."""
+        while True:
+            try:
+                await self.tick()
+            except WalrasError as error:
+                log.warning("the epoch was not published: %s", error)
+            except Exception:
+                log.exception("an epoch failed; prices stay as they are")
+            await asyncio.sleep(tick_s)

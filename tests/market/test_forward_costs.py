@@ -1,0 +1,198 @@
+"""Placement at forward prices: exact costs, the cheapest gang, pools that stay true as GPUs come and go."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.oracle.forward import ForwardCurve
+from solvers.distances import Distances
+from solvers.forward import LARGEST, Curves, band_costs, cost, units_per_hour
+from solvers.placement import Demand, Placement, Placer
+from solvers.pools import NodeColumns, Pools
+from solvers.priced_pools import PricedPools
+from tests.solvers.laws import Asked
+from tests.worlds import world_from_seed
+
+PRICES = st.integers(1, 10**7)
+DURATIONS = st.one_of(st.integers(1, 20_000), st.integers(1, 10**7), st.integers(1, 900).map(lambda h: h * 3_600))
+
+
+def slow_cost(curve: ForwardCurve, ask: int, duration_s: int, units: int) -> int:
+    """Second by second, in the units of the kernel: whole hours, then the part of the last one."""
+    hours = -(-duration_s // 3_600)
+    rates = [max(ask, rate) for rate in curve.rates(hours).tolist()]
+    lengths = [min(3_600, duration_s - 3_600 * hour) for hour in range(hours)]
+    exact = sum(rate * length for rate, length in zip(rates, lengths, strict=True)) * units
+    assert exact % 3_600 == 0
+    return exact // 3_600
+
+
+@settings(max_examples=150, deadline=None)
+@given(PRICES, PRICES, st.integers(0, 10**7), DURATIONS, st.sampled_from((1.0, 7.3, 48.0)))
+def test_costs_are_the_forward_curves(posted: int, long_run: int, ask: int, duration_s: int, half: float) -> None:
+    """Law: the kernel's cost is exactly the oracle's curve summed hour by hour, without rounding."""
+    curves, units = (
+        Curves.of(np.array([posted]), np.array([long_run]), half, duration_s),
+        units_per_hour(duration_s),
+    )
+    found = cost(curves.rate[0], curves.running[0], ask, duration_s, units, LARGEST)
+    curve = ForwardCurve(posted, long_run, half)
+    assert found == slow_cost(curve, ask, duration_s, units)
+    per_gpu = curve.amount_micro_usd(0, duration_s, ask)
+    assert abs(found / units - per_gpu) <= 0.5 + 1e-9 * per_gpu
+
+
+@settings(max_examples=100, deadline=None)
+@given(PRICES, PRICES, st.lists(st.integers(0, 10**7), min_size=2, max_size=5), DURATIONS, st.integers(1, 5_000))
+def test_costs_are_monotone(posted: int, long_run: int, asks: list[int], duration_s: int, more_s: int) -> None:
+    """Law 7: a higher ask and more time never cost less, so merit order inside a market is cost order."""
+    curves = Curves.of(np.array([posted]), np.array([long_run]), 48.0, duration_s + more_s)
+    row = curves.rate[0], curves.running[0]
+    units = 3_600
+    costs = [cost(*row, ask, duration_s, units, LARGEST) for ask in sorted(asks)]
+    assert costs == sorted(costs)
+    assert all(
+        cost(*row, ask, duration_s + more_s, units, LARGEST) >= cost(*row, ask, duration_s, units, LARGEST)
+        for ask in asks
+    )
+
+
+def test_costs_are_cut_off_before_they_overflow() -> None:
+    """Law 7: the dearest ask for the longest time stays inside 64 bits."""
+    curves = Curves.of(np.array([10**11]), np.array([1]), 48.0, 315_360_000)
+    assert cost(curves.rate[0], curves.running[0], 10**11, 315_359_999, 3_600, 10**15) == 10**15
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**7), st.integers(1, 64)), min_size=1, max_size=8),
+    st.integers(3_601, 10**6),
+)
+def test_bands_sum_to_the_cost(
+    prices: list[tuple[int, int]], nodes: list[tuple[int, int, int]], duration_s: int
+) -> None:
+    """Law: over bands, kinds and premiums costs sum to those of the nodes; every band has all GPUs."""
+    posted, long_run = (np.array(column) for column in zip(*prices, strict=True))
+    curves, units = Curves.of(posted, long_run, 48.0, duration_s), units_per_hour(duration_s)
+    market, ask, gpus = (np.array(column) for column in zip(*nodes, strict=True))
+    market %= posted.size
+    edges = np.array([0, *(edge for edge in (3_600, 21_600, 86_400, 604_800) if edge < duration_s), duration_s])
+    costs, counts = band_costs(
+        curves.rate, curves.running, market, np.zeros(posted.size, dtype=np.int64), ask, gpus, edges, units
+    )
+    whole = sum(
+        n * cost(curves.rate[m], curves.running[m], a, duration_s, units, LARGEST)
+        for m, a, n in zip(market.tolist(), ask.tolist(), gpus.tolist(), strict=True)
+    )
+    assert costs.sum() == whole and (costs >= 0).all()
+    assert (counts.sum(axis=(0, 2)) == gpus.sum()).all()
+
+
+NODES = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(1, 30), st.sampled_from((1, 2, 4)), st.integers(0, 4)),
+    min_size=1,
+    max_size=7,
+)
+"""(site, ask, GPUs, free GPUs, at most all)."""
+
+
+def priced(nodes: list[tuple[int, int, int, int]], curves: list[tuple[int, int]], duration_s: int) -> Placer:
+    """A fleet of one model, a market a site, at forward prices."""
+    site, ask, count, free = (np.array(column, dtype=np.int64) for column in zip(*nodes, strict=True))
+    zeros = np.zeros_like(site)
+    columns = NodeColumns(
+        zeros, site, zeros, zeros, zeros, zeros, zeros - 1, zeros, count, ask, zeros + 0.9, np.arange(site.size)
+    )
+    posted, long_run = (np.array(column, dtype=np.int64) for column in zip(*curves, strict=True))
+    pools = Pools(columns, np.minimum(free, count), site, posted, 1)
+    none = np.empty(0, dtype=np.int64)
+    placer = Placer(pools, Distances(np.zeros(2), np.array([0.0, 90.0]), none, none, np.empty(0)))
+    view = PricedPools(pools, lambda m, s: Curves.of(posted[m], long_run[m], 2.0, s), duration_s)
+    view.show(np.array([0]))
+    pools.views = [view]
+    return placer.at(view)
+
+
+def cheapest(nodes: list[tuple[int, int, int, int]], costs: list[int], wanted: int) -> int | None:
+    """The least cost of `wanted` GPUs, by trying every way."""
+    rooms = sorted((cost, min(free, count)) for (_, _, count, free), cost in zip(nodes, costs, strict=True))
+    best = [0]
+    singles = [cost for cost, room in rooms for _ in range(room)]
+    best = [sum(choice) for choice in combinations(singles, wanted)] if len(singles) >= wanted else []
+    return min(best) if best else None
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    NODES,
+    st.tuples(
+        st.tuples(st.integers(1, 30), st.integers(1, 30)), st.tuples(st.integers(1, 30), st.integers(1, 30))
+    ),
+    st.integers(1, 4),
+    st.integers(3_601, 90_000),
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 4)), max_size=6),
+)
+def test_placements_are_the_cheapest(
+    nodes: list[tuple[int, int, int, int]],
+    curves: tuple[tuple[int, int], tuple[int, int]],
+    wanted: int,
+    duration_s: int,
+    changes: list[tuple[int, int]],
+) -> None:
+    """Law: exact under forward prices, also after nodes were taken and given back; ties break as ever."""
+    placer, units = priced(nodes, list(curves), duration_s), units_per_hour(duration_s)
+    view = placer.pools
+    assert isinstance(view, PricedPools)
+    for place, free in changes:
+        place %= len(nodes)
+        nodes[place] = (*nodes[place][:3], min(free, nodes[place][2]))
+        view._pools.set_free(np.array([place]), np.array([nodes[place][3]]))
+    costs = [slow_cost(ForwardCurve(*curves[s], 2.0), ask, duration_s, units) for s, ask, _, _ in nodes]
+    found = placer.place(Demand(wanted, 1, np.array([0]), np.ones(2, dtype=bool)))
+    best = cheapest(nodes, costs, wanted)
+    assert (found.rate if isinstance(found, Placement) else None) == best
+    if isinstance(found, Placement):
+        charged = zip(found.nodes.tolist(), found.gpus.tolist(), found.prices_micro_usd.tolist(), strict=True)
+        assert all(price == costs[node] and gpus <= nodes[node][3] for node, gpus, price in charged)
+    fresh = priced(nodes, list(curves), duration_s).pools
+    assert (fresh.histogram == view.histogram).all() and (fresh.table == view.table).all()
+
+
+@pytest.mark.parametrize("duration_s", [3_600, 5_400, 7_201])
+def test_units_divide(duration_s: int) -> None:
+    """Law: units are the coarsest that make costs whole."""
+    units = units_per_hour(duration_s)
+    assert duration_s * units % 3_600 == 0 and units == 3_600 // math.gcd(duration_s, 3_600)
+
+
+@pytest.mark.parametrize("first_seed", [0, 60, 120])
+def test_forward_prices_are_as_exact_as_flat_ones(first_seed: int) -> None:
+    """Law: with every constraint, forward prices give what asking the costs themselves would, at flat prices
+    (which is proven against CP-SAT elsewhere)."""
+    for seed in range(first_seed, first_seed + 60):
+        asked, draw = Asked(world_from_seed(seed)), np.random.default_rng(seed)
+        inventory, posted = asked.inventory, asked.posted_of_market
+        inventory.publish(posted, draw.integers(1, 2 * posted.max(initial=1) + 2, posted.size), 3.0, "curves")
+        duration_s = int(draw.integers(3_601, 60_000))
+        units, curves = units_per_hour(duration_s), inventory.curves_of(np.arange(posted.size), duration_s)
+        costs = [
+            cost(curves.rate[market], curves.running[market], ask, duration_s, units, LARGEST)
+            for market, ask in zip(inventory.market.tolist(), inventory.nodes.ask_micro_usd.tolist(), strict=True)
+        ]
+        nodes = replace(inventory.nodes, ask_micro_usd=np.array(costs, dtype=np.int64))
+        flat = Pools(nodes, inventory.free, inventory.market, np.zeros_like(posted), len(inventory.models))
+        wanted = Placer(flat, inventory.distances).place(asked.demand)
+        gpus = asked.demand.replicas * asked.demand.gpus_per_replica
+        found = inventory.placer_for(duration_s, asked.demand.models, gpus).place(asked.demand)
+        assert isinstance(found, Placement) == isinstance(wanted, Placement), f"world_from_seed({seed})"
+        if isinstance(found, Placement) and isinstance(wanted, Placement):
+            assert found.rate == wanted.rate, f"world_from_seed({seed})"
+            assert abs(found.idle_broken - wanted.idle_broken) <= 1
