@@ -129,7 +129,7 @@ def improve(
     model_first, model_gangs = refused_of_model
     size = gangs[1]
     model_of = supply[3]
-    most_removed, most_tried = 24, 12
+    most_removed, most_tried = 96, 4
     removed = np.empty(most_removed + 1, dtype=np.int64)
     todo = np.empty(most_removed + most_tried + 2, dtype=np.int64)
     key = np.empty(todo.size)

@@ -45,7 +45,7 @@ stays.
 PASSES_MAX = 12
 LEAST_GAIN = 3e-4
 """If all passes at the same prices together improve welfare by a smaller share, they are the last."""
-ASK_WEIGHT = 0.2
+ASK_WEIGHT = 0.1
 """Guidance prices lean this much towards the asks: among equally scarce nodes the cheap ones go first."""
 LEAST_PROMISE = 0.3
 """Of a gang without regret, against the root of its dollars per hour: it may still be in the way."""
