@@ -11,6 +11,7 @@ order          only plans whose moves can be made one by one leave here         
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -32,6 +33,7 @@ from solvers.planning.problem import Problem
 from solvers.planning.refusals import explain
 from solvers.planning.retreat import orderable
 from solvers.planning.search import insert
+from solvers.planning.uprooted import place_uprooted, uprooted
 from solvers.planning.workers import Part, Searchers, Task, Threads
 
 Int = NDArray[np.int64]
@@ -172,30 +174,50 @@ def weights(prepared: Prepared, minimum: Float) -> Float:
 
 
 def first_plan(prepared: Prepared, market: Market) -> Assignment:
-    """Keep what runs, then insert by weight."""
+    """Keep what runs, place who lost its nodes where nobody has to make room, then insert the others by weight."""
     assignment = Assignment(prepared)
     assignment.keep_what_runs()
-    insert_by_weight(assignment, market, np.ones(prepared.value.size, dtype=bool))
+    moving = uprooted(assignment)
+    inserted = inserter(assignment, market)
+    order = by_weight(assignment, market)
+    place_uprooted(assignment, order[moving[order]], inserted)
+    inserted(order[~moving[order]])
     return assignment
+
+
+def by_weight(assignment: Assignment, market: Market) -> Int:
+    """All gangs, the most worth first."""
+    return np.argsort(-weights(assignment.prepared, market.dual.minimum), kind="stable")
+
+
+def inserter(assignment: Assignment, market: Market) -> Callable[[Int], None]:
+    """Places the gangs it is given, in their order, where the market's prices are least."""
+    prepared = assignment.prepared
+    shapes, work = prepared.shape_arrays(prepared.placed), prepared.work()
+    follow = guide(prepared, market.row_price)
+
+    def insert_all(order: Int) -> None:
+        follow.walk[-1][:] = True  # what is free may have changed: every block is counted again
+        insert(
+            order,
+            prepared.gangs,
+            shapes,
+            prepared.supply,
+            follow.walk,
+            follow.price,
+            prepared.ask,
+            prepared.value,
+            assignment.state,
+            work,
+        )
+
+    return insert_all
 
 
 def insert_by_weight(assignment: Assignment, market: Market, which: NDArray[np.bool_]) -> None:
     """Place what can be placed of some gangs (gangs,), the most worth first."""
-    prepared = assignment.prepared
-    order = np.argsort(-weights(prepared, market.dual.minimum), kind="stable")
-    follow = guide(prepared, market.row_price)
-    insert(
-        order[which[order]],
-        prepared.gangs,
-        prepared.shape_arrays(prepared.placed),
-        prepared.supply,
-        follow.walk,
-        follow.price,
-        prepared.ask,
-        prepared.value,
-        assignment.state,
-        prepared.work(),
-    )
+    order = by_weight(assignment, market)
+    inserter(assignment, market)(order[which[order]])
 
 
 def divisible_gangs(prepared: Prepared) -> NDArray[np.bool_]:
