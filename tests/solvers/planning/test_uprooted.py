@@ -21,7 +21,7 @@ NODES, GANGS, SEEDS = 12, 6, range(60)
 
 
 def half_uprooted(seed: int) -> Problem:
-    """Gangs of two GPUs stand on two nodes each; a third of the nodes go down. Gangs differ in where they may be."""
+    """Gangs of two GPUs stand on two nodes each; a third of the nodes go down. Each has sites of its own."""
     random = Random(seed)
     base = small_problem(seed, nodes=NODES, gangs=GANGS, runs_percent=0)
     zeros, ones = np.zeros(GANGS, dtype=np.int64), np.ones(GANGS, dtype=np.int64)
