@@ -66,17 +66,23 @@ NO_LIMITS = Limits()
 
 @dataclass(slots=True)
 class Run:
-    """What a run keeps: the clock and what it reported."""
+    """What a run keeps: the clock, what it reported, and whether the clock ever ended anything."""
 
     limits: Limits
     on_progress: OnProgress | None
-    started: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
     history: list[Progress] = field(default_factory=list)
+    ended_by_clock: bool = False
+
+    def __post_init__(self) -> None:
+        """The run begins now."""
+        self.started = self.clock()
 
     def report(self, phase: str, welfare: int | None, bound: float | None) -> None:
         """Note and pass on one step."""
         whole = None if bound is None else int(np.ceil(bound))
-        step = Progress(phase, time.monotonic() - self.started, welfare, whole)
+        step = Progress(phase, self.clock() - self.started, welfare, whole)
         self.history.append(step)
         if self.on_progress is not None:
             self.on_progress(step)
@@ -88,7 +94,13 @@ class Run:
             return float("inf")
         priced = [step.elapsed_s for step in self.history if step.phase in ("price", "place")]
         reserve_s = 1.5 * (priced[1] - priced[0]) if len(priced) == 2 else 0.0
-        return self.limits.time_s - reserve_s - (time.monotonic() - self.started)
+        return self.limits.time_s - reserve_s - (self.clock() - self.started)
+
+    def is_out_of_time(self) -> bool:
+        """Whether to stop here. Whoever asks stops if so: the run is then one that the clock ended."""
+        if self.left_s <= 0:
+            self.ended_by_clock = True
+        return self.ended_by_clock
 
 
 class Market(NamedTuple):
@@ -104,9 +116,10 @@ def solve(
     limits: Limits = NO_LIMITS,
     on_progress: OnProgress | None = None,
     searchers: Searchers | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Plan:
     """The best plan found within the limits, with the prices that prove how good it is."""
-    run = Run(limits, on_progress)
+    run = Run(limits, on_progress, clock)
     run.report("prepare", None, None)
     prepared = prepare(problem)
     run.report("price", None, None)
@@ -114,16 +127,17 @@ def solve(
     assignment = first_plan(prepared, market)
     run.report("place", assignment.welfare(), market.dual.bound)
     task = task_of(prepared, market)
-    ended_by_clock = search(problem, run, task, market, assignment, searchers or Threads())
+    search(problem, run, task, market, assignment, searchers or Threads())
     reached = assignment.copied()
     stronger = None
-    if np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX and passes_of(limits) > 0 and run.left_s > 0:
+    small = np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX
+    if small and passes_of(limits) > 0 and not run.is_out_of_time():
         repair_neighbourhoods(run, problem, task, market, assignment)
         stronger = solve_to_the_end(problem, task, assignment, limits.seed)
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, moving_last(problem, prepared))
     assignment.restore_if_better(reached)
-    return finish(problem, run, prepared, market, assignment, stronger, ended_by_clock)
+    return finish(problem, run, prepared, market, assignment, stronger)
 
 
 def price(prepared: Prepared) -> Market:
@@ -266,17 +280,17 @@ def able_gangs(prepared: Prepared, choices: Choices) -> NDArray[np.bool_]:
 
 def improve_in_parts(
     run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers, passes: int
-) -> bool:
-    """Passes of ruin and recreate until nothing helps or a limit is reached; True if the clock ended it."""
+) -> None:
+    """Passes of ruin and recreate until nothing helps or a limit is reached."""
     prepared, able = task.prepared, task.able
     if not able.any():
-        return False
+        return
     divisible = divisible_gangs(prepared)
     random = np.random.default_rng(run.limits.seed)
     before = assignment.welfare()
     for number in range(passes):
-        if run.left_s <= 0:
-            return True
+        if run.is_out_of_time():
+            return
         if number % PASSES_PER_PRICE == 0:
             follow = guide(prepared, prices_of_the_rest(prepared, market, assignment, divisible))
         whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
@@ -284,13 +298,13 @@ def improve_in_parts(
         promise = np.sqrt(regrets(prepared, market, assignment)) + LEAST_PROMISE
         jobs = [part_of(number, owner, promise, random) for number in range(parts)]
         searchers.search(task, follow.price, follow.walk, owner, jobs, assignment, run.left_s)
+        run.is_out_of_time()  # if so, the pass was cut short
         welfare = assignment.welfare()
         run.report("improve", welfare, market.dual.bound)
         if whole and run.limits.work is None:
             if welfare - before < LEAST_GAIN * max(welfare, 1):
                 break
             before = welfare
-    return run.left_s <= 0
 
 
 def regrets(prepared: Prepared, market: Market, assignment: Assignment) -> Float:
@@ -330,7 +344,7 @@ def repair_neighbourhoods(run: Run, problem: Problem, task: Task, market: Market
         np.random.default_rng(run.limits.seed),
         REPAIR_ROUNDS,
         REPAIR_DETERMINISTIC_TIME,
-        lambda: run.left_s <= 0,
+        run.is_out_of_time,
     )
     run.report("repair", assignment.welfare(), market.dual.bound)
 
@@ -360,8 +374,8 @@ def moving_last(problem: Problem, prepared: Prepared) -> NDArray[np.bool_]:
 
 def search(
     problem: Problem, run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers
-) -> bool:
-    """Improve the first plan; True if the clock ended it.
+) -> None:
+    """Improve the first plan.
 
     Where gangs run, the search has two legs. In the first only those move that cannot spoil an order of moves, so
     its plan always has one. In the second everybody does, and what blocks the order is given up again; if that
@@ -369,17 +383,17 @@ def search(
     """
     passes = passes_of(run.limits)
     if not task.prepared.standing.runs.any():
-        return improve_in_parts(run, task, market, assignment, searchers, passes)
+        improve_in_parts(run, task, market, assignment, searchers, passes)
+        return
     last = moving_last(problem, task.prepared)
     late = replace(task, able=task.able & last)
     improve_in_parts(run, late, market, assignment, searchers, passes)
     reached = assignment.copied()
-    ended_by_clock = improve_in_parts(run, task, market, assignment, searchers, passes)
+    improve_in_parts(run, task, market, assignment, searchers, passes)
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, last)
         improve_in_parts(run, late, market, assignment, searchers, min(passes, PASSES_PER_PRICE))
     assignment.restore_if_better(reached)
-    return ended_by_clock
 
 
 def keep_orderable(problem: Problem, assignment: Assignment) -> bool:
@@ -401,7 +415,6 @@ def finish(
     market: Market,
     assignment: Assignment,
     stronger: StrongerBound | None,
-    ended_by_clock: bool,
 ) -> Plan:
     """The plan as rows, with its proof."""
     request, node, gpus = assignment.rows()
@@ -422,7 +435,7 @@ def finish(
         bound=bound,
         stronger=stronger,
         history=tuple(run.history),
-        ended_by_clock=ended_by_clock,
+        ended_by_clock=run.ended_by_clock,
         refusals=refusals,
         row_table=prepared.rows.table,
     )
