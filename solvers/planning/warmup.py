@@ -7,15 +7,15 @@ import numpy as np
 from solvers.distances import Distances
 from solvers.planning.plan import Limits
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
-from solvers.planning.solve import solve
+from solvers.planning.solve import PASSES_PER_PRICE, solve
 from solvers.pools import NodeColumns
 
 GANGS = 12
 
 
 def warm_up() -> None:
-    """Plan a dozen gangs on six nodes."""
-    solve(tiny_problem(), Limits(work=1))
+    """Plan a dozen gangs on six nodes, up to a pass that is not cut: here only such a one has gangs to improve."""
+    solve(tiny_problem(), Limits(work=PASSES_PER_PRICE))
 
 
 def tiny_problem() -> Problem:
