@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
+from solvers.planning.passes import PASSES_PER_PRICE
 from solvers.planning.plan import Limits
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
-from solvers.planning.solve import PASSES_PER_PRICE, solve
+from solvers.planning.solve import solve
 from solvers.pools import NodeColumns
 
 GANGS = 12

@@ -9,11 +9,12 @@ from random import Random
 import numpy as np
 import pytest
 
-from solvers.planning import solve
+from solvers.planning import first_plan as first
 from solvers.planning.assignment import Assignment
 from solvers.planning.moves import Placed, order
 from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Problem, Running
+from solvers.planning.relaxed_market import price
 from solvers.planning.uprooted import place_uprooted, uprooted
 from tests.solvers.planning.small_problems import small_problem
 
@@ -65,7 +66,7 @@ def half_uprooted(seed: int) -> Problem:
 def blocked(problem: Problem) -> int:
     """Gangs of the first plan for which there is no step."""
     prepared = prepare(problem)
-    plan = solve.first_plan(prepared, solve.price(prepared))
+    plan = first.first_plan(prepared, price(prepared))
     return int(order(problem, Placed(*plan.rows())).blocked.size)
 
 
@@ -78,7 +79,7 @@ def test_what_is_held_is_given_back() -> None:
     """After all uprooted gangs are placed or refused, free GPUs are capacity less what is placed."""
     for seed in SEEDS:
         prepared = prepare(half_uprooted(seed))
-        plan = solve.first_plan(prepared, solve.price(prepared))
+        plan = first.first_plan(prepared, price(prepared))
         gang, slot, take = plan.entries()
         used = np.bincount(slot, take * prepared.problem.gangs.gpus_per_replica[gang], plan.free.size)
         assert np.array_equal(plan.free, prepared.capacity - used)
@@ -90,6 +91,6 @@ def test_gangs_that_ignore_each_other_are_caught(monkeypatch: pytest.MonkeyPatch
     def careless(_: Assignment, gangs: np.ndarray, insert: Callable[[np.ndarray], None]) -> None:
         insert(gangs)
 
-    assert place_uprooted is solve.place_uprooted
-    monkeypatch.setattr(solve, "place_uprooted", careless)
+    assert place_uprooted is first.place_uprooted
+    monkeypatch.setattr(first, "place_uprooted", careless)
     assert sum(blocked(half_uprooted(seed)) > 0 for seed in SEEDS) > 0
