@@ -61,7 +61,7 @@ def solve(
     small = np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX
     if small and passes_of(limits) > 0 and not run.is_out_of_time():
         repair_neighbourhoods(run, problem, task, market, assignment)
-        stronger = solve_to_the_end(problem, task, assignment, limits.seed)
+        stronger = solve_to_the_end(run, problem, task, assignment)
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, moving_last(problem, prepared))
     assignment.restore_if_better(reached)
@@ -86,7 +86,7 @@ def repair_neighbourhoods(run: Run, problem: Problem, task: Task, market: Market
     run.report("repair", assignment.welfare(), market.dual.bound)
 
 
-def solve_to_the_end(problem: Problem, task: Task, assignment: Assignment, seed: int) -> StrongerBound | None:
+def solve_to_the_end(run: Run, problem: Problem, task: Task, assignment: Assignment) -> StrongerBound | None:
     """Solve small components exactly; the bound that proves if the whole problem was small.
 
     Components are those of the relaxed choices: what no clique of the search serves may still be served.
@@ -95,7 +95,7 @@ def solve_to_the_end(problem: Problem, task: Task, assignment: Assignment, seed:
     nodes = np.diff(prepared.rows.start[prepared.rows.model_start])
     able = able_gangs(prepared, prepared.relaxed)
     parts = components(reach_of(prepared, prepared.relaxed).models, able, nodes)
-    bound = solve_small(problem, assignment, parts, seed)
+    bound = solve_small(problem, assignment, parts, run.limits.seed, run.is_out_of_time)
     return None if bound is None else StrongerBound(bound + prepared.constant, "CP-SAT")
 
 
