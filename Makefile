@@ -6,7 +6,11 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CODE := engine solvers tests benchmarks
 
-.PHONY: demo test check lint types imports proto proto-check pytest exact bench serve clean
+# One process a core; a file's tests share one process, and what they have in common is made once.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test check lint types imports proto proto-check pytest full exact bench serve clean \
+  kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -22,7 +26,9 @@ CODE := engine solvers tests benchmarks
 demo: .venv/runtime
 	@$(BIN)/walras demo
 
-test: check pytest
+test: .venv/dev
+	@$(MAKE) --no-print-directory -j2 -Otarget kernels check
+	$(PYTEST)
 
 check: lint types imports proto-check
 
@@ -50,12 +56,27 @@ proto-check: .venv/dev
 	  cmp "$$out/$$file" "proto/$$file" || { echo "generated code is stale: run make proto"; exit 1; }; done && \
 	echo "generated code is fresh"
 
+# Compiled once, in two processes, before the tests start: theirs would each compile the same.
+kernels: kernels-joint kernels-single
+
+kernels-single: .venv/dev
+	@$(BIN)/python -c "from solvers.warmup import warm_up; warm_up()"
+
+kernels-joint: .venv/dev
+	@$(BIN)/python -c "from benchmarks.planning import warm_up; warm_up()"
+
 pytest: .venv/dev
-	$(BIN)/pytest
+	@$(MAKE) --no-print-directory -j2 kernels
+	$(PYTEST)
+
+# All tests with as many worlds, and worlds as large, as they were written for (tests/full_size.py).
+full: .venv/dev
+	@$(MAKE) --no-print-directory -j2 kernels
+	WALRAS_TESTS=full $(PYTEST)
 
 # The full comparisons with the independent CP-SAT models: 5,000 worlds of one request, 2,000 joint ones.
 exact: .venv/dev
-	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(BIN)/pytest -m exact tests/solvers tests/planning
+	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(PYTEST) -m exact tests/solvers tests/planning
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))

@@ -1,7 +1,10 @@
-"""One Hypothesis profile for all tests: the same examples on every machine, however busy it is."""
+"""One Hypothesis profile for all tests: the same examples everywhere, however busy. Slow files come first."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -12,3 +15,25 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("walras")
+
+SLOWEST_FIRST = (
+    "test_real_world.py",
+    "planning/test_joint_law.py",
+    "benchmarks/test_suite.py",
+    "benchmarks/test_planning.py",
+    "solvers/test_exactness.py",
+    "planning/test_on_ray.py",
+    "planning/test_certificate.py",
+    "solvers/planning/test_workers.py",
+    "solvers/planning/test_clock.py",
+    "planning/test_odd_inputs.py",
+    "planning/test_reproducible.py",
+)
+"""Files that take longest. What is begun last must be short, or one of two processes waits for the other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files to the front; the rest stays in its order."""
+    tests = Path(__file__).parent
+    rank = {tests / name: number for number, name in enumerate(SLOWEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))

@@ -25,10 +25,12 @@ from engine.cli.fleet_chunks import fleet_chunks, rtt_chunks
 from engine.datasets.real import real_requests, real_world
 from engine.domain.cluster_request import REQUEST_FIELDS, parse_cluster_request
 from tests.checker import violations
+from tests.full_size import size
 
 DATA = os.environ.get("WALRAS_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="$WALRAS_DATA names no folder of public traces")
-GPUS, BIG, BIG_GPUS, MIXED, SEED = 1_000_000, 100, 10_000, 1_000, 7
+GPUS, BIG_GPUS, SEED = 1_000_000, 10_000, 7
+BIG, MIXED = size(30, 100), size(250, 1_000)
 DEV = (("x-walras-tenant", "researcher"),)
 ENUMS = {
     "min_security_tier": "SECURITY_TIER_",
@@ -133,7 +135,7 @@ def adds_up(stats: fleet_service_pb2.FleetStats) -> bool:
 
 
 def test_clusters_of_ten_thousand_gpus(world: World) -> None:
-    """Laws 1 to 3: 100 clusters of 10,000 GPUs, in turn over the models that have them; each is right."""
+    """Laws 1 to 3: BIG clusters of 10,000 GPUs, in turn over the models that have them; each is right."""
     free = world.frame.filter(pl.col("state") == "READY").group_by("gpu_model").agg(pl.col("gpu_free").sum())
     models = free.filter(pl.col("gpu_free") >= BIG_GPUS * 1.5)["gpu_model"].sort().to_list()
     assert len(models) >= 3
@@ -149,7 +151,7 @@ def test_clusters_of_ten_thousand_gpus(world: World) -> None:
 
 
 def test_mixed_requests_of_the_trace(world: World) -> None:
-    """Laws 1 to 3 on 1,000 requests of the trace with all constraints, held together and then released."""
+    """Laws 1 to 3 on MIXED requests of the trace with all constraints, held together and then released."""
     requests = real_requests(Path(DATA or ""), world.frame, MIXED, SEED, None)
     leases = []
     for row in requests.iter_rows(named=True):

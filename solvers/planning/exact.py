@@ -7,6 +7,7 @@ better. At most `COMPONENTS_MAX` are, the largest first: the rest keep what the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,6 @@ GANGS_MAX = 24
 NODES_MAX = 160
 DETERMINISTIC_TIME = 4.0
 """Of CP-SAT, for one component."""
-
-
 COMPONENTS_MAX = 8
 
 
@@ -48,10 +47,13 @@ def components(models: Flags, able: Flags, nodes_of_model: Int) -> list[Componen
     ]
 
 
-def solve_small(problem: Problem, assignment: Assignment, parts: list[Component], seed: int) -> int | None:
+def solve_small(
+    problem: Problem, assignment: Assignment, parts: list[Component], seed: int, out_of_time: Callable[[], bool]
+) -> int | None:
     """Improve `assignment` by solving each small component; Σ of their bounds if all were small, else None.
 
-    `problem` is the whole one, pinned rows included.
+    `problem` is the whole one, pinned rows included. Once `out_of_time`, the components that are left stay as they
+    are and no bound is known.
     """
     from solvers.planning.repair import repair  # CP-SAT takes long to import
 
@@ -59,6 +61,8 @@ def solve_small(problem: Problem, assignment: Assignment, parts: list[Component]
     small = sorted(small, key=lambda part: (-part.gangs.size, int(part.gangs[0])))[:COMPONENTS_MAX]
     bound = 0 if len(small) == len(parts) else None
     for part in small:
+        if out_of_time():
+            return None
         free, hint = assignment.without(part.gangs)
         found = repair(problem, part.gangs, free, hint, DETERMINISTIC_TIME, seed)
         bound = None if bound is None or found.bound is None else bound + found.bound

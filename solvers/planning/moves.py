@@ -5,6 +5,9 @@ need an order. A gang moves all at once as soon as the nodes it enters have room
 
     repeat: move the first gang, by (priority, number), whose nodes have room
 
+Gangs that leave only nodes without capacity come last: their leaving helps nobody, and where they enter others may
+have to pass.
+
 If gangs are left over, each of them waits for room that another one holds. A greedy choice may be the reason: a
 gang that enters a node early takes room that others needed in passing. So those left over most often are tried
 first next time. The problem is NP-hard: that no order is found does not prove that there is none.
@@ -89,20 +92,23 @@ class Migration:
     `room` (nodes,): GPUs of the capacity that nothing uses in this state; mutated.
     """
 
-    def __init__(self, room: list[int], enters: Ends, leaves: Ends, left_over: Counter[int]) -> None:
-        """Move gangs until none can; those more often `left_over` are tried before others."""
-        self.room, self.enters, self.leaves, self._left_over = room, enters, leaves, left_over
+    def __init__(
+        self, room: list[int], enters: Ends, leaves: Ends, left_over: Counter[int], last: set[int]
+    ) -> None:
+        """Move gangs until none can; those more often `left_over` are tried before others, `last` after all."""
+        self.room, self.enters, self.leaves = room, enters, leaves
+        self._rank = {gang: (gang in last, -left_over[gang], gang) for gang in enters}
         self.moved: list[int] = []
         self.pending = set(enters)
         self._waiting: defaultdict[int, list[int]] = defaultdict(list)
-        self._ready = [(-left_over[gang], gang) for gang in enters]
+        self._ready = list(self._rank.values())
         heapq.heapify(self._ready)
         self.go_on()
 
     def go_on(self) -> None:
         """Move gangs until none can; each that can not waits at the first node without room for it."""
         while self._ready:
-            _, gang = heapq.heappop(self._ready)
+            gang = heapq.heappop(self._ready)[-1]
             if gang not in self.pending:
                 continue
             full = next((node for node, gpus in self.enters[gang] if self.room[node] < gpus), None)
@@ -115,7 +121,7 @@ class Migration:
         """Give room back; who waits for it is tried again by `go_on`."""
         self.room[node] += gpus
         for gang in self._waiting.pop(node, ()):
-            heapq.heappush(self._ready, (-self._left_over[gang], gang))
+            heapq.heappush(self._ready, self._rank[gang])
 
     def _move(self, gang: int) -> None:
         self.pending.remove(gang)
@@ -128,14 +134,15 @@ class Migration:
 
 def furthest(problem: Problem, plan: Placements) -> Migration:
     """The attempt that leaves the fewest gangs behind."""
-    room, changes = _room_after_departures(problem, plan), _changes(problem, plan)
+    room, (enters, leaves) = _room_after_departures(problem, plan), _changes(problem, plan)
+    last = {gang for gang, ends in leaves.items() if all(problem.capacity[node] == 0 for node, _ in ends)}
     left_over: Counter[int] = Counter()
-    best = latest = Migration(room.copy(), *changes, left_over)
+    best = latest = Migration(room.copy(), enters, leaves, left_over, last)
     for _ in range(ATTEMPTS):
         if not best.pending or latest.pending == left_over.keys():
             break
         left_over.update(latest.pending)
-        latest = Migration(room.copy(), *changes, left_over)
+        latest = Migration(room.copy(), enters, leaves, left_over, last)
         best = min(best, latest, key=lambda migration: len(migration.pending))
     return best
 

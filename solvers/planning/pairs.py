@@ -2,7 +2,8 @@
 its need.
 
 A gang never pays more than its value, and among a hundred times the GPUs that it needs the dearest do not matter
-to its price: leaving those pairs out keeps the relaxation ten times smaller. The prices stay a valid proof
+to its price: leaving those pairs out keeps the relaxation ten times smaller. Small gangs compete with thousands of
+their like, so that some thousands of GPUs are listed whatever the need. The prices stay a valid proof
 whatever is left out here, since the bound is computed from the gangs' full choices (`solvers.planning.dual`).
 """
 
@@ -20,7 +21,8 @@ Int = NDArray[np.int64]
 Int32 = NDArray[np.int32]
 
 ROOM_MULTIPLE = 100
-"""GPUs listed for a gang, as a multiple of its own."""
+ROOM_LEAST_GPUS = 16_000
+"""GPUs listed of every segment: a multiple of the gang's own, and enough where many small gangs compete."""
 
 
 def pairs_of(prepared: Prepared, most: NDArray[np.float64]) -> tuple[Int, Int32]:
@@ -70,7 +72,7 @@ def list_pairs(rows: Arrays, shapes: Arrays, segment_rows: Arrays, model: Int) -
                     begin = start_of[segments[k, 0]]
                     end = segment_end[segments[k, 0]]
                 whole = segments[k, 0] < slots
-                left = ROOM_MULTIPLE * need[shape]
+                left = max(ROOM_MULTIPLE * need[shape], ROOM_LEAST_GPUS)
                 if at + end - begin > out.size:
                     more = np.empty(2 * out.size + end - begin, dtype=np.int32)
                     more[: out.size] = out

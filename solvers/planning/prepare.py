@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,13 +107,17 @@ def prepare(problem: Problem) -> Prepared:
     slot_of[rows.node] = np.arange(rows.node.size)
     surcharge = np.where(standing.runs & standing.open, problem.move_cost_micro_usd * gangs.gpus, 0)
     worth = (problem_gpus(problem, standing) * gangs.value_micro_usd) - standing.pinned_ask
+    with ThreadPoolExecutor(2) as threads:  # two kernels that release the interpreter's lock
+        relaxed, placed = threads.map(
+            lambda masks: choices_of(rows, shapes, segments, masks, finite.size), (star, clique)
+        )
     return Prepared(
         standing=standing,
         rows=rows,
         shapes=shapes,
         segments=segments,
-        relaxed=choices_of(rows, shapes, segments, star, finite.size),
-        placed=choices_of(rows, shapes, segments, clique, finite.size),
+        relaxed=relaxed,
+        placed=placed,
         capacity=_column(rows, CAPACITY),
         ask=rows.ask,
         slot_of=slot_of,

@@ -20,6 +20,13 @@ from solvers.planning.cheapest import BLOCK_BITS, cheapest, true_cost
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
+MOST_REMOVED, MOST_TRIED = 96, 4
+"""Gangs that a round may take out, and refused ones that it tries to put in."""
+MOST_PLACES = 200_000
+"""Places that the gangs of a round had, all together."""
+ORDER_NOISE = 0.4
+FIRST_OF_ALL = -1e300
+
 
 @kernel
 def random_bits(state: NDArray[np.uint64]) -> int:
@@ -125,126 +132,167 @@ def improve(
     parts can be searched at the same time. `refused_of_model`: gangs that could be served, by the models they
     accept.
     """
-    first, place_slot, place_take, placed, free, host_first, host, hosts = state
-    model_first, model_gangs = refused_of_model
-    size = gangs[1]
-    model_of = supply[3]
-    most_removed, most_tried = 24, 12
-    removed = np.empty(most_removed + 1, dtype=np.int64)
-    todo = np.empty(most_removed + most_tried + 2, dtype=np.int64)
-    key = np.empty(todo.size)
-    old_first = np.empty(most_removed + 2, dtype=np.int64)
-    old_slot = np.empty(place_slot.size if place_slot.size < 200000 else 200000, dtype=np.int64)
-    old_take = np.empty(old_slot.size, dtype=np.int64)
+    first, place_slot, _, placed = state[:4]
+    mine = (owner, part, np.zeros(placed.size, dtype=np.bool_))
+    todo, key = np.empty(MOST_REMOVED + MOST_TRIED + 2, dtype=np.int64), np.empty(MOST_REMOVED + MOST_TRIED + 2)
+    places = min(place_slot.size, MOST_PLACES)
+    old = np.empty(MOST_REMOVED + 2, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
     gained = 0
-    marked = np.zeros(placed.size, dtype=np.bool_)
     for seed in seeds:
-        count = 0
-        was_placed = placed[seed] > 0
-        if was_placed:
-            removed[0], count = seed, 1
-            marked[seed] = True
-        if was_placed and random_below(random, 3) == 0:
-            for _ in range(4):
-                at = first[seed] + random_below(random, placed[seed])
-                slot = place_slot[at]
-                other = host[host_first[slot] + random_below(random, hosts[slot])]
-                if not marked[other] and owner[other] == part:
-                    marked[other] = True
-                    removed[count] = other
-                    count += 1
-            model = model_of[place_slot[first[seed]]]
+        if placed[seed] > 0 and random_below(random, 3) == 0:
+            model = supply[3][place_slot[first[seed]]]
+            count = with_neighbours(seed, todo, mine, state, random)
         else:
             # Where it would stand in an empty fleet; those who stand there have to go.
             cost, nodes, choice = cheapest(seed, gangs, shapes, supply, empty_walk, capacity, price, np.inf, work)
             if choice < 0 or cost >= value[seed]:
-                if was_placed:
-                    marked[seed] = False
                 continue
-            model = model_of[work[0][0]]
-            full = False
-            for i in range(nodes):
-                slot = work[0][i]
-                room = free[slot]
-                if was_placed:
-                    for at in range(first[seed], first[seed] + placed[seed]):
-                        if place_slot[at] == slot:
-                            room += place_take[at] * size[seed]
-                while room < work[1][i] * size[seed] and not full:
-                    # Evict the occupant that is worth least per GPU, or now and then any.
-                    worst, skip = -1, random_below(random, 4) == 0
-                    for h in range(host_first[slot], host_first[slot] + hosts[slot]):
-                        other = host[h]
-                        if (
-                            owner[other] == part
-                            and not marked[other]
-                            and (worst < 0 or (weight[other] < weight[worst]) != skip)
-                        ):
-                            worst = other
-                    if worst < 0:
-                        break
-                    if count == most_removed:
-                        full = True
-                        break
-                    marked[worst] = True
-                    removed[count] = worst
-                    count += 1
-                    for at in range(first[worst], first[worst] + placed[worst]):
-                        if place_slot[at] == slot:
-                            room += place_take[at] * size[worst]
-            if full or (was_placed and count == 1):
-                for i in range(count):
-                    marked[removed[i]] = False
+            model = supply[3][work[0][0]]
+            count = in_the_way(seed, nodes, todo, mine, gangs, weight, state, work, random)
+            if count < 0:
                 continue
-        # Take out, remembering where they stood.
-        delta, stored = 0, 0
-        for i in range(count):
-            gang = removed[i]
-            old_first[i] = stored
-            for at in range(first[gang], first[gang] + placed[gang]):
-                old_slot[stored], old_take[stored] = place_slot[at], place_take[at]
-                stored += 1
-            delta += take_out(gang, gangs, state, walk, ask) - int(value[gang])
-        old_first[count] = stored
-        tries = count
-        for i in range(count):
-            todo[i] = removed[i]
-        if not marked[seed]:
-            todo[tries] = seed
-            marked[seed] = True
-            tries += 1
-        span = model_first[model + 1] - model_first[model]
-        for _ in range(most_tried if span > 0 else 0):
-            other = model_gangs[model_first[model] + random_below(random, span)]
-            if placed[other] == 0 and not marked[other] and owner[other] == part:
-                marked[other] = True
-                todo[tries] = other
-                tries += 1
+        delta = take_out_all(todo[:count], old, gangs, value, state, walk, ask)
+        tries = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, random)
         for i in range(tries):
-            key[i] = -weight[todo[i]] * np.exp(0.4 * (random_real(random) - 0.5))
-            marked[todo[i]] = False
+            key[i] = -weight[todo[i]] * np.exp(ORDER_NOISE * (random_real(random) - 0.5))
+            mine[2][todo[i]] = False
         if random_below(random, 2) == 0:
             for i in range(tries):
                 if todo[i] == seed:
-                    key[i] = -1e300
-        order = np.argsort(key[:tries])
-        for i in order:
-            gang = todo[i]
-            cost, nodes, choice = cheapest(gang, gangs, shapes, supply, walk, free, price, 1e300, work)
-            if choice < 0:
-                continue
-            real = true_cost(gang, gangs, nodes, work[0], work[1], ask)
-            if real < value[gang]:
-                put(gang, gangs, nodes, work[0], work[1], state, walk, ask)
-                delta += int(value[gang]) - real
+                    key[i] = FIRST_OF_ALL
+        order = todo[:tries][np.argsort(key[:tries])]
+        delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
         if delta >= 0:
             gained += delta
-            continue
-        for i in range(tries):
-            if placed[todo[i]] > 0:
-                take_out(todo[i], gangs, state, walk, ask)
-        for i in range(count):
-            gang = removed[i]
-            n = old_first[i + 1] - old_first[i]
-            put(gang, gangs, n, old_slot[old_first[i] :], old_take[old_first[i] :], state, walk, ask)
+        else:
+            put_back(todo, count, tries, old, gangs, state, walk, ask)
     return gained
+
+
+@kernel
+def with_neighbours(seed: int, removed: Int, mine: Arrays, state: Arrays, random: NDArray[np.uint64]) -> int:
+    """List and mark a served gang and up to four that stand beside it; how many they are."""
+    first, place_slot, _, placed, _, host_first, host, hosts = state
+    owner, part, marked = mine
+    removed[0], count = seed, 1
+    marked[seed] = True
+    for _ in range(4):
+        slot = place_slot[first[seed] + random_below(random, placed[seed])]
+        other = host[host_first[slot] + random_below(random, hosts[slot])]
+        if not marked[other] and owner[other] == part:
+            marked[other] = True
+            removed[count] = other
+            count += 1
+    return count
+
+
+@kernel
+def in_the_way(
+    seed: int, nodes: int, removed: Int, mine: Arrays, gangs: Arrays, weight: Float, state: Arrays, work: Arrays,
+    random: NDArray[np.uint64],
+) -> int:  # fmt: skip
+    """List and mark a gang, if it is served, and who must leave the nodes in `work` for it.
+
+    -1, with nothing marked, if too many would have to, or if a served gang has nobody in its way.
+    """
+    placed, free, marked, size = state[3], state[4], mine[2], gangs[1]
+    was_placed, full, count = placed[seed] > 0, False, 0
+    if was_placed:
+        removed[0], count = seed, 1
+        marked[seed] = True
+    for i in range(nodes):
+        slot = work[0][i]
+        room = free[slot] + replicas_on(seed, slot, state) * size[seed]
+        while room < work[1][i] * size[seed] and not full:
+            worst = least_worth(slot, mine, weight, state, random_below(random, 4) == 0)
+            if worst < 0:
+                break
+            full = count == MOST_REMOVED
+            if not full:
+                marked[worst] = True
+                removed[count] = worst
+                count += 1
+                room += replicas_on(worst, slot, state) * size[worst]
+    if full or (was_placed and count == 1):
+        marked[removed[:count]] = False
+        return -1
+    return count
+
+
+@kernel
+def replicas_on(gang: int, slot: int, state: Arrays) -> int:
+    """How many of its replicas a gang has on a slot."""
+    first, place_slot, place_take, placed = state[:4]
+    count = 0
+    for at in range(first[gang], first[gang] + placed[gang]):
+        if place_slot[at] == slot:
+            count += place_take[at]
+    return count
+
+
+@kernel
+def least_worth(slot: int, mine: Arrays, weight: Float, state: Arrays, most: bool) -> int:
+    """Of those on a slot that may go, who is worth least per GPU, or `most`; -1 if there is none."""
+    _, _, _, _, _, host_first, host, hosts = state
+    owner, part, marked = mine
+    worst = -1
+    for h in range(host_first[slot], host_first[slot] + hosts[slot]):
+        other = host[h]
+        if owner[other] == part and not marked[other] and (worst < 0 or (weight[other] < weight[worst]) != most):
+            worst = other
+    return worst
+
+
+@kernel
+def take_out_all(
+    removed: Int, old: Arrays, gangs: Arrays, value: Float, state: Arrays, walk: Arrays, ask: Int
+) -> int:
+    """Take gangs out, remembering in `old` where they stood; the welfare that this changes."""
+    first, place_slot, place_take, placed = state[:4]
+    old_first, old_slot, old_take = old
+    delta, stored = 0, 0
+    for i in range(removed.size):
+        gang = removed[i]
+        old_first[i] = stored
+        for at in range(first[gang], first[gang] + placed[gang]):
+            old_slot[stored], old_take[stored] = place_slot[at], place_take[at]
+            stored += 1
+        delta += take_out(gang, gangs, state, walk, ask) - int(value[gang])
+    old_first[removed.size] = stored
+    return delta
+
+
+@kernel
+def add_candidates(
+    seed: int, model: int, count: int, todo: Int, mine: Arrays, refused_of_model: Arrays, placed: Int,
+    random: NDArray[np.uint64],
+) -> int:  # fmt: skip
+    """List and mark, after the removed ones, the seed and some that are not served; how many they are in all."""
+    model_first, model_gangs = refused_of_model
+    owner, part, marked = mine
+    if not marked[seed]:
+        todo[count] = seed
+        marked[seed] = True
+        count += 1
+    span = model_first[model + 1] - model_first[model]
+    for _ in range(MOST_TRIED if span > 0 else 0):
+        other = model_gangs[model_first[model] + random_below(random, span)]
+        if placed[other] == 0 and not marked[other] and owner[other] == part:
+            marked[other] = True
+            todo[count] = other
+            count += 1
+    return count
+
+
+@kernel
+def put_back(
+    todo: Int, count: int, tries: int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int
+) -> None:
+    """Undo a round: who was put in leaves, and the first `count` go where `old` says they stood."""
+    old_first, old_slot, old_take = old
+    for i in range(tries):
+        if state[3][todo[i]] > 0:
+            take_out(todo[i], gangs, state, walk, ask)
+    for i in range(count):
+        at = old_first[i]
+        put(todo[i], gangs, old_first[i + 1] - at, old_slot[at:], old_take[at:], state, walk, ask)

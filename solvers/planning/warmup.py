@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
+from solvers.planning.passes import PASSES_PER_PRICE
 from solvers.planning.plan import Limits
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
 from solvers.planning.solve import solve
@@ -14,8 +15,8 @@ GANGS = 12
 
 
 def warm_up() -> None:
-    """Plan a dozen gangs on six nodes."""
-    solve(tiny_problem(), Limits(work=1))
+    """Plan a dozen gangs on six nodes, up to a pass that is not cut: here only such a one has gangs to improve."""
+    solve(tiny_problem(), Limits(work=PASSES_PER_PRICE))
 
 
 def tiny_problem() -> Problem:

@@ -80,9 +80,10 @@ def test_bids_lie_about_the_reference_price(loaded: tuple[float, Instance]) -> N
 
 @pytest.mark.skipif(not NAMED.is_dir(), reason="WALRAS_DATA names no directory: the public data is not at hand")
 def test_the_real_mix_is_what_the_real_queue_has() -> None:
-    reached = [mix(real(load, NAMED).requests) for load in LOADS]
+    queues = {load: real(load, NAMED).requests for load in LOADS}
+    reached = [mix(queue) for queue in queues.values()]
     assert {column: max(shares[column] for shares in reached) for column in REAL_MIX} == pytest.approx(REAL_MIX)
-    assert bound_gangs(real(0.9, NAMED).requests) >= 0.30
+    assert bound_gangs(queues[0.9]) >= 0.30
 
 
 def test_same_arguments_same_frames(small: Instance) -> None:

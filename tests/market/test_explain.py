@@ -8,6 +8,7 @@ from engine.market.demand import demand_of
 from engine.market.explain import Explanation, explain
 from engine.market.state import MarketState
 from solvers.placement import Placement
+from tests.full_size import size
 from tests.market.books import NoBook
 from tests.oracles import max_gpus
 from tests.solvers.laws import Asked
@@ -44,7 +45,7 @@ def oracle_name(constraint: str) -> str:
 
 def test_counts_equal_the_twins() -> None:
     """Law: alone, cumulative and without are the most GPUs that CP-SAT can take under those constraints."""
-    for seed in range(60):
+    for seed in range(size(40, 60)):
         asked = Asked(world_from_seed(seed))
         world, rows = asked.world, explained(asked).constraints
         names = [oracle_name(row.constraint) for row in rows]
@@ -61,7 +62,7 @@ def test_counts_equal_the_twins() -> None:
 
 def test_a_request_is_feasible_exactly_if_the_twin_says_so() -> None:
     """Law: explain and deploy never disagree, and a refusal always has a typed reason and a sentence."""
-    for seed in range(150):
+    for seed in range(size(90, 150)):
         asked = Asked(world_from_seed(seed))
         explanation = explained(asked)
         assert (explanation.terms is not None) == (asked.optimum is not None)
@@ -73,7 +74,7 @@ def test_a_request_is_feasible_exactly_if_the_twin_says_so() -> None:
 def test_every_relaxation_was_solved_and_the_refused_request_had_none_to_spare() -> None:
     """Law: each relaxation changes one field, is feasible, and costs what it says; they come cheapest first."""
     seen: set[str] = set()
-    for seed in range(250):
+    for seed in range(size(150, 250)):
         asked = Asked(world_from_seed(seed))
         if asked.optimum is not None:
             continue

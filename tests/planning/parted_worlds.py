@@ -16,6 +16,7 @@ from solvers.planning.plan import Limits, Plan, Progress
 from solvers.planning.problem import Problem
 from solvers.planning.solve import solve
 from solvers.planning.workers import Searchers
+from tests.full_size import size
 
 WORK = 3
 SEED = 5
@@ -23,10 +24,15 @@ SEED = 5
 
 @cache
 def parted_problem() -> Problem:
-    fleet = synthetic_fleet(20_000, SEED)
-    requests = synthetic_requests(fleet, 400, SEED, load=1.3)
+    return problem_of(size(10_000, 20_000), size(200, 400))
+
+
+def problem_of(gpus: int, requests: int) -> Problem:
+    """An idle synthetic fleet that is asked for 1.3 times what it has."""
+    fleet = synthetic_fleet(gpus, SEED)
+    queue = synthetic_requests(fleet, requests, SEED, load=1.3)
     placements = pl.DataFrame(schema=PLACEMENTS_SCHEMA)
-    return encode(Inputs(fleet, requests, synthetic_rtt(fleet, SEED), placements, {}), 100_000, 7).problem
+    return encode(Inputs(fleet, queue, synthetic_rtt(fleet, SEED), placements, {}), 100_000, 7).problem
 
 
 def plan_by(searchers: Searchers, on_pass: Callable[[int], None] | None = None) -> Plan:

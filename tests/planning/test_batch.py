@@ -20,6 +20,7 @@ from engine.planning.prices_charged import charge, list_prices
 from engine.planning.report import status_of
 from solvers.planning.plan import Limits, OnProgress, Plan, Progress
 from solvers.planning.problem import Problem
+from tests.full_size import size
 from tests.planning.first_come import first_come, plan_of
 from tests.planning.queues import Queue, queue_from_seed, queue_with_running_work
 from tests.planning.test_encode import encoded_of
@@ -33,7 +34,7 @@ def planned(queue: Queue, place: Path, options: PlanOptions | None = None) -> Pa
     return out
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(size(15, 25)))
 def test_the_independent_checker_agrees_with_what_is_written(seed: int, tmp_path: Path) -> None:
     """Welfare, prices, make-whole, counts, bound and copies, recomputed by code that shares nothing with ours."""
     out = planned(queue_from_seed(seed, running=6), tmp_path)
@@ -176,7 +177,7 @@ def test_the_status_is_what_is_proven(welfare: int, bound: int, by_clock: bool, 
     assert status_of(Plan(none, none, none, welfare, np.empty(0), bound, None, (), by_clock)) == status
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(size(20, 40)))
 def test_prices_charged_follow_rule_8(seed: int, tmp_path: Path) -> None:
     """docs/planning.md, rule 8, one request after another in Python's integers."""
     random = np.random.default_rng(seed)

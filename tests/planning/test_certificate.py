@@ -15,15 +15,16 @@ from engine.domain.errors import InvalidInput
 from engine.planning import certificate_bound
 from engine.planning.certificate import check_plan
 from engine.planning.certificate_faults import FaultCode
+from tests.full_size import size
 from tests.planning.honest_plans import write_honest_plan
-from tests.planning.joint_oracle import dual_of, optimum_of
+from tests.planning.joint_oracle import JointOptimum, dual_of, optimum_of
 from tests.planning.joint_worlds import JointWorld, joint_world_from_seed
 from tests.planning.planted_faults import PLANTED
 from tests.planning.test_joint_oracle import asked, runs
 from tests.test_oracles import node
 
 SOUND_DIRECTORIES = 60
-PLANTED_AT_MOST = 4
+PLANTED_AT_MOST = size(2, 4)
 """Directories that each fault is planted in."""
 
 Sound = Callable[[int], Path | None]
@@ -52,6 +53,11 @@ def world_of(number: int) -> JointWorld:
     return relay() if number == 0 else joint_world_from_seed(number)
 
 
+@cache
+def best_of(number: int) -> JointOptimum:
+    return optimum_of(world_of(number))
+
+
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     """An honest directory by its number, written when it is first asked for; None where no order of moves is."""
@@ -60,13 +66,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     @cache
     def directory(number: int) -> Path | None:
         world = world_of(number)
-        written = write_honest_plan(world, optimum_of(world), prices(world, number), root / str(number))
+        written = write_honest_plan(world, best_of(number), prices(world, number), root / str(number))
         return root / str(number) if written else None
 
     return directory
 
 
-@pytest.mark.parametrize("number", range(SOUND_DIRECTORIES))
+@pytest.mark.parametrize("number", range(size(30, SOUND_DIRECTORIES)))
 def test_an_honest_plan_holds_and_both_compute_the_same_bound(
     sound: Sound, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +82,7 @@ def test_an_honest_plan_holds_and_both_compute_the_same_bound(
         pytest.skip("the best placement cannot be reached move by move")
     found = check_plan(directory)
     assert found.faults == ()
-    assert found.welfare_micro_usd_per_hour == optimum_of(world).welfare_micro_usd_per_hour
+    assert found.welfare_micro_usd_per_hour == best_of(number).welfare_micro_usd_per_hour
     assert found.dual_micro_usd_per_hour == pytest.approx(
         dual_of(world, prices(world, number)), rel=1e-12, abs=1e-3
     )
@@ -88,12 +94,14 @@ def test_every_planted_fault_is_found(sound: Sound, tmp_path: Path, name: str) -
     planted = 0
     for number in range(SOUND_DIRECTORIES):
         directory, copy = sound(number), tmp_path / str(number)
-        if directory is None or planted == PLANTED_AT_MOST:
+        if directory is None:
             continue
         shutil.copytree(directory, copy)
         if plant(copy):
             planted += 1
             assert code in {fault.code for fault in check_plan(copy).faults}
+        if planted == PLANTED_AT_MOST:
+            break
     assert planted, "no directory offers an occasion"
 
 

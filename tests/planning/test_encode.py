@@ -11,11 +11,12 @@ import pytest
 from engine.domain.errors import InvalidInput
 from engine.planning.encode import Encoded, encode
 from engine.planning.inputs import read_inputs
+from tests.full_size import size
 from tests.oracles import NODE_RULES, Case
 from tests.planning.first_come import fits
 from tests.planning.queues import Queue, queue_from_seed, queue_with_running_work
 
-SEEDS = range(60)
+SEEDS = range(size(30, 60))
 
 
 def encoded_of(queue: Queue, place: Path, bonus: int = 7) -> Encoded:

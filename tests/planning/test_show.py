@@ -13,6 +13,7 @@ from engine.planning.batch import PlanOptions, plan_files
 from engine.planning.certificate_files import PlanFiles, read_plan_files
 from engine.planning.progress_picture import progress_svg
 from tests.cli.conftest import node
+from tests.full_size import size
 from tests.planning.first_come import first_come
 from tests.planning.queues import Queue, queue_from_seed
 
@@ -77,7 +78,7 @@ def test_prices_are_those_of_nodes_with_something_to_give(files: PlanFiles) -> N
     ]
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(size(10, 20)))
 def test_used_and_free_add_up_on_every_node(seed: int, tmp_path: Path) -> None:
     queue = queue_from_seed(seed, running=4)
     plan_files(queue.files(tmp_path / "in"), tmp_path / "out", PlanOptions(), solve=first_come)

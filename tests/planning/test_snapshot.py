@@ -20,12 +20,13 @@ from engine.planning.encode import encode
 from engine.planning.inputs import Inputs
 from engine.planning.snapshot import Queue, Rules, queue_of, take
 from solvers.planning.problem import Problem
+from tests.full_size import size
 from tests.market.books import NoBook
 from tests.solvers.bridge import inventory_of, request_of
 from tests.worlds import MODELS, World, world_from_seed
 
 CAP, BONUS, MOVE_COST = 5_000_000, 70, 3
-SEEDS = range(80)
+SEEDS = range(size(50, 80))
 
 
 def bounded(world: World, request_id: str) -> dict[str, Any]:
@@ -121,4 +122,4 @@ def test_running_leases() -> None:
         ]
         taken = World(fleet, world.rtt, world.posted, world.request)
         assert_same(queue.problem, in_files(taken, [bounded(world, "a"), row], placements))
-    assert min(seen.values()) > 20
+    assert min(seen.values()) > len(SEEDS) // 4

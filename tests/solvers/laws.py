@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
@@ -15,14 +17,18 @@ from tests.worlds import MODELS, World
 
 
 class Asked:
-    """A world put to both sides: the engine's view of it, and the twin's optimum."""
+    """A world put to both sides: the engine's view of it, and the twin's optimum, solved when first asked for."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.inventory: Inventory = inventory_of(world)
         self.request: ClusterRequest = request_of(world.request)
         self.demand: Demand = demand_of(self.inventory, self.request, frozenset(MODELS))
-        self.optimum: Optimum | None = optimal_placement(world.fleet, world.rtt, world.posted, world.request)
+
+    @cached_property
+    def optimum(self) -> Optimum | None:
+        """The twin's answer; None is a refusal."""
+        return optimal_placement(self.world.fleet, self.world.rtt, self.world.posted, self.world.request)
 
     @property
     def posted_of_market(self) -> np.ndarray:

@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from solvers import close_sites
 from solvers.placement import NoPlacement, Placement, Search
 from tests.checker import violations
+from tests.full_size import size
 from tests.solvers.bridge import as_rows
 from tests.solvers.laws import Asked
 from tests.worlds import World, world_from_seed, worlds
 
-WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", "250"))
+WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", str(size(120, 250))))
 PLANTED_SEEDS = range(400)
 CAP = "max_price_micro_usd_per_gpu_hour"
 
@@ -45,7 +46,7 @@ def test_seeded_worlds_agree_with_the_twin() -> None:
 def test_shrinking_branches_changes_no_answer(shrink_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law: dropping sites that cannot hold the gang only saves work; the twin agrees with and without it."""
     monkeypatch.setattr(close_sites, "SHRINK_AFTER", shrink_after)
-    for seed in range(200):
+    for seed in range(size(120, 200)):
         asked = Asked(world_from_seed(seed))
         if asked.demand.max_cluster_rtt_ms is not None:
             assert asked.faults(asked.place()) == [], f"world_from_seed({seed})"
@@ -54,7 +55,7 @@ def test_shrinking_branches_changes_no_answer(shrink_after: int, monkeypatch: py
 def test_a_search_that_is_cut_short_says_so_and_its_bound_holds() -> None:
     """Law: beyond the limit every constraint still holds, and the optimum lies between bound and rate."""
     cut_short = 0
-    for seed in range(300):
+    for seed in range(size(150, 300)):
         asked = Asked(world_from_seed(seed))
         found = asked.inventory.placer.place(asked.demand, Search(relaxations_max=1))
         uncapped = Asked(replace(asked.world, request=asked.world.request | {CAP: None}))
@@ -68,7 +69,7 @@ def test_a_search_that_is_cut_short_says_so_and_its_bound_holds() -> None:
         gpus, prices = as_rows(uncapped.inventory, found)
         world = uncapped.world
         assert not violations(world.fleet, world.rtt, world.posted, world.request, gpus, prices)
-    assert cut_short > 5
+    assert cut_short > size(2, 5)
 
 
 def ignore_the_tier(asked: Asked) -> Placement | None:
@@ -135,7 +136,7 @@ def test_planted_bugs_are_caught(bug: Callable[[Asked], Placement | None]) -> No
 
 def test_the_answer_does_not_depend_on_the_order_of_rows() -> None:
     """Law 10: same input, same bytes out; ties are broken by stated keys, not by the order of arrival."""
-    for seed in range(60):
+    for seed in range(size(30, 60)):
         world = world_from_seed(seed)
         shuffled = replace(world, fleet=world.fleet[::-1], rtt=world.rtt[::-1])
         ours, theirs = Asked(world), Asked(shuffled)

@@ -17,6 +17,7 @@ from engine.market.prices import posted_prices
 from engine.service.price_book import ReferenceBook
 from solvers.placement import NoPlacement, Placement
 
+Row = dict[str, Any]
 GPUS, REQUESTS = 20_000, 300
 
 
@@ -28,13 +29,13 @@ def loaded(seed: int) -> tuple[Inventory, pl.DataFrame]:
     return inventory, synthetic_requests(fleet, REQUESTS, seed)
 
 
-def plain_greedy_rate(inventory: Inventory, request: ClusterRequest) -> int | None:
+def plain_greedy_rate(inventory: Inventory, rows: list[Row], request: ClusterRequest) -> int | None:
     """The dumb twin: per model and fabric, sort the nodes that qualify by price and take replicas in order."""
     near = sites_ok(inventory, request)
     posted = inventory.posted.tolist()
     free = inventory.free.tolist()
     groups: dict[Any, list[tuple[int, int, str]]] = defaultdict(list)
-    for number, row in enumerate(inventory.frame.iter_rows(named=True)):
+    for number, row in enumerate(rows):
         if not near[inventory.nodes.site[number]] or not qualifies(request, row):
             continue
         model = "any" if request.allow_mixed_models else row["gpu_model"]
@@ -59,7 +60,7 @@ def cheapest(request: ClusterRequest, nodes: list[tuple[int, int, str]]) -> int 
     return None if left else rate
 
 
-def qualifies(request: ClusterRequest, row: dict[str, Any]) -> bool:
+def qualifies(request: ClusterRequest, row: Row) -> bool:
     grades = (
         ("security_tier", request.min_security_tier),
         ("connectivity_tier", request.min_connectivity_tier),
@@ -83,12 +84,12 @@ def test_thousands_of_nodes_cost_what_plain_greedy_costs(seed: int) -> None:
     The fleet fills up as requests are granted, so that fragments, exhausted bases and high asks all occur.
     """
     inventory, requests = loaded(seed)
-    granted = 0
+    rows, granted = inventory.frame.to_dicts(), 0
     for row in requests.iter_rows(named=True):
         fields = {name: row[name] for name in REQUEST_FIELDS if name not in ("request_id", "max_cluster_rtt_ms")}
         request = parse_cluster_request(fields)
         found = inventory.placer.place(demand_of(inventory, request, ReferenceBook().models()))
-        expected = plain_greedy_rate(inventory, request)
+        expected = plain_greedy_rate(inventory, rows, request)
         assert (found.rate if isinstance(found, Placement) else None) == expected, fields
         if isinstance(found, NoPlacement):
             continue

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from solvers.planning.assignment import Assignment
+from solvers.planning.first_plan import first_plan
 from solvers.planning.neighbourhoods import improve_by_repair
+from solvers.planning.passes import task_of
 from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Problem
-from solvers.planning.solve import Market, first_plan, price, task_of
+from solvers.planning.relaxed_market import Market, price
 from solvers.planning.workers import Task
 from tests.solvers.planning.small_problems import faults, present, small_problem
 

@@ -21,12 +21,13 @@ from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import Problem
 from solvers.planning.refusals import Reason, Refusals, explain
 from solvers.planning.scarcity import Kind, ScarceSet
+from tests.full_size import size
 from tests.oracles import optimal_placement
 from tests.planning.first_come import first_come, fits, plan_of
 from tests.planning.queues import Queue, queue_from_seed
 from tests.worlds import SITES
 
-SEEDS = range(20)
+SEEDS = range(size(12, 20))
 
 
 class Told(NamedTuple):

@@ -1,0 +1,98 @@
+"""Passes of ruin and recreate: cut into parts, seeds drawn by regret, prices cleared anew now and then."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.planning.assignment import Assignment
+from solvers.planning.choices import Choices
+from solvers.planning.dual import cheapest_alone
+from solvers.planning.parts import cut, reach_of
+from solvers.planning.plan import Limits
+from solvers.planning.prepare import Prepared
+from solvers.planning.relaxed_market import Market, divisible_gangs, guide, prices_of_the_rest, regrets, weights
+from solvers.planning.run import Run
+from solvers.planning.workers import Part, Searchers, Task
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+
+ROUNDS_PER_GANG = 0.5
+PASSES_PER_PRICE = 3
+"""Passes from one clearing of what is movable to the next; the last of them is not cut, so that no border
+stays.
+"""
+PASSES_MAX = 12
+LEAST_GAIN = 3e-4
+"""If all passes at the same prices together improve welfare by a smaller share, they are the last."""
+LEAST_PROMISE = 0.3
+"""Of a gang without regret, against the root of its dollars per hour: it may still be in the way."""
+MUST_SERVE_BONUS = 1e15
+"""Larger than any welfare: no round may drop work that must stay served."""
+
+
+def passes_of(limits: Limits) -> int:
+    """How many passes of ruin and recreate the limits allow."""
+    return PASSES_MAX if limits.work is None else limits.work
+
+
+def task_of(prepared: Prepared, market: Market) -> Task:
+    """What stays the same through all passes of the search."""
+    return Task(
+        prepared=prepared,
+        value=prepared.value + must_serve_bonus(prepared),
+        weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
+        reach=reach_of(prepared, prepared.placed),
+        able=able_gangs(prepared, prepared.placed),
+    )
+
+
+def must_serve_bonus(prepared: Prepared) -> Float:
+    """What makes work that must stay served worth more than anything, (gangs,)."""
+    return np.where(prepared.problem.gangs.must_serve, MUST_SERVE_BONUS, 0.0)
+
+
+def able_gangs(prepared: Prepared, choices: Choices) -> NDArray[np.bool_]:
+    """Gangs that some choice could serve at the asks within their value, (gangs,)."""
+    asks = prepared.ask.astype(float)
+    alone = cheapest_alone(prepared, choices, prepared.walk(asks), asks)
+    return prepared.standing.open & (alone < prepared.value + must_serve_bonus(prepared))
+
+
+def improve_in_parts(
+    run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers, passes: int
+) -> None:
+    """Passes of ruin and recreate until nothing helps or a limit is reached."""
+    prepared, able = task.prepared, task.able
+    if not able.any():
+        return
+    divisible = divisible_gangs(prepared)
+    random = np.random.default_rng(run.limits.seed)
+    before = assignment.welfare()
+    for number in range(passes):
+        if run.is_out_of_time():
+            return
+        if number % PASSES_PER_PRICE == 0:
+            follow = guide(prepared, prices_of_the_rest(prepared, market, assignment, divisible))
+        whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
+        owner, parts = (np.where(able, 0, -1), 1) if whole else cut(task.reach, able, random)
+        promise = np.sqrt(regrets(prepared, market, assignment)) + LEAST_PROMISE
+        jobs = [part_of(number, owner, promise, random) for number in range(parts)]
+        searchers.search(task, follow.price, follow.walk, owner, jobs, assignment, run.left_s)
+        run.is_out_of_time()  # if so, the pass was cut short
+        welfare = assignment.welfare()
+        run.report("improve", welfare, market.dual.bound)
+        if whole and run.limits.work is None:
+            if welfare - before < LEAST_GAIN * max(welfare, 1):
+                break
+            before = welfare
+
+
+def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator) -> Part:
+    """The rounds of one part: gangs drawn by promise."""
+    mine = np.flatnonzero(owner == number)
+    rounds = int(np.ceil(mine.size * ROUNDS_PER_GANG))
+    chance = promise[mine] / promise[mine].sum() if rounds else None
+    seeds = random.choice(mine, rounds, p=chance) if rounds else mine
+    return Part(number, int(random.integers(1, 1 << 62)), seeds)

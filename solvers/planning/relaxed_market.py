@@ -1,0 +1,110 @@
+"""The relaxed market: its prices, the bound they prove, and what follows from them for gangs and placements."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import Arrays
+from solvers.planning.assignment import Assignment
+from solvers.planning.choices import C_ROOM
+from solvers.planning.clearing import clearing_prices
+from solvers.planning.dual import Dual, dual
+from solvers.planning.pairs import pairs_of
+from solvers.planning.prepare import Prepared
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+
+ASK_WEIGHT = 0.1
+"""Guidance prices lean this much towards the asks: among equally scarce nodes the cheap ones go first."""
+DIVISIBLE_ROOM = 8
+"""A gang is divisible, for prices, if a choice could hold so many of it."""
+
+
+class Market(NamedTuple):
+    """Prices of the relaxation and what follows from them."""
+
+    pairs: tuple[Int, NDArray[np.int32]]
+    row_price: Float
+    dual: Dual
+
+
+def price(prepared: Prepared) -> Market:
+    """Clear the relaxed market and evaluate the bound."""
+    gangs = prepared.problem.gangs
+    most = np.zeros(prepared.shapes.table.shape[0])
+    np.maximum.at(most, prepared.shapes.of_gang, gangs.value_micro_usd.astype(float))
+    pairs = pairs_of(prepared, most)
+    everyone = np.flatnonzero(prepared.standing.open)
+    row_price = clear(prepared, pairs, prepared.capacity, everyone)
+    return Market(pairs, row_price, dual(prepared, row_price))
+
+
+def clear(prepared: Prepared, pairs: tuple[Int, NDArray[np.int32]], supply: Int, buyers: Int) -> Float:
+    """Row prices that clear `supply` (slots,) among some gangs."""
+    gangs = prepared.problem.gangs
+    return clearing_prices(
+        pairs[0],
+        pairs[1],
+        prepared.shapes.of_gang[buyers],
+        gangs.gpus[buyers],
+        gangs.value_micro_usd[buyers],
+        prepared.rows.start,
+        prepared.rows.ask,
+        np.append(0, np.cumsum(supply)),
+    )
+
+
+class Guide(NamedTuple):
+    """Slot prices that placements follow, and their walk."""
+
+    price: Float
+    walk: Arrays
+
+
+def guide(prepared: Prepared, row_price: Float) -> Guide:
+    """Guidance from row prices."""
+    asks = prepared.ask.astype(float)
+    price = (1 - ASK_WEIGHT) * np.maximum(asks, row_price[prepared.rows.row_of]) + ASK_WEIGHT * asks
+    return Guide(price, prepared.walk(price))
+
+
+def weights(prepared: Prepared, minimum: Float) -> Float:
+    """Value over cheapest price, (gangs,): who comes first. 0 for gangs that fit nowhere."""
+    fits = np.isfinite(minimum) & (minimum > 0)
+    weight = np.where(fits, prepared.value / np.where(fits, minimum, 1.0), 0.0)
+    return np.where(prepared.problem.gangs.must_serve, np.inf, weight)
+
+
+def divisible_gangs(prepared: Prepared) -> NDArray[np.bool_]:
+    """Gangs that could stand in many places at once, (gangs,)."""
+    gangs, choices = prepared.problem.gangs, prepared.placed
+    room = np.zeros(choices.first.size - 1)
+    shape_of = np.repeat(np.arange(room.size), np.diff(choices.first))
+    np.maximum.at(room, shape_of, choices.table[:, C_ROOM].astype(float))
+    spread = ~gangs.one_fabric & ~np.isfinite(gangs.max_cluster_rtt_ms)
+    return spread & (room[prepared.shapes.of_gang] >= DIVISIBLE_ROOM * gangs.replicas)
+
+
+def prices_of_the_rest(
+    prepared: Prepared, market: Market, assignment: Assignment, divisible: NDArray[np.bool_]
+) -> Float:
+    """Row prices of what indivisible gangs leave: what a node is worth to those who can still come or go."""
+    gang, slot, take = assignment.entries()
+    mine = divisible[gang]
+    supply = assignment.free.copy()
+    np.add.at(supply, slot[mine], take[mine] * prepared.problem.gangs.gpus_per_replica[gang[mine]])
+    return clear(prepared, market.pairs, supply, np.flatnonzero(divisible & prepared.standing.open))
+
+
+def regrets(prepared: Prepared, market: Market, assignment: Assignment) -> Float:
+    """What each gang lacks to the best it could have at the market's prices, (gangs,), dollars per hour."""
+    gang, slot, take = assignment.entries()
+    paid = take * prepared.problem.gangs.gpus_per_replica[gang] * market.dual.price[slot]
+    gained = np.where(assignment.placed, prepared.value, 0.0) - np.bincount(gang, paid, prepared.value.size)
+    wished = np.where(prepared.standing.open, np.maximum(prepared.value - market.dual.minimum, 0.0), 0.0)
+    regret: Float = np.maximum(wished - gained, 0.0) / 1e6
+    return regret
