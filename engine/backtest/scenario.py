@@ -15,12 +15,8 @@ Int = NDArray[np.int64]
 MICROSECONDS = 1_000_000
 HOUR_S = 3_600
 
-PARAMETERS = OracleParameters(smoothing_weight=1 / 8)
-"""What all scenarios are played with: epoch, window, η and the `oracle` policy's own rule.
-
-Everything is DESIGN's default but the weight of a new clearing price, 1/8 instead of 1/12: docs/backtest.md has
-the measurements.
-"""
+PARAMETERS = OracleParameters()
+"""What all scenarios are played with: epoch, window, η and the `oracle` policy's own rule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,10 +52,11 @@ def asked_rows(request: ClusterRequest) -> list[tuple[str, str]]:
 
 
 def gpus_by_region(price: placement_pb2.Price) -> dict[str, int]:
-    """GPUs by region, most first, ties by name: from the price lines, which name the market's region."""
+    """GPUs by region, most first, ties by name: from the lines of the first hours; later ones repeat them."""
     regions: dict[str, int] = {}
     for line in price.lines:
-        regions[line.region] = regions.get(line.region, 0) + line.gpus
+        if line.region and line.from_s == 0 and line.kind in ("", "GPU_HOURS"):
+            regions[line.region] = regions.get(line.region, 0) + line.gpus
     return dict(sorted(regions.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -96,9 +97,10 @@ def _show_cluster(
 
 def region_table(price: placement_pb2.Price) -> Table:
     """GPUs and hourly price by region."""
-    rates: dict[str, int] = {}
+    amounts: dict[str, int] = {}
     for line in price.lines:
-        rates[line.region] = rates.get(line.region, 0) + line.rate_micro_usd_per_hour
+        amounts[line.region] = amounts.get(line.region, 0) + line.amount_micro_usd
+    rates = {region: round(amount * 3_600 / max(price.duration_s, 1)) for region, amount in amounts.items()}
     regions = gpus_by_region(price)
     total = sum(regions.values())
     rows: list[Row] = [

@@ -85,7 +85,7 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
         _give_back(state, quote, event.at_us)
         quote.lease_id = lease.lease_id
     state.inventory.lease(event.terms.node_numbers, event.terms.gpus_per_node)
-    state.demand.lease(event.at_us, event.tenant_id, event.terms.request)
+    state.demand.lease(event.at_us, event.tenant_id, event.terms.request, event.lease_id)
     state.leases[lease.lease_id] = lease
     state.leases_of.setdefault(lease.tenant_id, {})[lease.lease_id] = None
     state.active += 1
@@ -110,6 +110,7 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
     state.active -= 1
+    state.demand.end(event.lease_id, event.ended_at_us)
     state.forgettable.append((event.at_us, event.lease_id))
     state.remember(event.key, event.lease_id, event.at_us)
 

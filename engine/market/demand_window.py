@@ -2,12 +2,12 @@
 
 A quote or a refusal costs its caller nothing, so repeating one must not look like more demand: what was wanted
 and not leased counts once per tenant and request, however often it was asked for, and is forgotten when the same
-request is leased. Bounded in age and number; what is over the bounds goes, oldest first.
+request is leased. A lease that ends early was demand only for as long as it ran (docs/manipulation.md). Bounded in
+age and number; what is over the bounds goes, oldest first.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -20,34 +20,43 @@ LEASES_MAX, TENANT_WISHES_MAX, TENANTS_MAX = 50_000, 100, 1_000
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request (without its id) of a tenant, and when it was made."""
+    """A request (without its id) of a tenant: when it was made, how long it counts for, whether it was served."""
 
     at_us: int
     tenant_id: str
     request: ClusterRequest
+    duration_s: int
+    is_leased: bool
 
 
 @dataclass(slots=True)
 class DemandWindow:
-    """`leased` by age; `wished`: by tenant and request, both in the order of their latest time."""
+    """`leased` by lease, `wished` by tenant and request, both in the order of their latest time."""
 
     kept_us: int = KEPT_US_DEFAULT
-    leased: deque[Wanted] = field(default_factory=deque)
+    leased: dict[str, Wanted] = field(default_factory=dict)
     wished: dict[str, dict[ClusterRequest, Wanted]] = field(default_factory=dict)
 
-    def lease(self, at_us: int, tenant_id: str, request: ClusterRequest) -> None:
+    def lease(self, at_us: int, tenant_id: str, request: ClusterRequest, lease_id: str) -> None:
         """A request was served."""
-        wanted = _wanted(at_us, tenant_id, request)
-        self.leased.append(wanted)
+        wanted = _wanted(at_us, tenant_id, request, is_leased=True)
+        self.leased[lease_id] = wanted
         own = self.wished.get(tenant_id)
         if own is not None:
             own.pop(wanted.request, None)
             if not own:
                 del self.wished[tenant_id]
 
+    def end(self, lease_id: str, ended_at_us: int) -> None:
+        """A lease ended: it counts for no longer than it ran."""
+        wanted = self.leased.get(lease_id)
+        if wanted is not None:
+            ran_s = min(wanted.duration_s, (ended_at_us - wanted.at_us) // 1_000_000)
+            self.leased[lease_id] = replace(wanted, duration_s=ran_s)
+
     def wish(self, at_us: int, tenant_id: str, request: ClusterRequest) -> None:
         """A request was quoted or refused."""
-        wanted, own = _wanted(at_us, tenant_id, request), self.wished.pop(tenant_id, {})
+        wanted, own = _wanted(at_us, tenant_id, request, is_leased=False), self.wished.pop(tenant_id, {})
         own.pop(wanted.request, None)
         own[wanted.request] = wanted
         self.wished[tenant_id] = own
@@ -57,8 +66,11 @@ class DemandWindow:
     def forget(self, now_us: int) -> None:
         """Drop what is too old or too much."""
         oldest_us = now_us - self.kept_us
-        while self.leased and (self.leased[0].at_us < oldest_us or len(self.leased) > LEASES_MAX):
-            self.leased.popleft()
+        while self.leased:
+            lease_id, wanted = next(iter(self.leased.items()))
+            if wanted.at_us >= oldest_us and len(self.leased) <= LEASES_MAX:
+                break
+            del self.leased[lease_id]
         while self.wished:
             tenant_id, own = next(iter(self.wished.items()))
             newest = next(reversed(own.values()))
@@ -68,9 +80,10 @@ class DemandWindow:
 
     def since(self, oldest_us: int) -> Iterator[Wanted]:
         """Everything wanted at or after a time."""
-        everything = chain(self.leased, *(own.values() for own in self.wished.values()))
+        everything = chain(self.leased.values(), *(own.values() for own in self.wished.values()))
         return (wanted for wanted in everything if wanted.at_us >= oldest_us)
 
 
-def _wanted(at_us: int, tenant_id: str, request: ClusterRequest) -> Wanted:
-    return Wanted(at_us, tenant_id, replace(request, request_id="") if request.request_id else request)
+def _wanted(at_us: int, tenant_id: str, request: ClusterRequest, is_leased: bool) -> Wanted:
+    nameless = replace(request, request_id="") if request.request_id else request
+    return Wanted(at_us, tenant_id, nameless, request.priced_duration_s, is_leased)

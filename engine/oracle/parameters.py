@@ -27,6 +27,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "supply_max_age_us": (1, 24 * HOUR_US),
     "deviation_limit": (1e-3, 100.0),
     "concentration_limit": (0.0, 1.0),
+    "wish_share": (0.0, 1.0),
     "min_tenants_shown": (1, 1_000),
     "shown_step_micro_usd": (1, 10**9),
     "history_retention_us": (0, 10 * 366 * 24 * HOUR_US),
@@ -46,7 +47,7 @@ class OracleParameters:
     """Seconds of arrivals that count as demand, 60 to 30 days. 4 h: the mean lease of the back-test."""
     availability: float = 0.92
     """η, share of READY GPUs that can be sold in a window, 0.01 to 1; the rest is lost to turnover and gangs."""
-    smoothing_weight: float = 1 / 12
+    smoothing_weight: float = 1 / 8
     """Part of the way to the clearing price that the posted price moves per epoch, 1e-4 to 1."""
     max_change_per_hour: float = 0.125
     """c: posted prices, floors and caps stay within a factor (1 + c)^±1 per hour, 0.001 to 10."""
@@ -76,6 +77,10 @@ class OracleParameters:
     """A source deviates if it is off the median by more than a factor 1 + this, 0.001 to 100."""
     concentration_limit: float = 0.5
     """Share of a market's demand or supply above which one tenant or owner raises an alarm, 0 to 1."""
+    wish_share: float = 0.01
+    """What one tenant asked for and did not lease counts as at most this share of what its markets can sell in a
+    window, 0 to 1: asking is free, so that more would let anybody name a price (docs/manipulation.md).
+    """
     min_tenants_shown: int = 3
     """Brackets and demand steps set by fewer tenants are hidden, 1 to 1,000."""
     shown_step_micro_usd: int = 10_000

@@ -20,11 +20,13 @@ from engine.market.inventory import Inventory
 from engine.market.state import MarketState
 from engine.oracle.epoch import MarketView
 from engine.oracle.markets import Bids, Market, MarketSets, Supply
+from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
 from solvers.placement import Demand
 from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MARKET, MIXED, SITE, SUPPLIER, TIER
 
 Int = NDArray[np.int64]
+UNLIMITED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ def glimpse(state: MarketState, now_us: int, window_s: int) -> Glimpse:
 class ViewMaker:
     """Puts glimpses together; keeps what it found out about requests as long as the fleet is the same."""
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: OracleParameters) -> None:
+        self._parameters = parameters
         self._inventory: Inventory | None = None
         self._sets: dict[ClusterRequest, Int] = {}
 
@@ -85,12 +88,20 @@ class ViewMaker:
             number, _ = sets.setdefault(chosen.tobytes(), (len(sets), chosen))
             limit = request.max_price_micro_usd_per_gpu_hour
             value = int(ceiling[chosen].max()) if limit is None else limit
-            rows.append((value, request.gpu_count * request.priced_duration_s, code[wanted.tenant_id], number))
-        values, amounts, tenants, numbers = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+            most = UNLIMITED if wanted.is_leased else self._most_wished(usable)
+            rows.append((value, request.gpu_count * wanted.duration_s, code[wanted.tenant_id], number, most))
+        values, asked, tenants, numbers, most_of = np.array(rows, dtype=np.int64).reshape(-1, 5).T
+        amounts = bounded_wishes(asked, tenants, most_of)
         listed = [chosen for _, chosen in sets.values()]
         first = np.concatenate(([0], np.cumsum([chosen.size for chosen in listed], dtype=np.int64)))
         markets = np.concatenate([np.empty(0, dtype=np.int64), *listed])
         return Bids(values, amounts, tenants, numbers, MarketSets(first.astype(np.int64), markets))
+
+    def _most_wished(self, usable: Int) -> int:
+        """GPU-seconds that one tenant's wishes for these markets may count for."""
+        parameters = self._parameters
+        sold_s = parameters.window_s * parameters.availability
+        return max(1, int(self._market_gpus[usable].sum() * sold_s * parameters.wish_share))
 
     def _keep_to(self, seen: Glimpse) -> None:
         """Forget what was found out about another fleet, or about requests that nobody makes any more."""
@@ -103,6 +114,8 @@ class ViewMaker:
                 self._room = np.bincount(
                     pool_of_node, weights=seen.sellable, minlength=inventory.pools.table.shape[0]
                 ).astype(np.int64)
+            of_market = inventory.pools.table[:, MARKET]
+            self._market_gpus = np.bincount(of_market, weights=self._room, minlength=inventory.markets.size)
 
     def _usable(self, seen: Glimpse, request: ClusterRequest) -> Int:
         """Markets (places in the inventory) that can hold the whole gang; if none can, those with a part of it."""
@@ -114,6 +127,18 @@ class ViewMaker:
         room = np.bincount(seen.inventory.pools.table[pools, MARKET], weights=self._room[pools])
         whole = np.flatnonzero(room >= request.gpu_count)
         return whole if whole.size else np.flatnonzero(room)
+
+
+def bounded_wishes(gpu_seconds: Int, tenant: Int, most: Int) -> Int:
+    """(bids,) GPU-seconds of which no tenant's wishes, each as a share of its own `most`, add up to more than 1.
+
+    Where they would, all of its wishes shrink alike; what is UNLIMITED stays as it is.
+    """
+    wish = most != UNLIMITED
+    share = np.where(wish, gpu_seconds / most, 0.0)
+    total = np.bincount(tenant, weights=share)[tenant]
+    shrunk = np.floor(gpu_seconds / np.maximum(total, 1.0)).astype(np.int64)
+    return np.where(wish & (total > 1), shrunk, gpu_seconds)
 
 
 def _market(inventory: Inventory, key: int) -> Market:

@@ -37,7 +37,7 @@ class OracleRunner:
 
     def __init__(self, engine: Engine, references: References, parameters: OracleParameters) -> None:
         self._engine, self._references, self.parameters = engine, references, parameters
-        self.feed, self._views = OracleFeed(engine), ViewMaker()
+        self.feed, self._views = OracleFeed(engine), ViewMaker(parameters)
         self._refused: dict[WantedRequest, None] = {}
 
     def note_refused(self, wanted: WantedRequest) -> None:

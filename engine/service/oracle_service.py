@@ -50,7 +50,7 @@ class OracleService(OracleServiceServicer):
     ) -> None:
         self._engine, self._feed, self._parameters = engine, feed, parameters
         self._watches = Watches(engine, feed, WATCH_SHARE * deadline_s_max)
-        self._views, self._viewing = ViewMaker(), asyncio.Lock()
+        self._views, self._viewing = ViewMaker(parameters), asyncio.Lock()
         self._viewed: tuple[Any, tuple[MarketView, Bids]] | None = None
 
     async def GetPrice(self, request: pb.GetPriceRequest, context: Any) -> pb.MarketPrice:  # noqa: N802

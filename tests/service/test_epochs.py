@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 from engine.domain.money import total_micro_usd
 from engine.journal import replay_files
 from engine.oracle.forward import ForwardCurve
+from engine.oracle.parameters import OracleParameters
 from engine.oracle.quote_lines import Part, quote_price
 from engine.service.engine import replayed
-from tests.service.loopback import Client, Loopback, node, refused
+from engine.service.options import default_parameters
+from tests.service.loopback import Client, Loopback, node, refused, running, small_fleet
 
 H100 = {"gpu_model": "H100", "region": "us-east", "security_tier": "SECURE"}
 SCARCE = {"gpu_models": ["H100"], "regions": ["us-east"], "gpu_count": 16, "duration_s": 400_000}
@@ -21,6 +24,12 @@ OPENING = 2_702_500
 """Reference of the H100, 2.50 USD, times the factor of its tier, 1.081."""
 TOO_DEAR = "MAX_PRICE_MICRO_USD_PER_GPU_HOUR"
 TENANTS = ("alice", "bob", "carol", "dave")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Loopback]:
+    """An engine whose oracle takes every wish at its full size, so that a few quotes make GPUs scarce."""
+    yield from running(tmp_path / "engine", oracle=replace(default_parameters(()), wish_share=1.0))
 
 
 def compete(client: Client, price: int = 2_900_000) -> None:
@@ -35,6 +44,16 @@ def epochs(loopback: Loopback, count: int, demand: bool = True) -> None:
         if demand:
             compete(loopback.client)
         assert loopback.epoch()
+
+
+def test_what_tenants_only_ask_for_moves_nothing(tmp_path: Path) -> None:
+    """Law: asking is free, so what a tenant does not lease counts as at most 1 % of what its markets can sell."""
+    for loopback in running(tmp_path / "engine"):
+        loopback.client.load(small_fleet())
+        epochs(loopback, 4)
+        price = loopback.client.price(**H100)
+        assert price.posted_price_micro_usd_per_gpu_hour < OPENING
+        assert price.limited_by == "RATE"
 
 
 def test_before_the_first_epoch(client: Client) -> None:
@@ -79,7 +98,7 @@ def test_a_supply_curve(loopback: Loopback) -> None:
         (2_000_000, int(16 * 0.92 * 14_400))
     ]
     assert [step.price_micro_usd_per_gpu_hour for step in curve.demand] == [2_710_000]
-    assert curve.demand[0].gpu_seconds == 3 * 16 * 400_000
+    assert curve.demand[0].gpu_seconds == 3 * int(16 * 0.92 * 14_400), "no tenant counts for more than all supply"
     assert curve.window_s == 14_400 and curve.price == loopback.client.price(**H100)
 
 
@@ -312,9 +331,6 @@ def test_unknown_markets(shared: Loopback) -> None:
 
 def test_frozen_without_enough_sources(tmp_path: Path) -> None:
     """Law: below its quorum the price stays, says that it is frozen, and why; quotes go on."""
-    from engine.oracle.parameters import OracleParameters
-    from tests.service.loopback import running, small_fleet
-
     for loopback in running(tmp_path / "quorum", oracle=OracleParameters(quorum=3)):
         loopback.client.load(small_fleet())
         epochs(loopback, 3)

@@ -18,13 +18,12 @@ from engine.service.engine import Engine, replayed
 from engine.service.fleet_codec import stats_message
 from engine.service.verify import verify_journal
 from solvers.pools import Pools
-from tests.full_size import size
 from tests.service.loopback import Book, Clock
 from tests.service.sequences import Sequence, Twin
 from tests.solvers.test_pools import assert_pools_add_up
 
 STEPS = 100
-SEEDS = range(size(3, 5))
+SEEDS = range(5)
 
 
 def test_a_restart_changes_nothing(tmp_path: Path) -> None:
