@@ -112,8 +112,20 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     data_dir = tmp_path_factory.mktemp("engine")
-    command = [sys.executable, "-m", "engine.cli", "serve", "--dev", "--listen", "127.0.0.1:0"]
-    with Popen([*command, "--data-dir", str(data_dir)], stdout=PIPE, text=True) as server:
+    config = data_dir / "walras.toml"
+    config.write_text("oracle_tick_s = 0\n")  # prices stay as they were read
+    command = [
+        sys.executable,
+        "-m",
+        "engine.cli",
+        "serve",
+        "--dev",
+        "--listen",
+        "127.0.0.1:0",
+        "--config",
+        str(config),
+    ]
+    with Popen([*command, "--data-dir", str(data_dir / "data")], stdout=PIPE, text=True) as server:
         assert server.stdout is not None
         target = server.stdout.readline().split()[-1]
         with grpc.insecure_channel(target) as channel:

@@ -14,6 +14,7 @@ from engine.domain.cluster_request import REQUEST_FIELDS, ClusterRequest, parse_
 from engine.market.demand import demand_of, sites_ok
 from engine.market.inventory import Inventory
 from engine.market.prices import posted_prices
+from engine.market.state import MarketState
 from engine.service.price_book import ReferenceBook
 from solvers.placement import NoPlacement, Placement
 
@@ -24,8 +25,8 @@ GPUS, REQUESTS = 20_000, 300
 def loaded(seed: int) -> tuple[Inventory, pl.DataFrame]:
     fleet = synthetic_fleet(GPUS, seed)
     inventory = Inventory.empty().merged(fleet, synthetic_rtt(fleet, seed))
-    prices, _, snapshot = posted_prices(inventory, ReferenceBook())
-    inventory.post(prices, snapshot)
+    prices = posted_prices(inventory, ReferenceBook(), MarketState())
+    inventory.post(prices.posted, prices.snapshot_id)
     return inventory, synthetic_requests(fleet, REQUESTS, seed)
 
 
