@@ -15,6 +15,7 @@ from engine.cli.amounts import (
 )
 from engine.cli.text_table import Row, pair_table, shortened, text_table
 from engine.domain.cluster_request import REQUEST_FIELDS
+from engine.domain.money import SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +101,7 @@ def region_table(price: placement_pb2.Price) -> Table:
     amounts: dict[str, int] = {}
     for line in price.lines:
         amounts[line.region] = amounts.get(line.region, 0) + line.amount_micro_usd
-    rates = {region: round(amount * 3_600 / max(price.duration_s, 1)) for region, amount in amounts.items()}
+    rates = {region: amount * SECONDS_PER_HOUR // max(price.duration_s, 1) for region, amount in amounts.items()}
     regions = gpus_by_region(price)
     total = sum(regions.values())
     rows: list[Row] = [

@@ -76,6 +76,7 @@ class ViewMaker:
         """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
         self._keep_to(seen)
         sets: dict[bytes, tuple[int, Int]] = {}
+        wishable = self._wishable(seen)
         rows = []
         for wanted in seen.wanted:
             request = wanted.request
@@ -88,7 +89,7 @@ class ViewMaker:
             number, _ = sets.setdefault(chosen.tobytes(), (len(sets), chosen))
             limit = request.max_price_micro_usd_per_gpu_hour
             value = int(ceiling[chosen].max()) if limit is None else limit
-            most = UNLIMITED if wanted.is_leased else self._most_wished(usable)
+            most = UNLIMITED if wanted.is_leased else max(1, int(wishable[usable].sum()))
             rows.append((value, request.gpu_count * wanted.duration_s, code[wanted.tenant_id], number, most))
         values, asked, tenants, numbers, most_of = np.array(rows, dtype=np.int64).reshape(-1, 5).T
         amounts = bounded_wishes(asked, tenants, most_of)
@@ -97,11 +98,12 @@ class ViewMaker:
         markets = np.concatenate([np.empty(0, dtype=np.int64), *listed])
         return Bids(values, amounts, tenants, numbers, MarketSets(first.astype(np.int64), markets))
 
-    def _most_wished(self, usable: Int) -> int:
-        """GPU-seconds that one tenant's wishes for these markets may count for."""
-        parameters = self._parameters
-        sold_s = parameters.window_s * parameters.availability
-        return max(1, int(self._market_gpus[usable].sum() * sold_s * parameters.wish_share))
+    def _wishable(self, seen: Glimpse) -> NDArray[np.float64]:
+        """GPU-seconds in each market of the inventory, (markets,), that one tenant's wishes may count for."""
+        parameters, inventory = self._parameters, seen.inventory
+        gpus = np.bincount(inventory.market, weights=seen.sellable, minlength=inventory.markets.size)
+        share_s = parameters.window_s * parameters.availability * parameters.wish_share
+        return np.asarray(gpus * share_s, dtype=np.float64)
 
     def _keep_to(self, seen: Glimpse) -> None:
         """Forget what was found out about another fleet, or about requests that nobody makes any more."""
@@ -114,8 +116,6 @@ class ViewMaker:
                 self._room = np.bincount(
                     pool_of_node, weights=seen.sellable, minlength=inventory.pools.table.shape[0]
                 ).astype(np.int64)
-            of_market = inventory.pools.table[:, MARKET]
-            self._market_gpus = np.bincount(of_market, weights=self._room, minlength=inventory.markets.size)
 
     def _usable(self, seen: Glimpse, request: ClusterRequest) -> Int:
         """Markets (places in the inventory) that can hold the whole gang; if none can, those with a part of it."""
