@@ -39,7 +39,7 @@ class Client:
         return self._timed(self._floor, request)
 
     def remember(self, lease: pb.Lease) -> None:
-        """Make the lease, which must be the latest event, what the floor repeats."""
+        """Make the lease, which must have just been started, what the floor repeats."""
         self._remember(pb.GetLeaseRequest(name=lease.name), metadata=self._metadata, timeout=CALL_TIMEOUT_S)
 
     def release(self, lease: pb.Lease) -> None:

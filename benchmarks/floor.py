@@ -21,6 +21,7 @@ import grpc
 from walras.v1 import cluster_service_pb2 as pb
 
 from engine.domain.errors import NotFound
+from engine.journal import Journal
 from engine.market.decide import owned_lease
 from engine.market.events import LeaseStarted, decode
 from engine.market.state import Lease
@@ -32,6 +33,8 @@ from engine.service.identity import calling_tenant
 from engine.service.options import ServerOptions
 
 FLOOR_SERVICE = "walras.benchmarks.Floor"
+LAST_EVENTS = 8
+"""How far back a lease may have been started: the oracle's epochs and ended leases are events, too."""
 
 
 class Floor:
@@ -43,14 +46,13 @@ class Floor:
         self._payload = b""
 
     async def remember(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:
-        """Take the lease that was started last, with its bytes in the journal, as what to repeat."""
+        """Take a lease that was just started, with its bytes in the journal, as what to repeat."""
         lease_id = resource_id(request.name, "leases")
         state, journal = self._engine.state, self._engine.journal
-        entry = next(journal.replay(journal.durable_sequence - 1))
-        event = decode(entry.payload)
-        if not isinstance(event, LeaseStarted) or event.lease_id != lease_id:
-            raise NotFound(f"leases/{lease_id} is not what the journal ends with")
-        self._lease, self._payload = owned_lease(state, calling_tenant(), lease_id), entry.payload
+        started = _started(journal, lease_id)
+        if started is None:
+            raise NotFound(f"leases/{lease_id} is not among the last {LAST_EVENTS} events of the journal")
+        self._lease, self._payload = owned_lease(state, calling_tenant(), lease_id), started
         return codec.started_lease_message(state.inventory, self._lease)
 
     async def deploy(self, request: pb.DeployClusterRequest, context: Any) -> pb.Lease:
@@ -62,6 +64,15 @@ class Floor:
         reply = codec.started_lease_message(self._engine.state.inventory, self._lease)
         await receipt
         return reply
+
+
+def _started(journal: Journal, lease_id: str) -> bytes | None:
+    """The bytes of the event that started the lease, if it is one of the last: an epoch may have come after it."""
+    for entry in journal.replay(max(0, journal.durable_sequence - LAST_EVENTS)):
+        event = decode(entry.payload)
+        if isinstance(event, LeaseStarted) and event.lease_id == lease_id:
+            return entry.payload
+    return None
 
 
 class ServerWithFloor(server.Server):
