@@ -17,6 +17,7 @@ from solvers.planning.prepare import Prepared
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
+Pairs = tuple[Int, NDArray[np.int32]]
 
 ASK_WEIGHT = 0.1
 """Guidance prices lean this much towards the asks: among equally scarce nodes the cheap ones go first."""
@@ -25,25 +26,30 @@ DIVISIBLE_ROOM = 8
 
 
 class Market(NamedTuple):
-    """Prices of the relaxation and what follows from them."""
+    """Prices of the relaxation and what follows from them. `pairs`: None if it was not cleared here."""
 
-    pairs: tuple[Int, NDArray[np.int32]]
+    pairs: Pairs | None
     row_price: Float
     dual: Dual
 
 
 def price(prepared: Prepared) -> Market:
     """Clear the relaxed market and evaluate the bound."""
-    gangs = prepared.problem.gangs
-    most = np.zeros(prepared.shapes.table.shape[0])
-    np.maximum.at(most, prepared.shapes.of_gang, gangs.value_micro_usd.astype(float))
-    pairs = pairs_of(prepared, most)
+    pairs = wanted_pairs(prepared)
     everyone = np.flatnonzero(prepared.standing.open)
     row_price = clear(prepared, pairs, prepared.capacity, everyone)
     return Market(pairs, row_price, dual(prepared, row_price))
 
 
-def clear(prepared: Prepared, pairs: tuple[Int, NDArray[np.int32]], supply: Int, buyers: Int) -> Float:
+def wanted_pairs(prepared: Prepared) -> Pairs:
+    """What each shape buys from, rows that ask more than its best bid left out."""
+    gangs = prepared.problem.gangs
+    most = np.zeros(prepared.shapes.table.shape[0])
+    np.maximum.at(most, prepared.shapes.of_gang, gangs.value_micro_usd.astype(float))
+    return pairs_of(prepared, most)
+
+
+def clear(prepared: Prepared, pairs: Pairs, supply: Int, buyers: Int) -> Float:
     """Row prices that clear `supply` (slots,) among some gangs."""
     gangs = prepared.problem.gangs
     return clearing_prices(
@@ -92,7 +98,12 @@ def divisible_gangs(prepared: Prepared) -> NDArray[np.bool_]:
 def prices_of_the_rest(
     prepared: Prepared, market: Market, assignment: Assignment, divisible: NDArray[np.bool_]
 ) -> Float:
-    """Row prices of what indivisible gangs leave: what a node is worth to those who can still come or go."""
+    """Row prices of what indivisible gangs leave: what a node is worth to those who can still come or go.
+
+    Of a market that was not cleared here, its own prices.
+    """
+    if market.pairs is None:
+        return market.row_price
     gang, slot, take = assignment.entries()
     mine = divisible[gang]
     supply = assignment.free.copy()
