@@ -17,7 +17,9 @@ from engine.market.events import (
     FleetLoaded,
     KeyUsed,
     LeaseEnded,
+    LeaseExtended,
     LeaseMoved,
+    LeaseShrunk,
     LeaseStarted,
     NodeStateSet,
     PlanApplied,
@@ -27,8 +29,9 @@ from engine.market.events import (
     QuoteIssued,
 )
 from engine.market.inventory import Inventory
+from engine.market.lease_changes import extend, shrink
 from engine.market.published import LONG_RUN, POSTED, columns_of
-from engine.market.state import ENDED, Application, Lease, Load, MarketState, Quote
+from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
 
 Int = NDArray[np.int64]
 ORACLE = "ORACLE"
@@ -43,6 +46,10 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             _start(state, event)
         case LeaseMoved():
             _move(state, event)
+        case LeaseExtended():
+            extend(state, event)
+        case LeaseShrunk():
+            shrink(state, event)
         case LeaseEnded():
             _end(state, event)
         case PlanApplied():
@@ -72,14 +79,8 @@ def apply(state: MarketState, event: AnyEvent) -> None:
 
 
 def _start(state: MarketState, event: LeaseStarted) -> None:
-    lease = Lease(
-        lease_id=event.lease_id,
-        tenant_id=event.tenant_id,
-        terms=event.terms,
-        starts_at_us=event.at_us,
-        ends_at_us=event.ends_at_us,
-        quote_id=event.quote_id,
-    )
+    lease = started(event.lease_id, event.tenant_id, event.terms, event.at_us, event.quote_id)
+    lease.ends_at_us = event.ends_at_us
     if event.quote_id:
         quote = state.quotes[event.quote_id]
         _give_back(state, quote, event.at_us)
@@ -96,8 +97,9 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
 def _move(state: MarketState, event: LeaseMoved) -> None:
     lease = state.leases[event.lease_id]
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
+    lease.fencing_epoch += 1
     lease.moved = msgspec.structs.replace(
-        lease.terms,
+        lease.standing,
         nodes=event.nodes,
         gpus=event.gpus,
         prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
@@ -109,6 +111,7 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
     lease = state.leases[event.lease_id]
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
+    lease.refunded_micro_usd += event.refund_micro_usd
     state.active -= 1
     state.demand.end(event.lease_id, event.ended_at_us)
     state.forgettable.append((event.at_us, event.lease_id))

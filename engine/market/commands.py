@@ -72,6 +72,7 @@ class IssueQuote:
     ttl_s: int
     key: Key | None = None
     hold: HoldLimits | None = None
+    lock_extension: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,12 @@ class NoteDemand:
 
 @dataclass(frozen=True, slots=True)
 class DeployCluster:
-    """Place a request and lease it."""
+    """Place a request and lease it. `lock_extension`: its price is to hold for an extension, too."""
 
     tenant_id: str
     request: ClusterRequest
     key: Key | None = None
+    lock_extension: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,27 @@ class ReleaseLease:
 
     tenant_id: str
     lease_id: str
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendLease:
+    """Let a lease run so much longer; refused if that costs more than `max_amount_micro_usd`."""
+
+    tenant_id: str
+    lease_id: str
+    duration_s: int
+    max_amount_micro_usd: int | None = None
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkLease:
+    """Give back so many replicas of a lease."""
+
+    tenant_id: str
+    lease_id: str
+    replicas: int
     key: Key | None = None
 
 
@@ -191,6 +214,8 @@ Command = (
     | DeployCluster
     | DeployQuote
     | ReleaseLease
+    | ExtendLease
+    | ShrinkLease
     | ApplyPlan
     | Keyless
 )

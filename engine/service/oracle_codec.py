@@ -190,10 +190,3 @@ def tier_violations(name: str) -> list[Violation]:
     if name in SecurityTier.__members__:
         return []
     return [Violation("security_tier", f"must be one of {', '.join(SecurityTier.__members__)}, got {name[:40]!r}")]
-
-
-def bounded(value: int, field: str, low: int, high: int) -> int:
-    """A whole number within limits."""
-    if not low <= value <= high:
-        raise InvalidInput([Violation(field, f"must be between {low:,} and {high:,}, got {value}")])
-    return value

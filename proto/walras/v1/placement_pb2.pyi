@@ -85,7 +85,8 @@ class PriceLine(_message.Message):
     """Price of all of them, micro-USD per hour; the placement has the price of each node."""
     set_by: _builtins.str
     """What sets the price: POSTED (the market's posted price and its forward curve), ASK (asks above it), BOTH (now one,
-    now the other within the hours of the line) or PLAN (a plan's shadow price).
+    now the other within the hours of the line), PLAN (a plan's shadow price) or LOCKED (an extension at the price of
+    the lease).
     """
     amount_micro_usd: _builtins.int
     """This line's part of the total in micro-USD; the lines sum to the total exactly."""
