@@ -19,6 +19,8 @@ from engine.market.events import (
     LeaseEnded,
     LeaseExtended,
     LeaseMoved,
+    LeaseReclaiming,
+    LeaseRepriced,
     LeaseShrunk,
     LeaseStarted,
     NodeStateSet,
@@ -29,7 +31,7 @@ from engine.market.events import (
     QuoteIssued,
 )
 from engine.market.inventory import Inventory
-from engine.market.lease_changes import extend, shrink
+from engine.market.lease_changes import extend, reclaim, reprice, shrink
 from engine.market.published import LONG_RUN, POSTED, columns_of
 from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
 
@@ -50,6 +52,10 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             extend(state, event)
         case LeaseShrunk():
             shrink(state, event)
+        case LeaseRepriced():
+            reprice(state, event)
+        case LeaseReclaiming():
+            reclaim(state, event)
         case LeaseEnded():
             _end(state, event)
         case PlanApplied():
@@ -167,6 +173,7 @@ def _post(state: MarketState, event: PricesPosted) -> None:
         inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
     )
     state.price_sources = event.sources
+    _offer_interruptible(state)
     state.fleet_version += 1
     load = state.loads.get(event.load_id)
     if load is not None:
@@ -188,7 +195,18 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
             sources[index] = ORACLE
     _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
+    _offer_interruptible(state)
     state.fleet_version += 1
+
+
+def _offer_interruptible(state: MarketState) -> None:
+    """Interruptible GPUs cost what the oracle published, elsewhere what others cost."""
+    inventory, known = state.inventory, state.oracle.interruptible
+    if known:
+        names = inventory.market_index
+        posted = inventory.posted_of_market.tolist()
+        prices = [known.get(name, price) for name, price in zip(names, posted, strict=True)]
+        inventory.offer_interruptible(np.array(prices, dtype=np.int64))
 
 
 def _take_curves(

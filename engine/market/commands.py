@@ -153,6 +153,14 @@ class EndDueLeases:
 
 
 @dataclass(frozen=True, slots=True)
+class SettleInterruptible:
+    """Let interruptible leases pay the prices of now; give notice to those that will not."""
+
+    lease_ids: tuple[str, ...]
+    notice_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStop:
     """A lease that the plan ends. `standing`: its terms when the plan was made; `reason` as in `LeaseEnded`."""
 
@@ -205,7 +213,7 @@ class ApplyPlan:
     key: Key | None = None
 
 
-Keyless = EndDueLeases | PublishPrices | NoteDemand
+Keyless = EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible
 Command = (
     LoadFleet
     | SetNodeState

@@ -27,6 +27,7 @@ from engine.market.commands import (
     ReleaseLease,
     ReleaseQuote,
     SetNodeState,
+    SettleInterruptible,
     ShrinkLease,
 )
 from engine.market.events import (
@@ -48,6 +49,7 @@ from engine.market.lease_decision import end_due, release
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
 from engine.market.quote_decision import issue_quote, named, quoted_terms, release_quote
+from engine.market.settle_decision import settle
 from engine.market.shrink_decision import shrink
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
@@ -82,6 +84,8 @@ def decide(
             return [shrink(state, command, now_us)]
         case EndDueLeases():
             return end_due(state, now_us)
+        case SettleInterruptible():
+            return settle(state, command, now_us)
         case PublishPrices():
             newer = command.event.epoch > state.oracle.epoch
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []

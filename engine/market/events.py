@@ -178,6 +178,8 @@ class PricesPublished(Event, frozen=True, kw_only=True, tag="prices_published"):
     network_fee_ppm: int
     demand_kept_us: int
     history_kept_us: int
+    interruptible: bytes = b""
+    """zlib of int64 (markets,): prices of interruptible GPUs; empty: they cost what others cost."""
 
 
 class WantedRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -259,6 +261,28 @@ class LeaseShrunk(Event, frozen=True, kw_only=True, tag="lease_shrunk"):
     refund_micro_usd: int
 
 
+class LeaseRepriced(Event, frozen=True, kw_only=True, tag="lease_repriced"):
+    """An interruptible lease pays other prices from second `from_s` on; the columns are as in `Terms`.
+
+    The difference for the time left is charged (`amount_micro_usd`) or paid back (`refund_micro_usd`).
+    """
+
+    lease_id: str
+    from_s: int
+    prices_micro_usd_per_gpu_hour: bytes
+    amount_micro_usd: int
+    refund_micro_usd: int
+    network_fee_micro_usd: int = 0
+
+
+class LeaseReclaiming(Event, frozen=True, kw_only=True, tag="lease_reclaiming"):
+    """Notice was given: a lease will end at `reclaim_at_us` for `reason` (`engine.market.end_reasons`)."""
+
+    lease_id: str
+    reason: str
+    reclaim_at_us: int
+
+
 class PlanOutcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of one change of a plan. `change`: START, MOVE or STOP; `reason` is empty if it was made.
 
@@ -298,6 +322,8 @@ AnyEvent = (
     | LeaseMoved
     | LeaseExtended
     | LeaseShrunk
+    | LeaseRepriced
+    | LeaseReclaiming
     | LeaseEnded
     | PlanApplied
     | KeyUsed

@@ -128,7 +128,8 @@ def _at_locked_price(state: MarketState, lease: Lease, duration_s: int) -> _Adde
 
 def _at_curve(state: MarketState, lease: Lease, from_s: int, left_s: int, duration_s: int) -> _Added:
     """`left_s`: seconds from now until the first added one, which is second `from_s` of the lease."""
-    inventory, standing = state.inventory, lease.standing
+    standing = lease.standing
+    inventory = state.inventory.sold_as(interruptible=standing.request.interruptible)
     ends_s = from_s + duration_s
     edges = [from_s, *(edge for edge in BAND_EDGES_S if from_s < edge < ends_s), ends_s]
     parts = current_parts(inventory, standing, edges, left_s)

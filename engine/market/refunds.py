@@ -42,6 +42,7 @@ def refund_of(inventory: Inventory, lease: Lease, gpus: Sequence[Int], how: Refu
     if how is Refund.NOTHING:
         return 0
     now_s, amount = used_s(lease, now_us), 0
+    inventory = inventory.sold_as(interruptible=lease.terms.request.interruptible)
     for period, given in zip(lease.periods, gpus, strict=True):
         edges = edges_of(period, now_s, period.to_s)
         if not edges:

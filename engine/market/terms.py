@@ -35,7 +35,7 @@ def terms_of(
 
     A spread is charged for holding it `hold_s`, and for locking its price for an extension until the end.
     """
-    inventory, duration_s = state.inventory, request.priced_duration_s
+    inventory, duration_s = state.inventory.sold_as(interruptible=request.interruptible), request.priced_duration_s
     demand = demand_of(inventory, request, book.models())
     found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
     if isinstance(found, NoPlacement):
@@ -67,7 +67,7 @@ def _check_cap(state: MarketState, terms: Terms, found: Placement) -> None:
     cap, gpu_count = request.max_price_micro_usd_per_gpu_hour, request.gpu_count
     if cap is None:
         return
-    inventory, spread = state.inventory, terms.spread_micro_usd
+    inventory, spread = state.inventory.sold_as(interruptible=request.interruptible), terms.spread_micro_usd
     cheapest = cheapest_cap(inventory, found.rate, spread, gpu_count, duration_s)
     if cheapest <= cap:
         return
@@ -97,7 +97,9 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge
         fleet_version=state.fleet_version,
         price_epoch=state.oracle.epoch,
         network_fee_micro_usd=charge.total_micro_usd * state.oracle.network_fee_ppm // 1_000_000,
-        profile=profile_of(state.inventory, found.nodes, request.priced_duration_s),
+        profile=profile_of(
+            state.inventory.sold_as(interruptible=request.interruptible), found.nodes, request.priced_duration_s
+        ),
     )
 
 

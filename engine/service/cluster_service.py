@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from walras.v1 import cluster_service_pb2 as pb
 from walras.v1.cluster_service_pb2_grpc import ClusterServiceServicer
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.domain.limits import MAX_DURATION_S, MAX_GPU_COUNT, MAX_TOTAL_MICRO_USD
 from engine.market import commands
@@ -61,6 +62,7 @@ class ClusterService(ClusterServiceServicer):
         key = checks.read(idempotency_key, tenant_id, "QuoteCluster", request)
         cluster = checks.read(codec.required_cluster, request)
         ttl_s = checks.read(_ttl_s, request)
+        checks.read(_lockable, request, cluster)
         checks.done()
         assert cluster is not None and ttl_s is not None
 
@@ -233,6 +235,12 @@ def _ttl_s(request: pb.QuoteClusterRequest) -> int:
     return int(request.ttl_s)
 
 
+def _lockable(request: Any, cluster: ClusterRequest | None) -> None:
+    if request.lock_extension_price and cluster is not None and cluster.interruptible:
+        told = "interruptible work is priced anew at every epoch"
+        raise InvalidInput([Violation("lock_extension_price", told)])
+
+
 def _deploy_command(
     tenant_id: str, request: pb.DeployClusterRequest, key: Key | None
 ) -> commands.DeployCluster | commands.DeployQuote:
@@ -243,4 +251,5 @@ def _deploy_command(
     if request.quote:
         return commands.DeployQuote(tenant_id, resource_id(request.quote, "quotes", "quote"), key)
     cluster = codec.request_from(request.cluster)
+    _lockable(request, cluster)
     return commands.DeployCluster(tenant_id, cluster, key, request.lock_extension_price)

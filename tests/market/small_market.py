@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.market.apply import apply
 from engine.market.decide import decide, made_by
 from engine.market.events import AnyEvent, PricesPublished, decode, encode
 from engine.market.published import packed
+from engine.market.settle_decision import interruptible_leases
 from engine.market.state import Lease, MarketState
 from tests.service.loopback import Book, Row
 
@@ -54,8 +56,15 @@ class SmallMarket:
         self.now_us += round(seconds * SECOND_US)
         self.do(commands.EndDueLeases())
 
-    def publish(self, posted: int, long_run: int, half_life_h: float = 48.0, volatility: int = 0) -> None:
-        """An epoch that gives all markets the same curve."""
+    def publish(
+        self,
+        posted: int,
+        long_run: int,
+        half_life_h: float = 48.0,
+        volatility: int = 0,
+        interruptible: int | None = None,
+    ) -> None:
+        """An epoch that gives all markets the same prices."""
         names = list(self.state.inventory.market_index)
         column = [posted, 1, 10**9, long_run, posted, volatility, 0]
         self.epoch += 1
@@ -74,9 +83,15 @@ class SmallMarket:
                     network_fee_ppm=50_000,
                     demand_kept_us=4 * HOUR_S * SECOND_US,
                     history_kept_us=24 * HOUR_S * SECOND_US,
+                    interruptible=b"" if interruptible is None else _packed(interruptible, len(names)),
                 )
             )
         )
+
+    def settle(self, notice_s: int = 120) -> list[AnyEvent]:
+        """Let interruptible leases pay the prices of now."""
+        leases = tuple(interruptible_leases(self.state))
+        return self.do(commands.SettleInterruptible(leases, notice_s * SECOND_US))
 
     def deploy(self, *, lock: bool = False, **wanted: Any) -> Lease:
         """A new lease."""
@@ -101,3 +116,7 @@ class SmallMarket:
         before = lease.refunded_micro_usd
         self.do(commands.ShrinkLease("alice", lease.lease_id, replicas))
         return lease.refunded_micro_usd - before
+
+
+def _packed(price: int, markets: int) -> bytes:
+    return zlib.compress(np.full(markets, price, dtype="<i8").tobytes())

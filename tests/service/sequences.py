@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from engine.market.events import (
     WantedRequest,
 )
 from engine.market.published import packed
+from engine.market.settle_decision import interruptible_leases
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.engine import Engine
 from tests.service.loopback import PLACES, Book, Clock, Row, node
@@ -104,8 +106,9 @@ class Sequence:
             self._load,
             self._publish,
             self._note,
+            self._settle,
         )
-        (kind,) = draw.choices(kinds, weights=(8, 7, 4, 5, 3, 2, 2, 2, 2, 2, 1))
+        (kind,) = draw.choices(kinds, weights=(8, 7, 4, 5, 3, 2, 2, 2, 2, 2, 1, 1))
         return kind()
 
     def _key(self, tenant: str, method: str) -> Key | None:
@@ -168,8 +171,13 @@ class Sequence:
             network_fee_ppm=50_000,
             demand_kept_us=4 * 3_600_000_000,
             history_kept_us=24 * 3_600_000_000,
+            interruptible=zlib.compress(np.array(rows[0], dtype="<i8").tobytes()) if self.epoch % 3 else b"",
         )
         return commands.PublishPrices(event)
+
+    def _settle(self) -> commands.Command:
+        leases = interruptible_leases(self.engine.state)
+        return commands.SettleInterruptible((*leases, "l-none"), self.draw.choice((0, 120_000_000)))
 
     def _note(self) -> commands.Command:
         return commands.NoteDemand((WantedRequest(self.draw.choice(TENANTS), self._request()),))
