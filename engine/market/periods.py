@@ -93,13 +93,14 @@ def curve_costs(
     posted: Int, long_run: Int, half_life_h: float, curve_of_row: Int, asks: Int, seconds: Sequence[int]
 ) -> Exact:
     """Cost of one GPU at max(ask, curve) between ascending seconds of the curves, (rows, seconds - 1)."""
-    curves = Curves.of(posted, long_run, half_life_h, max(seconds[-1], 1))
     pairs, row = np.unique(np.stack((curve_of_row, asks)), axis=1, return_inverse=True)
+    used = np.unique(pairs[0])
+    curves = Curves.of(posted[used], long_run[used], half_life_h, max(seconds[-1], 1))
     costs = np.empty((pairs.shape[1], len(seconds)), dtype=object)
-    for curve in np.unique(pairs[0]).tolist():
+    for curve, rate, running in zip(used.tolist(), curves.rate, curves.running, strict=True):
         own = pairs[0] == curve
         for place, second in enumerate(seconds):
-            costs[own, place] = running_costs(curves.rate[curve], curves.running[curve], pairs[1, own], second)
+            costs[own, place] = running_costs(rate, running, pairs[1, own], second)
     between: Exact = np.diff(costs, axis=1)[row.reshape(-1)]
     return between
 

@@ -40,9 +40,13 @@ class SmallMarket:
             self.do(commands.EndDueLeases())
         events = decide(self.state, command, self.now_us, Book())
         for event in events:
-            self.log.append(encode(event))
-            apply(self.state, decode(self.log[-1]))
+            self.take(event)
         return events
+
+    def take(self, event: AnyEvent) -> None:
+        """Apply an event."""
+        self.log.append(encode(event))
+        apply(self.state, decode(self.log[-1]))
 
     def replayed(self) -> MarketState:
         """The state that the log gives."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from engine.domain.errors import AuditFailed, InvalidInput, Refused
 from engine.market import shrink_decision
 from engine.market.audit import placement_faults
+from engine.market.events import LeaseMoved
 from engine.market.state import Lease
 from tests.full_size import size
 from tests.market.small_market import SmallMarket
@@ -107,6 +108,29 @@ def test_ties_free_whole_nodes_first() -> None:
         place.shrink(lease, 4)
         names.append([place.state.inventory.node_ids[number] for number in lease.standing.node_numbers])
     assert names == [["b", "c"], ["c"]]
+
+
+def test_a_lease_that_was_moved_gives_back_what_was_paid_for_its_dearest() -> None:
+    """Laws 2 and 6: after a move the nodes of now decide who leaves, the prices as sold what is paid back."""
+    asks = {"a": 2_600_000, "b": 2_800_000, "c": 3_500_000}
+    place = SmallMarket([node(name, gpu_count=2, ask_micro_usd_per_gpu_hour=ask) for name, ask in asks.items()])
+    lease = place.deploy(gpu_count=4)
+    nodes, gpus, prices = ([0, 2], "<i4"), ([2, 2], "<i4"), ([2_700_000, 2_700_000], "<i8")
+    columns = [np.array(values).astype(kind).tobytes() for values, kind in (nodes, gpus, prices)]
+    place.take(
+        LeaseMoved(
+            at_us=place.now_us,
+            lease_id=lease.lease_id,
+            nodes=columns[0],
+            gpus=columns[1],
+            prices_micro_usd_per_gpu_hour=columns[2],
+        )
+    )
+    assert place.shrink(lease, 1) == 2_800_000
+    assert lease.standing.gpus_per_node.tolist() == [2, 1]
+    place.extend(lease, 3_600)
+    assert place.release(lease) == lease.paid_micro_usd - 2_800_000
+    assert place.replayed().hash() == place.state.hash()
 
 
 def test_a_share_that_cannot_hold_is_refused() -> None:

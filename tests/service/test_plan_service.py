@@ -427,6 +427,7 @@ def test_a_node_that_is_not_ready_is_left(loopback: PlanningLoopback, planner: P
     assert outcomes(planner.apply(name)) == {"low": ("STOP", ""), "high": ("MOVE", "")}
     ended = client.lease(low.name)
     assert (ended.end_reason, ended.end_time_us) == ("DISPLACED", loopback.clock.now_us)
+    assert ended.refund_micro_usd == ended.price.total_micro_usd > 0
     assert standing(client, high.name) == {"n2": 8}
     assert_replays(loopback)
 
