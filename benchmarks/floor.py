@@ -22,8 +22,8 @@ from walras.v1 import cluster_service_pb2 as pb
 
 from engine.domain.errors import NotFound
 from engine.journal import Journal
-from engine.market.decide import owned_lease
 from engine.market.events import LeaseStarted, decode
+from engine.market.lease_decision import owned_lease
 from engine.market.state import Lease
 from engine.service import cluster_codec as codec
 from engine.service import server

@@ -9,7 +9,7 @@ import grpc
 from walras.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
 from engine.cli.amounts import moment, usd
-from engine.cli.cluster_view import show_lease
+from engine.cli.cluster_view import charged_line, show_lease, total_line
 from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.cli.json_reply import lease_json
 from engine.cli.screen import answers, print_json
@@ -55,6 +55,49 @@ def release_lease(connection: Connection, lease_id: str, idempotency_key: str | 
         print_json(lease_json(lease))
     else:
         answers().print(f"{lease.name}: {lease.end_reason or 'released'}, {lease.gpu_count:,} GPUs are free again")
+        answers().print(charged_line(lease))
+
+
+def extend_lease(
+    connection: Connection,
+    lease_id: str,
+    duration_s: int,
+    max_amount_micro_usd: int | None,
+    idempotency_key: str | None,
+    as_json: bool,
+) -> None:
+    """Let one lease run longer."""
+    call = cluster_service_pb2.ExtendLeaseRequest(
+        name=_lease_name(lease_id),
+        duration_s=duration_s,
+        max_amount_micro_usd=max_amount_micro_usd,
+        idempotency_key=idempotency_key or uuid.uuid4().hex,
+    )
+    with connection.channel() as channel:
+        service = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+        lease = service.ExtendLease(call, timeout=CALL_TIMEOUT_S, metadata=connection.metadata)
+    if as_json:
+        print_json(lease_json(lease))
+    else:
+        answers().print(f"{lease.name}: runs until {moment(lease.end_time_us)}; {total_line(lease.price)}")
+
+
+def shrink_lease(
+    connection: Connection, lease_id: str, replicas: int, idempotency_key: str | None, as_json: bool
+) -> None:
+    """Give back a part of one lease."""
+    call = cluster_service_pb2.ShrinkLeaseRequest(
+        name=_lease_name(lease_id), replicas=replicas, idempotency_key=idempotency_key or uuid.uuid4().hex
+    )
+    with connection.channel() as channel:
+        service = cluster_service_pb2_grpc.ClusterServiceStub(channel)
+        lease = service.ShrinkLease(call, timeout=CALL_TIMEOUT_S, metadata=connection.metadata)
+    if as_json:
+        print_json(lease_json(lease))
+    else:
+        nodes = len(lease.placement.node_ids)
+        answers().print(f"{lease.name}: keeps {lease.gpu_count:,} GPUs on {nodes:,} nodes")
+        answers().print(charged_line(lease))
 
 
 def all_leases(

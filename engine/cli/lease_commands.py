@@ -1,4 +1,4 @@
-"""`walras lease get|list|release`."""
+"""`walras lease get|list|release|extend|shrink`."""
 
 from __future__ import annotations
 
@@ -45,3 +45,38 @@ def release(
     from engine.cli.lease_calls import release_lease
 
     release_lease(connection, lease, idempotency_key, json)
+
+
+@lease_app.command()
+@connects
+def extend(
+    lease: LeaseArgument,
+    connection: Connection,
+    hours: Annotated[float | None, typer.Option(help="How much longer, in hours.")] = None,
+    duration_s: Annotated[int | None, typer.Option(help="How much longer, in seconds.")] = None,
+    max_amount_micro_usd: Annotated[
+        int | None, typer.Option(help="Refuse if the added time costs more than this, micro-USD.")
+    ] = None,
+    idempotency_key: KeyOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Let a lease run longer, at the current forward curve or at its locked price."""
+    from engine.cli.lease_calls import extend_lease
+    from engine.cli.request_options import seconds_of
+
+    extend_lease(connection, lease, seconds_of(hours, duration_s), max_amount_micro_usd, idempotency_key, json)
+
+
+@lease_app.command()
+@connects
+def shrink(
+    lease: LeaseArgument,
+    connection: Connection,
+    replicas: Annotated[int, typer.Option(help="How many replicas (of gpus_per_node GPUs) to give back.")],
+    idempotency_key: KeyOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Give back a part of a lease: the dearest replicas first."""
+    from engine.cli.lease_calls import shrink_lease
+
+    shrink_lease(connection, lease, replicas, idempotency_key, json)

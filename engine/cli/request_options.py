@@ -58,6 +58,17 @@ class AskedCluster:
         return f"{self.request_file.name} field " if self.request_file else ""
 
 
+def seconds_of(hours: float | None, duration_s: int | None) -> int:
+    """How long, from one of two options. InvalidInput unless exactly one is given."""
+    from engine.domain.errors import InvalidInput, Violation
+
+    given = {"hours": hours} | ({} if duration_s is None else {"duration_s": duration_s})
+    raw = _with_duration(given)
+    if "duration_s" not in raw:
+        raise InvalidInput([Violation("hours", "say how long, by this or by duration_s")])
+    return int(raw["duration_s"])
+
+
 def _with_duration(options: dict[str, Any]) -> dict[str, Any]:
     from engine.domain.errors import InvalidInput, Violation
 

@@ -28,6 +28,16 @@ def itemise_micro_usd(rates_micro_usd_per_hour: Iterable[int], duration_s: int) 
     return lines
 
 
+def rounded_micro_usd(cost: int) -> int:
+    """A cost in micro-USD · seconds / hour, half up."""
+    return total_micro_usd(cost, 1)
+
+
+def rounded_down_micro_usd(cost: int) -> int:
+    """The same, down: what is given back by choice never exceeds what was paid for it."""
+    return cost // SECONDS_PER_HOUR
+
+
 def micro_usd(usd: float) -> int:
     """A dollar figure of an outside source as micro-USD, nearest, ties to even."""
     return round(usd * 1_000_000)

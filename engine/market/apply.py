@@ -17,7 +17,11 @@ from engine.market.events import (
     FleetLoaded,
     KeyUsed,
     LeaseEnded,
+    LeaseExtended,
     LeaseMoved,
+    LeaseReclaiming,
+    LeaseRepriced,
+    LeaseShrunk,
     LeaseStarted,
     NodeStateSet,
     PlanApplied,
@@ -27,8 +31,9 @@ from engine.market.events import (
     QuoteIssued,
 )
 from engine.market.inventory import Inventory
+from engine.market.lease_changes import extend, reclaim, reprice, shrink
 from engine.market.published import LONG_RUN, POSTED, columns_of
-from engine.market.state import ENDED, Application, Lease, Load, MarketState, Quote
+from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
 
 Int = NDArray[np.int64]
 ORACLE = "ORACLE"
@@ -43,6 +48,14 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             _start(state, event)
         case LeaseMoved():
             _move(state, event)
+        case LeaseExtended():
+            extend(state, event)
+        case LeaseShrunk():
+            shrink(state, event)
+        case LeaseRepriced():
+            reprice(state, event)
+        case LeaseReclaiming():
+            reclaim(state, event)
         case LeaseEnded():
             _end(state, event)
         case PlanApplied():
@@ -72,14 +85,8 @@ def apply(state: MarketState, event: AnyEvent) -> None:
 
 
 def _start(state: MarketState, event: LeaseStarted) -> None:
-    lease = Lease(
-        lease_id=event.lease_id,
-        tenant_id=event.tenant_id,
-        terms=event.terms,
-        starts_at_us=event.at_us,
-        ends_at_us=event.ends_at_us,
-        quote_id=event.quote_id,
-    )
+    lease = started(event.lease_id, event.tenant_id, event.terms, event.at_us, event.quote_id)
+    lease.ends_at_us = event.ends_at_us
     if event.quote_id:
         quote = state.quotes[event.quote_id]
         _give_back(state, quote, event.at_us)
@@ -96,8 +103,9 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
 def _move(state: MarketState, event: LeaseMoved) -> None:
     lease = state.leases[event.lease_id]
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
+    lease.fencing_epoch += 1
     lease.moved = msgspec.structs.replace(
-        lease.terms,
+        lease.standing,
         nodes=event.nodes,
         gpus=event.gpus,
         prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
@@ -109,6 +117,7 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
     lease = state.leases[event.lease_id]
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
+    lease.refunded_micro_usd += event.refund_micro_usd
     state.active -= 1
     state.demand.end(event.lease_id, event.ended_at_us)
     state.forgettable.append((event.at_us, event.lease_id))
@@ -164,6 +173,7 @@ def _post(state: MarketState, event: PricesPosted) -> None:
         inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
     )
     state.price_sources = event.sources
+    _offer_interruptible(state)
     state.fleet_version += 1
     load = state.loads.get(event.load_id)
     if load is not None:
@@ -185,7 +195,18 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
             sources[index] = ORACLE
     _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
+    _offer_interruptible(state)
     state.fleet_version += 1
+
+
+def _offer_interruptible(state: MarketState) -> None:
+    """Interruptible GPUs cost what the oracle published, elsewhere what others cost."""
+    inventory, known = state.inventory, state.oracle.interruptible
+    if known:
+        names = inventory.market_index
+        posted = inventory.posted_of_market.tolist()
+        prices = [known.get(name, price) for name, price in zip(names, posted, strict=True)]
+        inventory.offer_interruptible(np.array(prices, dtype=np.int64))
 
 
 def _take_curves(

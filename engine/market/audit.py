@@ -27,7 +27,8 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
     `at_posted_prices`: also check prices against asks and posted prices of now (a quote keeps those of its time).
     `own`: its GPUs are held for it already.
     """
-    inventory, nodes = state.inventory, terms.node_numbers
+    inventory = state.inventory.sold_as(interruptible=terms.request.interruptible)
+    nodes = terms.node_numbers
     if not nodes.size or nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)

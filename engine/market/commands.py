@@ -72,6 +72,7 @@ class IssueQuote:
     ttl_s: int
     key: Key | None = None
     hold: HoldLimits | None = None
+    lock_extension: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +100,12 @@ class NoteDemand:
 
 @dataclass(frozen=True, slots=True)
 class DeployCluster:
-    """Place a request and lease it."""
+    """Place a request and lease it. `lock_extension`: its price is to hold for an extension, too."""
 
     tenant_id: str
     request: ClusterRequest
     key: Key | None = None
+    lock_extension: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,37 @@ class ReleaseLease:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtendLease:
+    """Let a lease run so much longer; refused if that costs more than `max_amount_micro_usd`."""
+
+    tenant_id: str
+    lease_id: str
+    duration_s: int
+    max_amount_micro_usd: int | None = None
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkLease:
+    """Give back so many replicas of a lease."""
+
+    tenant_id: str
+    lease_id: str
+    replicas: int
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndDueLeases:
     """End the leases and the held quotes whose end has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleInterruptible:
+    """Let interruptible leases pay the prices of now; give notice to those that will not."""
+
+    lease_ids: tuple[str, ...]
+    notice_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +213,7 @@ class ApplyPlan:
     key: Key | None = None
 
 
-Keyless = EndDueLeases | PublishPrices | NoteDemand
+Keyless = EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible
 Command = (
     LoadFleet
     | SetNodeState
@@ -191,6 +222,8 @@ Command = (
     | DeployCluster
     | DeployQuote
     | ReleaseLease
+    | ExtendLease
+    | ShrinkLease
     | ApplyPlan
     | Keyless
 )

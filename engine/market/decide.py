@@ -18,6 +18,7 @@ from engine.market.commands import (
     DeployCluster,
     DeployQuote,
     EndDueLeases,
+    ExtendLease,
     IssueQuote,
     Keyless,
     LoadFleet,
@@ -26,14 +27,14 @@ from engine.market.commands import (
     ReleaseLease,
     ReleaseQuote,
     SetNodeState,
+    SettleInterruptible,
+    ShrinkLease,
 )
 from engine.market.events import (
     AnyEvent,
     DemandNoted,
     FleetLoaded,
     Key,
-    KeyUsed,
-    LeaseEnded,
     LeaseStarted,
     NodeStateSet,
     PlanApplied,
@@ -42,11 +43,15 @@ from engine.market.events import (
     QuoteIssued,
     Terms,
 )
+from engine.market.extend_decision import extend
 from engine.market.inventory import Inventory
+from engine.market.lease_decision import end_due, release
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
-from engine.market.quote_decision import EXPIRED, issue_quote, named, quoted_terms, release_quote
-from engine.market.state import ACTIVE, Lease, MarketState
+from engine.market.quote_decision import issue_quote, named, quoted_terms, release_quote
+from engine.market.settle_decision import settle
+from engine.market.shrink_decision import shrink
+from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.market.terms import terms_of
 
@@ -72,9 +77,15 @@ def decide(
         case ReleaseQuote():
             return release_quote(state, command, now_us)
         case ReleaseLease():
-            return _release(state, command, now_us)
+            return release(state, command, now_us)
+        case ExtendLease():
+            return extend(state, command, now_us)
+        case ShrinkLease():
+            return [shrink(state, command, now_us)]
         case EndDueLeases():
-            return _end_due(state, now_us)
+            return end_due(state, now_us)
+        case SettleInterruptible():
+            return settle(state, command, now_us)
         case PublishPrices():
             newer = command.event.epoch > state.oracle.epoch
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []
@@ -114,18 +125,11 @@ def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
     return subject
 
 
-def owned_lease(state: MarketState, tenant_id: str, lease_id: str) -> Lease:
-    """The tenant's lease; another tenant's answers exactly like a missing one."""
-    lease = state.leases.get(lease_id)
-    if lease is None or lease.tenant_id != tenant_id:
-        raise NotFound(f"there is no lease leases/{lease_id}")
-    return lease
-
-
 def _deploy(
     state: MarketState, command: DeployCluster, now_us: int, book: PriceBook, stopwatch: Stopwatch
 ) -> LeaseStarted:
-    terms = terms_of(state, named(command.request, state), book, stopwatch)
+    request, locks = named(command.request, state), command.lock_extension
+    terms = terms_of(state, request, book, stopwatch, lock_extension=locks)
     return _lease_started(state, command.tenant_id, terms, now_us, command.key)
 
 
@@ -141,24 +145,6 @@ def _lease_started(
         ends_at_us=now_us + terms.duration_s * 1_000_000,
         quote_id=quote_id,
     )
-
-
-def _release(state: MarketState, command: ReleaseLease, now_us: int) -> list[AnyEvent]:
-    lease = owned_lease(state, command.tenant_id, command.lease_id)
-    if lease.state != ACTIVE:
-        return [KeyUsed(at_us=now_us, key=command.key, subject=lease.lease_id)] if command.key else []
-    return [
-        LeaseEnded(at_us=now_us, key=command.key, lease_id=lease.lease_id, reason="RELEASED", ended_at_us=now_us)
-    ]
-
-
-def _end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
-    return [
-        QuoteEnded(at_us=now_us, quote_id=name, reason=EXPIRED)
-        if name in state.quotes
-        else LeaseEnded(at_us=now_us, lease_id=name, reason="COMPLETED", ended_at_us=ends_at_us)
-        for ends_at_us, name in state.due_by(now_us)
-    ]
 
 
 def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> NodeStateSet:

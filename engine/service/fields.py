@@ -55,6 +55,13 @@ def resource_id(name: str, collection: str, field: str = "name") -> str:
     return identifier
 
 
+def bounded(value: int, field: str, low: int, high: int) -> int:
+    """A whole number within limits."""
+    if not low <= value <= high:
+        raise InvalidInput([Violation(field, f"must be between {low:,} and {high:,}, got {value}")])
+    return int(value)
+
+
 def page_size(requested: int) -> int:
     """The size of a page: 100 if not given, at most 1,000."""
     if requested < 0:

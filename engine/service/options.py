@@ -35,6 +35,8 @@ class ServerOptions:
     holds: HoldLimits = field(default_factory=HoldLimits)
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
+    interruptible_notice_s: int = 120
+    """Between the notice that interruptible work was outbid and its end."""
 
     def __post_init__(self) -> None:
         violations = []
@@ -48,6 +50,7 @@ class ServerOptions:
             ("deadline_s_max", 0.1, 600),
             ("drain_s", 0, 600),
             ("oracle_tick_s", 0, 60),
+            ("interruptible_notice_s", 0, 86_400),
         ):
             if not low <= getattr(self, name) <= high:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
@@ -64,7 +67,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
     types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
-    types |= {"oracle": dict, "holds": dict}
+    types |= {"oracle": dict, "holds": dict, "interruptible_notice_s": int}
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
         for name in values

@@ -11,9 +11,10 @@ import time
 from collections.abc import Sequence
 
 from engine.domain.errors import WalrasError
-from engine.market.commands import NoteDemand, PublishPrices
+from engine.market.commands import NoteDemand, PublishPrices, SettleInterruptible
 from engine.market.events import PricesPublished, WantedRequest
 from engine.market.published import MarketName, PricePoint
+from engine.market.settle_decision import interruptible_leases
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.oracle.epoch import next_epoch
 from engine.oracle.markets import Bids
@@ -28,6 +29,7 @@ from engine.service.references import References
 log = logging.getLogger("walras.oracle")
 Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice]]
 VOLATILITY_EPOCHS = 288
+SETTLED_AT_ONCE = 200
 REFUSED_MAX = 1_000
 """Refused requests kept between two notes; what is more is dropped, as a flood says nothing new."""
 
@@ -35,7 +37,11 @@ REFUSED_MAX = 1_000
 class OracleRunner:
     """Runs epochs on one engine. `feed` keeps the last snapshot decoded and wakes whoever watches."""
 
-    def __init__(self, engine: Engine, references: References, parameters: OracleParameters) -> None:
+    def __init__(
+        self, engine: Engine, references: References, parameters: OracleParameters, notice_s: int = 120
+    ) -> None:
+        """`notice_s`: how long interruptible work that was outbid goes on."""
+        self._notice_us = notice_s * 1_000_000
         self._engine, self._references, self.parameters = engine, references, parameters
         self.feed, self._views = OracleFeed(engine), ViewMaker(parameters)
         self._refused: dict[WantedRequest, None] = {}
@@ -71,8 +77,17 @@ class OracleRunner:
         published, _ = engine.submit(PublishPrices(event), NO_STOPWATCH)
         if published:
             self.feed.show(snapshot, by_name)
+            await self._settle_interruptible()
         log.info("epoch %d: %d markets, %.1f s", event.epoch, len(event.markets), time.perf_counter() - started_s)
         return bool(published)
+
+    async def _settle_interruptible(self) -> None:
+        """Let interruptible leases pay the new prices, some at a time so that calls come between."""
+        lease_ids = interruptible_leases(self._engine.state)
+        for first in range(0, len(lease_ids), SETTLED_AT_ONCE):
+            chunk = tuple(lease_ids[first : first + SETTLED_AT_ONCE])
+            self._engine.submit(SettleInterruptible(chunk, self._notice_us), NO_STOPWATCH)
+            await asyncio.sleep(0)
 
     def _price(
         self, seen: Glimpse, previous: PriceSnapshot | None, past: Sequence[PricePoint], now_us: int

@@ -95,6 +95,7 @@ class Server:
             engine,
             references_of(options.price_sources, engine.book),
             options.oracle or default_parameters(options.price_sources),
+            options.interruptible_notice_s,
         )
         clusters = ClusterService(engine, options.holds, self.oracle.note_refused)
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)

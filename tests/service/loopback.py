@@ -255,6 +255,16 @@ class Client:
         request = cluster_service_pb2.ReleaseLeaseRequest(name=name, idempotency_key=key)
         return self.call(self._clusters.ReleaseLease, request)
 
+    def extend(self, name: str, duration_s: int = 3_600, *, key: str = "", most: int | None = None) -> Any:
+        request = cluster_service_pb2.ExtendLeaseRequest(name=name, duration_s=duration_s, idempotency_key=key)
+        if most is not None:
+            request.max_amount_micro_usd = most
+        return self.call(self._clusters.ExtendLease, request)
+
+    def shrink(self, name: str, replicas: int = 1, *, key: str = "") -> Any:
+        request = cluster_service_pb2.ShrinkLeaseRequest(name=name, replicas=replicas, idempotency_key=key)
+        return self.call(self._clusters.ShrinkLease, request)
+
     def load(self, nodes: Iterable[Row] = (), rtts: Iterable[Row] = (), key: str = "") -> Any:
         return self.load_messages(load_chunks(nodes, rtts, key))
 

@@ -75,6 +75,16 @@ class ClusterServiceStub:
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.ReleaseLeaseRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
                 _registered_method=True)
+        self.ExtendLease = channel.unary_unary(
+                '/walras.v1.ClusterService/ExtendLease',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ExtendLeaseRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+                _registered_method=True)
+        self.ShrinkLease = channel.unary_unary(
+                '/walras.v1.ClusterService/ShrinkLease',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -133,7 +143,24 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLease(self, request, context):
-        """Ends a lease of the calling tenant now.
+        """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+        current forward price, for every node and hour band; in full if the lease was being reclaimed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendLease(self, request, context):
+        """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+        or the locked price. A "no" is FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShrinkLease(self, request, context):
+        """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+        unused time is paid back as by ReleaseLease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,6 +207,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
             'ReleaseLease': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseLease,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ReleaseLeaseRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'ExtendLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendLease,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ExtendLeaseRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'ShrinkLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShrinkLease,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
             ),
     }
@@ -399,6 +436,60 @@ class ClusterService:
             target,
             '/walras.v1.ClusterService/ReleaseLease',
             walras_dot_v1_dot_cluster__service__pb2.ReleaseLeaseRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ExtendLease',
+            walras_dot_v1_dot_cluster__service__pb2.ExtendLeaseRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShrinkLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ShrinkLease',
+            walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.SerializeToString,
             walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
             options,
             channel_credentials,

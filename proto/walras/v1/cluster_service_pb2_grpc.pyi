@@ -52,7 +52,17 @@ class ClusterServiceStub:
     ListLeases: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeasesRequest, _cluster_service_pb2.ListLeasesResponse]
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]
-    """Ends a lease of the calling tenant now."""
+    """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+    current forward price, for every node and hour band; in full if the lease was being reclaimed.
+    """
+    ExtendLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ExtendLeaseRequest, _cluster_service_pb2.Lease]
+    """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+    or the locked price. A "no" is FAILED_PRECONDITION.
+    """
+    ShrinkLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ShrinkLeaseRequest, _cluster_service_pb2.Lease]
+    """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+    unused time is paid back as by ReleaseLease.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -78,7 +88,17 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     ListLeases: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeasesRequest, _cluster_service_pb2.ListLeasesResponse]  # type: ignore[assignment]
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
-    """Ends a lease of the calling tenant now."""
+    """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+    current forward price, for every node and hour band; in full if the lease was being reclaimed.
+    """
+    ExtendLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ExtendLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
+    """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+    or the locked price. A "no" is FAILED_PRECONDITION.
+    """
+    ShrinkLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ShrinkLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
+    """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+    unused time is paid back as by ReleaseLease.
+    """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Quotes, deploys and explains clusters, and keeps their leases."""
@@ -149,6 +169,28 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.ReleaseLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
-        """Ends a lease of the calling tenant now."""
+        """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+        current forward price, for every node and hour band; in full if the lease was being reclaimed.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtendLease(
+        self,
+        request: _cluster_service_pb2.ExtendLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
+        """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+        or the locked price. A "no" is FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def ShrinkLease(
+        self,
+        request: _cluster_service_pb2.ShrinkLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
+        """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+        unused time is paid back as by ReleaseLease.
+        """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

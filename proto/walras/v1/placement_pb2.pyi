@@ -84,14 +84,16 @@ class PriceLine(_message.Message):
     rate_micro_usd_per_hour: _builtins.int
     """Price of all of them, micro-USD per hour; the placement has the price of each node."""
     set_by: _builtins.str
-    """What sets the price: POSTED (the market's posted price and its forward curve), ASK (asks above it), BOTH (now one,
-    now the other within the hours of the line) or PLAN (a plan's shadow price).
+    """What sets the price: POSTED (the market's posted price and its forward curve; its interruptible price), ASK (asks above it), BOTH (now one,
+    now the other within the hours of the line), PLAN (a plan's shadow price) or LOCKED (an extension at the price of
+    the lease).
     """
     amount_micro_usd: _builtins.int
     """This line's part of the total in micro-USD; the lines sum to the total exactly."""
     kind: _builtins.str
     """What is charged for: GPU_HOURS; LOCALITY, what the place costs above the cheapest region of the same model and
-    tier; SPREAD, for holding the capacity of a quote (it has no market). Empty in a lease of a plan.
+    tier; SPREAD, for holding the capacity of a quote or locking its price (it has no market); REPRICED, what higher
+    prices of interruptible work have added (no market, no band). Empty in a lease of a plan.
     """
     from_s: _builtins.int
     """First second of the duration that the line is for."""
