@@ -3,7 +3,7 @@
 `DeployCluster` of the floor parses the same request, commits the bytes of an earlier real lease through the
 engine's own journal, builds the same reply through the engine's own codec from the lease's stored columns while
 the writer works, and answers once the bytes are durable. It decides, audits and applies nothing. `Remember`
-names that lease.
+names that lease. `Echo` does not even commit: it parses and gives the same reply. `Epoch` runs one of the oracle's.
 
 Both stand in one process, behind one interceptor, on one event loop. The floor's entries make the journal
 unfit for a replay, so the data directory is thrown away afterwards.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,9 +31,11 @@ from engine.service import server
 from engine.service.engine import Engine
 from engine.service.fields import resource_id
 from engine.service.identity import calling_tenant
-from engine.service.options import ServerOptions
+from engine.service.options import ServerOptions, default_parameters
 
 FLOOR_SERVICE = "walras.benchmarks.Floor"
+EPOCH_US = 1_000_000
+"""Of a server whose epochs are asked for: they may follow each other."""
 LAST_EVENTS = 8
 """How far back a lease may have been started: the oracle's epochs and ended leases are events, too."""
 
@@ -65,6 +68,13 @@ class Floor:
         await receipt
         return reply
 
+    async def echo(self, request: pb.DeployClusterRequest, context: Any) -> pb.Lease:
+        """Parse and rebuild: what a call costs whoever answers it."""
+        codec.request_from(request.cluster)
+        if self._lease is None:
+            raise NotFound("no lease is remembered")
+        return codec.started_lease_message(self._engine.state.inventory, self._lease)
+
 
 def _started(journal: Journal, lease_id: str) -> bytes | None:
     """The bytes of the event that started the lease, if it is one of the last: an epoch may have come after it."""
@@ -84,8 +94,16 @@ class ServerWithFloor(server.Server):
         methods = {
             "Remember": _method(floor.remember, pb.GetLeaseRequest),
             "DeployCluster": _method(floor.deploy, pb.DeployClusterRequest),
+            "Echo": _method(floor.echo, pb.DeployClusterRequest),
+            "Epoch": _method(self._epoch, pb.GetLeaseRequest),
         }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FLOOR_SERVICE, methods),))
+
+    async def _epoch(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:
+        """Run an epoch now; an empty reply once it is published."""
+        if not await self.oracle.run_epoch():
+            raise NotFound("the epoch has been published already")
+        return pb.Lease()
 
 
 def _method(behave: Any, request: Any) -> Any:
@@ -98,7 +116,12 @@ def main() -> int:
     """`walras serve --dev --listen 127.0.0.1:0`, with the floor."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.floor")
     parser.add_argument("--data-dir", type=Path, required=True)
-    options = ServerOptions(listen="127.0.0.1:0", data_dir=parser.parse_args().data_dir, dev=True)
+    parser.add_argument("--epochs-asked", action="store_true", help="epochs of a second, run when asked to only")
+    given = parser.parse_args()
+    options = ServerOptions(listen="127.0.0.1:0", data_dir=given.data_dir, dev=True)
+    if given.epochs_asked:
+        oracle = replace(default_parameters(()), epoch_us=EPOCH_US)
+        options = replace(options, oracle=oracle, oracle_tick_s=0.0)
     with patch.object(server, "Server", ServerWithFloor):  # whatever else a start does, both servers do
         return server.run(options)
 

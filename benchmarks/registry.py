@@ -96,6 +96,18 @@ EXPONENT_SIZES = (8, 512)
 """Larger requests do not fit the smallest fleet."""
 
 
+CLIENTS = (1, 4, 16, 64)
+PRESSURE_GPUS = 8
+"""Of every deploy under pressure."""
+PRESSURE_DEADLINE_S = 2.0
+OVERLOAD_TIMES = 10
+RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0
+"""The server is back when it answers so much of its peak; looked at for so long."""
+EPOCHS, EPOCH_CLIENTS = 4, 4
+EPOCH_ORDERS = 10_000
+"""Leases that the epochs price, at least."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much is measured. A round is a floor block, an engine block and a decision block."""
@@ -107,6 +119,9 @@ class Effort:
     plan_loads: tuple[float, ...] = (0.5, 0.9, 1.3)
     general_solvers: bool = True
     """Whether CP-SAT and HiGHS plan too."""
+    clients: tuple[int, ...] = CLIENTS
+    pressure_s: float = 4.0
+    overload_s: float = 10.0
 
     def calls(self, size: Size) -> int:
         """Timed calls in one block."""
@@ -114,8 +129,8 @@ class Effort:
 
 
 FULL = Effort(rounds=20, starts=3)
-QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False)
-SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2, general_solvers=False)
+QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False, pressure_s=2.0)
+SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2, general_solvers=False, clients=(1, 2), pressure_s=0.2, overload_s=0.5)
 
 
 def small(family: Family) -> Family:

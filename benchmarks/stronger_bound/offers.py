@@ -1,0 +1,105 @@
+"""What the gangs of one model's program want, and the rows that none of them tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.stronger_bound.split import Split, eligible_rows
+from solvers.planning.choices import C_FABRIC, C_MASK, C_MODEL
+from solvers.planning.fold import FABRIC, SITE
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+DEARER = 0.02
+
+
+class Offer(NamedTuple):
+    """One gang in one model. `worth` of it whole, micro-USD per hour, after what it pays outside.
+
+    `groups` (choices, rows): which of `rows` each choice may use; without any choice the gang is divisible.
+    """
+
+    worth: float
+    gpus: float
+    rows: Int
+    groups: Flags
+
+
+def offers_of(split: Split, model: int) -> list[Offer]:
+    """All gangs that may use the model."""
+    return list(_offers(split, model, split.prepared.rows.model_start))
+
+
+def _offers(split: Split, model: int, model_start: Int) -> Iterator[Offer]:
+    prepared = split.prepared
+    price, room = _by_row(split)
+    for gang in np.flatnonzero(split.reach[:, model]).tolist():
+        gpus = float(prepared.problem.gangs.gpus[gang])
+        rows = eligible_rows(prepared, gang)
+        rows = rows[(rows >= model_start[model]) & (rows < model_start[model + 1])]
+        if split.divided[gang]:
+            yield Offer(split.unit_worth[gang] * gpus, gpus, rows, np.empty((0, rows.size), dtype=bool))
+            continue
+        groups = maximal(_groups(split, gang, model, rows))
+        used = groups.any(axis=0)
+        rows, groups = rows[used], groups[:, used]
+        if split.paid[gang] > 0 or split.reach[gang].sum() > 1:
+            least = min((_least(price, room, rows[group], gpus) for group in groups), default=np.inf)
+            if least > split.dual.minimum[gang] * (1 + DEARER):
+                groups = groups[:0]
+        yield Offer(float(prepared.value[gang] - split.paid[gang]), gpus, rows, groups)
+
+
+def merged_rows(offers: list[Offer], first: int, last: int) -> Int:
+    """(rows,) from `first` to `last`: equal numbers for rows that no offer tells apart."""
+    kinds = np.zeros((len(offers), last - first), dtype=np.int32)
+    for line, offer in zip(kinds, offers, strict=True):
+        _, kind = np.unique(offer.groups, axis=1, return_inverse=True)
+        line[offer.rows - first] = kind.ravel() + 1 if offer.groups.size else 1
+    number: Int = np.unique(kinds, axis=1, return_inverse=True)[1].ravel()
+    return number
+
+
+def maximal(groups: Flags) -> Flags:
+    """The distinct groups that lie in no other one: what those allow, the others do."""
+    groups = np.unique(groups[groups.any(axis=1)], axis=0)
+    counted = groups.astype(np.int32)
+    inside = (counted @ counted.T) == counted.sum(axis=1)[:, None]
+    np.fill_diagonal(inside, False)
+    kept: Flags = groups[~inside.any(axis=1)]
+    return kept
+
+
+def _groups(split: Split, gang: int, model: int, rows: Int) -> Flags:
+    """(choices, rows) of a gang's relaxed choices in a model."""
+    choices, table = split.prepared.relaxed, split.prepared.rows.table
+    shape = split.prepared.shapes.of_gang[gang]
+    mine = choices.table[choices.first[shape] : choices.first[shape + 1]]
+    mine = mine[(mine[:, C_MODEL] == model) | (mine[:, C_MODEL] < 0)]
+    member = np.ones((mine.shape[0], rows.size), dtype=bool)
+    fabric, mask = mine[:, C_FABRIC] >= 0, mine[:, C_MASK] >= 0
+    member[fabric] &= table[rows, FABRIC] == mine[fabric, C_FABRIC][:, None]
+    member[mask] &= choices.masks[mine[mask, C_MASK]][:, table[rows, SITE]]
+    return member
+
+
+def _by_row(split: Split) -> tuple[Float, Float]:
+    """(least price, GPUs) of every row."""
+    start = split.prepared.rows.start[:-1]
+    return (
+        np.minimum.reduceat(split.dual.price, start),
+        np.add.reduceat(split.prepared.capacity, start).astype(float),
+    )
+
+
+def _least(price: Float, room: Float, rows: Int, gpus: float) -> float:
+    """About the least that so many GPUs of some rows cost; inf if they have too few."""
+    rows = rows[np.argsort(price[rows], kind="stable")]
+    filled = np.minimum(np.cumsum(room[rows]), gpus)
+    return float(np.diff(filled, prepend=0.0) @ price[rows]) if filled.size and filled[-1] >= gpus else np.inf
