@@ -6,26 +6,20 @@ import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from sqlalchemy import Connection
-
-from engine.domain.errors import InvalidInput, Violation
+from engine.domain.errors import InvalidInput, Unavailable, Violation
 from engine.journal import reader
 from engine.journal.chain import Entry, Head
-from engine.journal.database import (
-    FILE_NAME,
-    database_errors,
-    file_of,
-    pages_of,
-    preparing_engine,
-    reading_engine,
-    writing_engine,
-)
+from engine.journal.database import Database, database_errors
 from engine.journal.durability import Durability
-from engine.journal.errors import CorruptJournal
+from engine.journal.layout import prepare
+from engine.journal.leadership import LEASE_S, Leadership
 from engine.journal.lock import ProcessLock
-from engine.journal.schema import has_tables, prepare
+from engine.journal.pen import Pen
+from engine.journal.places import Place, database_at
+from engine.journal.schema import NEXT_EPOCH
+from engine.journal.sqlite import SqliteDatabase
 from engine.journal.writer import Limits, Writer
 
 
@@ -47,41 +41,68 @@ class Receipt:
         return self._durability.reached_blocking(self.sequence, timeout_s)
 
 
+class Claim(Protocol):
+    """The right to be the only writer."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have it."""
+
+    def release(self) -> None:
+        """Let others have it. Can be called again."""
+
+
 class Journal:
     """One open journal, of which this process is the only writer. Safe to use from any thread."""
 
-    def __init__(self, file: Path, lock: ProcessLock, limits: Limits) -> None:
-        """For `open` and `open_url`. `lock` is held, and the journal's from now on if nothing is raised."""
-        self._file = file
-        self._lock = lock
-        with database_errors(str(file)):
-            head, connection = _prepared(file)
+    def __init__(self, database: Database, claim: Claim, epoch: int, head: Head, limits: Limits) -> None:
+        """For `open` and `open_url`. `claim` is the journal's from now on if nothing is raised."""
+        self.database, self._claim, self.epoch = database, claim, epoch
+        with database_errors(database):
+            pen = Pen(database, epoch)
         self._durability = Durability(head)
-        self._writer = Writer(connection, self._durability, limits)
+        self._writer = Writer(pen, self._durability, limits)
 
     @classmethod
     def open(cls, data_dir: Path, limits: Limits | None = None) -> Self:
         """Open the embedded journal in `data_dir`, made if absent. Errors as in `open_url`."""
-        return cls._open_file(data_dir / FILE_NAME, limits or Limits())
+        return cls.open_at(data_dir, limits)
 
     @classmethod
     def open_url(cls, url: str, limits: Limits | None = None) -> Self:
-        """Open or create the journal that a `sqlite:///path` URL names.
+        """Open or create the journal that a URL names (see `Place`).
 
-        `Unavailable`: another engine has it, or the disk fails. `InvalidInput`: no journal, or not of this
-        version. `CorruptJournal`: the head is damaged (only `replay` and `verify` prove the whole chain).
+        `Unavailable`: another engine has it, or the disk fails. `NotLeader`: the same of a shared database.
+        `InvalidInput`: no journal, or not of this version. `CorruptJournal`: the head is damaged (only `replay`
+        and `verify` prove the whole chain).
         """
-        return cls._open_file(file_of(url), limits or Limits())
+        return cls.open_at(url, limits)
 
     @classmethod
-    def _open_file(cls, file: Path, limits: Limits) -> Self:
+    def open_at(
+        cls, place: Place, limits: Limits | None = None, address: str = "", lease_s: float = LEASE_S
+    ) -> Self:
+        """Either. `address`, `lease_s`: what followers in a shared database are told, and for how long."""
+        database = database_at(place)
+        if isinstance(database, SqliteDatabase):
+            return cls._open_file(database, limits or Limits())
+        leadership = Leadership.take(database, address, lease_s)
+        try:
+            return cls(database, leadership, leadership.epoch, leadership.head, limits or Limits())
+        except BaseException:
+            leadership.release()
+            raise
+
+    @classmethod
+    def _open_file(cls, database: SqliteDatabase, limits: Limits) -> Self:
+        file = database.file
         try:
             _make_directory(file.parent.absolute())
             lock = ProcessLock(file.with_name(file.name + ".lock"))
         except OSError as error:
             raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
         try:
-            return cls(file, lock, limits)
+            return cls(database, lock, *_begun(database), limits)
         except BaseException:
             lock.release()
             raise
@@ -92,11 +113,17 @@ class Journal:
         Returns at once. No events: a receipt for everything appended so far. Raises `Overloaded`,
         `Unavailable` or `InvalidInput`, and then nothing was enqueued.
         """
+        if not self._claim.is_held:
+            raise Unavailable(self.failure or "this engine cannot be sure that it still is the only writer")
         return Receipt(self._writer.submit(events, recorded_at_us), self._durability)
 
     async def wait_durable(self, sequence: int) -> int:
         """Return once `sequence` is durable, at once if it is; `Unavailable` if that will never be known."""
         return await self._durability.reached(sequence)
+
+    def refuse_stalled(self) -> None:
+        """If a commit takes too long, tell all who wait that its outcome is unknown. To be called now and then."""
+        self._writer.refuse_stalled()
 
     @property
     def durable_sequence(self) -> int:
@@ -120,12 +147,12 @@ class Journal:
 
     def replay(self, after_sequence: int = 0) -> Iterator[Entry]:
         """Durable entries after a sequence, each proven as it is read; raises `CorruptJournal`."""
-        return reader.replay(reading_engine(self._file), str(self._file), after_sequence)
+        return reader.replay(self.database, after_sequence)
 
     def close(self) -> None:
         """Make durable what was appended, stop the writer, let other processes in. Can be called again."""
         self._writer.close()
-        self._lock.release()
+        self._claim.release()
 
     def __enter__(self) -> Self:
         return self
@@ -136,14 +163,13 @@ class Journal:
         self.close()
 
 
-def _prepared(file: Path) -> tuple[Head, Connection]:
-    """The head of the journal in `file`, made if absent, and a connection for its writer."""
-    with preparing_engine(file).begin() as connection:
-        if not has_tables(connection) and pages_of(connection) > 1:
-            raise CorruptJournal(1, "the file holds pages, but its list of tables is gone")
-        prepare(connection, str(file))
+def _begun(database: SqliteDatabase) -> tuple[int, Head]:
+    """(epoch, head) of the journal in a file, made if absent, at the beginning of a new epoch."""
+    with database_errors(database), database.preparing().begin() as connection:
+        database.begin_layout(connection)
+        prepare(connection, database.name)
         head = reader.opening_head(connection)
-    return head, writing_engine(file).connect()
+        return int(connection.execute(NEXT_EPOCH).scalar_one()), head
 
 
 def _make_directory(directory: Path) -> None:
