@@ -29,6 +29,7 @@ What is not promised
 
 from engine.journal.chain import GENESIS, Entry, Head
 from engine.journal.errors import CorruptJournal
+from engine.journal.following import Following
 from engine.journal.journal import Journal, Receipt
 from engine.journal.places import Place
 from engine.journal.reader import replay_files, verify
@@ -38,6 +39,7 @@ __all__ = [
     "GENESIS",
     "CorruptJournal",
     "Entry",
+    "Following",
     "Head",
     "Journal",
     "Limits",

@@ -145,6 +145,11 @@ class Journal:
         """Why nothing can become durable any more; None while the journal works."""
         return self._durability.failure
 
+    @property
+    def is_deposed(self) -> bool:
+        """Whether another has become the writer."""
+        return isinstance(self._claim, Leadership) and self._claim.is_lost
+
     def replay(self, after_sequence: int = 0) -> Iterator[Entry]:
         """Durable entries after a sequence, each proven as it is read; raises `CorruptJournal`."""
         return reader.replay(self.database, after_sequence)

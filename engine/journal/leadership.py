@@ -100,7 +100,8 @@ class Leadership:
             return
         self._ended.set()
         self._thread.join()
-        self._renew(0.0)
+        if not self.is_lost:
+            self._renew(0.0)
         self._valid_until_s = 0.0
 
     def _renew_until_ended(self) -> None:

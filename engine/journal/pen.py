@@ -63,7 +63,6 @@ class Pen:
         if self._connection is None:
             self._connection = self._engine.connect()
         with self._connection.begin():
-            self._connection.execute(APPEND, rows)
             moved = self._connection.execute(
                 MOVE_HEAD,
                 {
@@ -75,6 +74,7 @@ class Pen:
             )
             if moved.rowcount != 1:
                 raise Unavailable("another writer has moved the head, or may: this one is of an earlier epoch")
+            self._connection.execute(APPEND, rows)
 
     def _find_out(self, old: Head, new: Head, rows: Rows, error: DBAPIError) -> None:
         """Reach the database again and write what is not there."""

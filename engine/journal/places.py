@@ -32,6 +32,11 @@ def database_at(place: Place) -> Database:
     raise InvalidInput([Violation("database-url", description)])
 
 
+def shown(place: Place) -> str:
+    """The place for people, without a password."""
+    return str(place) if isinstance(place, Path) else database_at(place).name
+
+
 def _postgres(url: URL) -> PostgresDatabase:
     if not url.database:
         raise InvalidInput([Violation("database-url", "must name a database, as in postgresql://host/walras")])

@@ -53,7 +53,7 @@ def replay(database: Database, after_sequence: int) -> Iterator[Entry]:
 
 def opening_head(connection: Connection) -> Head:
     """The recorded head, checked against the last entry in constant time."""
-    head = _recorded_head(connection)
+    head = recorded_head(connection)
     if head != GENESIS and head.hash != hash_at(connection, head.sequence):
         raise CorruptJournal(head.sequence, "the last entry is missing or differs from the recorded head")
     return head
@@ -78,7 +78,8 @@ def hash_at(connection: Connection, sequence: int) -> bytes | None:
     return connection.execute(SELECT_HASH, {"sequence": sequence}).scalar()
 
 
-def _recorded_head(connection: Connection) -> Head:
+def recorded_head(connection: Connection) -> Head:
+    """The head as it is recorded; `CorruptJournal` if it is no head."""
     rows = connection.execute(SELECT_HEAD).all()
     if len(rows) != 1 or None in rows[0]:
         raise CorruptJournal(1, "the record of the head is damaged")
@@ -89,7 +90,7 @@ def _proven(database: Database, after_sequence: int) -> Iterator[tuple[Head, Ent
     head = Head(after_sequence, b"")
     try:
         with database.reading().begin() as connection:
-            recorded = _recorded_head(connection)
+            recorded = recorded_head(connection)
             head = _start(connection, after_sequence, recorded)
             for row in connection.execute(SELECT_ENTRIES, {"after_sequence": after_sequence}):
                 if head.sequence >= recorded.sequence:

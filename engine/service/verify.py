@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from engine.journal import replay_files, verify
+from engine.journal import Place, replay_files, verify
 from engine.service.engine import replayed
 
 
@@ -20,10 +19,10 @@ class JournalReport:
     gpus_leased: int
 
 
-def verify_journal(data_dir: Path) -> JournalReport:
+def verify_journal(place: Place) -> JournalReport:
     """Recompute chain and state; CorruptJournal or InvalidInput if they do not hold. Read-only."""
-    head = verify(data_dir)
-    state, _ = replayed(replay_files(data_dir))
+    head = verify(place)
+    state, _ = replayed(replay_files(place))
     return JournalReport(
         events=head.sequence,
         chain_hash=head.hash.hex(),
