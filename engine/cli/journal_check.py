@@ -28,6 +28,7 @@ def _rows(report: JournalReport) -> list[tuple[str, str]]:
         ("events", f"{report.events:,}"),
         ("chain hash", report.chain_hash),
         ("state hash", report.state_hash),
+        ("snapshots", f"{report.snapshots:,}"),
         ("active leases", f"{report.leases_active:,}"),
         ("GPUs leased", f"{report.gpus_leased:,}"),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,30 @@ def verify(data_dir: DataDirOption = None, database_url: DatabaseUrlOption = Non
     from engine.cli.journal_check import check_journal
 
     raise typer.Exit(check_journal(place_of(data_dir, database_url)))
+
+
+@journal_app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Made; must not be there.")],
+    data_dir: DataDirOption = None,
+    database_url: DatabaseUrlOption = None,
+) -> None:
+    """Copy the journal as it is now into a file; an engine may run on it. Proves the chain on the way."""
+    from engine.cli.journal_copies import copy_to
+
+    raise typer.Exit(copy_to(file, place_of(data_dir, database_url)))
+
+
+@journal_app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Made by `walras journal backup`.")],
+    data_dir: DataDirOption = None,
+    database_url: DatabaseUrlOption = None,
+) -> None:
+    """Make a journal where there is none from a copy, whichever database that was of. All of it, or nothing."""
+    from engine.cli.journal_copies import copy_from
+
+    raise typer.Exit(copy_from(file, place_of(data_dir, database_url)))
 
 
 def place_of(data_dir: Path | None, database_url: str | None) -> Place:

@@ -27,17 +27,20 @@ What is not promised
 - A second copy. One disk is one disk; copies are PostgreSQL's part, and `backup`'s.
 """
 
+from engine.journal.backup import back_up, restore_backup
 from engine.journal.chain import GENESIS, Entry, Head
+from engine.journal.database import Database
 from engine.journal.errors import CorruptJournal
 from engine.journal.following import Following
 from engine.journal.journal import Journal, Receipt
 from engine.journal.places import Place
-from engine.journal.reader import replay_files, verify
+from engine.journal.reader import proven_at, replay_files, verify
 from engine.journal.writer import Limits
 
 __all__ = [
     "GENESIS",
     "CorruptJournal",
+    "Database",
     "Entry",
     "Following",
     "Head",
@@ -45,6 +48,9 @@ __all__ = [
     "Limits",
     "Place",
     "Receipt",
+    "back_up",
+    "proven_at",
     "replay_files",
+    "restore_backup",
     "verify",
 ]

@@ -17,7 +17,7 @@ from engine.journal.journal import Receipt
 from engine.journal.layout import prepare
 from engine.journal.leadership import Leader, leader_of, not_leader
 from engine.journal.places import database_at
-from engine.journal.reader import link, recorded_head
+from engine.journal.reader import hash_at, link, recorded_head
 from engine.journal.schema import SELECT_ENTRIES
 
 POLL_ENTRIES_MAX = 1_000
@@ -44,6 +44,11 @@ class Following:
             database.begin_layout(connection)
             prepare(connection, database.name)
         return cls(database)
+
+    def start_after(self, sequence: int) -> None:
+        """What came up to this entry is known from a snapshot."""
+        with self._polling, database_errors(self.database), self._connected() as connection:
+            self.head = Head(sequence, hash_at(connection, sequence) or b"") if sequence else GENESIS
 
     def poll(self) -> list[Entry]:
         """The next entries, at most POLL_ENTRIES_MAX; also looks who leads.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -21,6 +22,8 @@ from engine.journal.places import Place, database_at
 from engine.journal.schema import NEXT_EPOCH
 from engine.journal.sqlite import SqliteDatabase
 from engine.journal.writer import Limits, Writer
+
+CLOSE_TIMEOUT_S = 5.0
 
 
 class Receipt:
@@ -42,7 +45,10 @@ class Receipt:
 
 
 class Claim(Protocol):
-    """The right to be the only writer."""
+    """The right to be the only writer. `epoch`: its own; `head`: where it begins."""
+
+    epoch: int
+    head: Head
 
     @property
     def is_held(self) -> bool:
@@ -84,27 +90,11 @@ class Journal:
     ) -> Self:
         """Either. `address`, `lease_s`: what followers in a shared database are told, and for how long."""
         database = database_at(place)
-        if isinstance(database, SqliteDatabase):
-            return cls._open_file(database, limits or Limits())
-        leadership = Leadership.take(database, address, lease_s)
+        claim = _claim(database, address, lease_s)
         try:
-            return cls(database, leadership, leadership.epoch, leadership.head, limits or Limits())
+            return cls(database, claim, claim.epoch, claim.head, limits or Limits())
         except BaseException:
-            leadership.release()
-            raise
-
-    @classmethod
-    def _open_file(cls, database: SqliteDatabase, limits: Limits) -> Self:
-        file = database.file
-        try:
-            _make_directory(file.parent.absolute())
-            lock = ProcessLock(file.with_name(file.name + ".lock"))
-        except OSError as error:
-            raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
-        try:
-            return cls(database, lock, *_begun(database), limits)
-        except BaseException:
-            lock.release()
+            claim.release()
             raise
 
     def append(self, events: Sequence[bytes], recorded_at_us: int) -> Receipt:
@@ -155,9 +145,13 @@ class Journal:
         return reader.replay(self.database, after_sequence)
 
     def close(self) -> None:
-        """Make durable what was appended, stop the writer, let other processes in. Can be called again."""
-        self._writer.close()
-        self._claim.release()
+        """Make durable what was appended, stop the writer, let other processes in. Can be called again.
+
+        A commit that waits for a standby for longer than CLOSE_TIMEOUT_S is left to the database, and so is the
+        lease, which then runs out.
+        """
+        if self._writer.close(CLOSE_TIMEOUT_S if self.database.is_shared else None):
+            self._claim.release()
 
     def __enter__(self) -> Self:
         return self
@@ -168,8 +162,51 @@ class Journal:
         self.close()
 
 
+class _FileClaim:
+    """A journal in a file at the beginning of a new epoch, for the process that holds the file's lock."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        """Make the journal if it is absent."""
+        file = database.file
+        try:
+            _make_directory(file.parent.absolute())
+            self._lock = ProcessLock(file.with_name(file.name + ".lock"))
+        except OSError as error:
+            raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
+        try:
+            self.epoch, self.head = _begun(database)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def is_held(self) -> bool:
+        """The kernel takes the lock from nobody."""
+        return self._lock.is_held
+
+    def release(self) -> None:
+        """See `Claim`."""
+        self._lock.release()
+
+
+def _claim(database: Database, address: str, lease_s: float) -> Claim:
+    if isinstance(database, SqliteDatabase):
+        return _FileClaim(database)
+    return Leadership.take(database, address, lease_s)
+
+
+@contextmanager
+def claimed(place: Place) -> Iterator[Database]:
+    """The database at a place, laid out, with nobody else writing to it meanwhile; errors as in `open_url`."""
+    database = database_at(place)
+    claim = _claim(database, "", LEASE_S)
+    try:
+        yield database
+    finally:
+        claim.release()
+
+
 def _begun(database: SqliteDatabase) -> tuple[int, Head]:
-    """(epoch, head) of the journal in a file, made if absent, at the beginning of a new epoch."""
     with database_errors(database), database.preparing().begin() as connection:
         database.begin_layout(connection)
         prepare(connection, database.name)

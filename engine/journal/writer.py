@@ -102,14 +102,15 @@ class Writer:
         said = self._pen.trouble or "the commit is not confirmed"
         return Unavailable(f"nothing became durable for {self._limits.stall_s} s: {said}")
 
-    def close(self) -> None:
-        """Make everything submitted durable, then stop. Can be called again."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Make everything submitted durable, then stop; whether that came to an end. Can be called again."""
         with self._submitting:
             if not self._closing:
                 self._closing = True
                 self._queue.put(None)
                 self._pen.give_up_when_in_trouble()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _check(self, events: Sequence[bytes], recorded_at_us: int) -> None:
         violations = [

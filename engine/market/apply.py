@@ -160,7 +160,7 @@ def _post(state: MarketState, event: PricesPosted) -> None:
     inventory = state.inventory
     posted = np.frombuffer(event.posted_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
     long_run = np.frombuffer(event.long_run_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
-    _take_curves(
+    take_curves(
         inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
     )
     state.price_sources = event.sources
@@ -183,12 +183,12 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
         if index is not None:
             posted[index], long_run[index] = columns[POSTED, place], columns[LONG_RUN, place]
             sources[index] = ORACLE
-    _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
+    take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
     state.fleet_version += 1
 
 
-def _take_curves(
+def take_curves(
     inventory: Inventory, posted: Int, long_run: Int, half_life_h: float, price_snapshot_id: str
 ) -> None:
     """Flat curves are told apart, as they need no sums over hours."""

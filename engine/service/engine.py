@@ -11,21 +11,20 @@ crash could undo.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from engine.domain.errors import NotLeader, Unavailable, WalrasError
-from engine.journal import CorruptJournal, Entry, Following, Journal, Receipt
+from engine.journal import Entry, Following, Journal, Receipt
 from engine.market.apply import apply
 from engine.market.commands import Command, EndDueLeases
 from engine.market.decide import decide
-from engine.market.events import AnyEvent, decode, encode
+from engine.market.events import AnyEvent, encode
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
+from engine.service.restoring import Restored, newest_snapshot
 
 Answer = TypeVar("Answer")
 
@@ -48,11 +47,12 @@ class Engine:
         self.leads = isinstance(source, Path)
         self.journal = Journal.open(source) if isinstance(source, Path) else source
         try:
-            entries = self.journal.replay() if isinstance(self.journal, Journal) else self.journal.catch_up()
-            self.state, self._last_us = replayed(entries)
+            restored = restored_from(self.journal)
         except BaseException:
             self.journal.close()
             raise
+        self.state, self._last_us = restored.state, restored.last_us
+        self.snapshot_sequence = restored.sequence
 
     def now_us(self) -> int:
         """The injected clock, never going back."""
@@ -117,38 +117,33 @@ class Engine:
 
     def take_in(self, entries: Iterable[Entry]) -> None:
         """Apply what the leader recorded."""
-        for event, recorded_at_us in _events(entries):
-            apply(self.state, event)
-            self._last_us = max(self._last_us, recorded_at_us)
+        self._last_us = Restored(self.state, self._last_us).take_in(entries).last_us
 
     def lead(self, journal: Journal) -> None:
         """Decide and record from now on; everything in the journal has been taken in."""
         self.journal, self.leads = journal, True
 
-    def follow(self, journal: Following, state: MarketState, last_us: int) -> None:
-        """Take in from now on what another records, beginning with this state of time `last_us`."""
-        self.leads = False
-        self.journal, self.state, self._last_us = journal, state, max(self._last_us, last_us)
+    def follow(self, journal: Following, restored: Restored) -> None:
+        """Take in from now on what another records, beginning with this state."""
+        self.journal, self.leads = journal, False
+        self.state, self._last_us = restored.state, max(self._last_us, restored.last_us)
+        self.snapshot_sequence = restored.sequence
 
     def close(self) -> None:
         """Make everything durable and let go of the journal."""
         self.journal.close()
 
 
+def restored_from(journal: Journal | Following) -> Restored:
+    """The state of a journal's end, from its newest snapshot on."""
+    restored = newest_snapshot(journal.database)
+    if isinstance(journal, Journal):
+        return restored.take_in(journal.replay(restored.sequence))
+    journal.start_after(restored.sequence)
+    return restored.take_in(journal.catch_up())
+
+
 def replayed(entries: Iterable[Entry]) -> tuple[MarketState, int]:
-    """(the state that a journal's entries give, time of the last one)."""
-    state, last_us = MarketState(), 0
-    for event, recorded_at_us in _events(entries):
-        apply(state, event)
-        last_us = max(last_us, recorded_at_us)
-    return state, last_us
-
-
-def _events(entries: Iterable[Entry]) -> Iterator[tuple[AnyEvent, int]]:
-    """(event, when it was recorded) of each entry."""
-    for entry in entries:
-        try:
-            event = decode(entry.payload)
-        except msgspec.MsgspecError as error:
-            raise CorruptJournal(entry.sequence, f"is not an event: {error}") from None
-        yield event, entry.recorded_at_us
+    """(the state that all of a journal's entries give, time of the last one)."""
+    restored = Restored(MarketState()).take_in(entries)
+    return restored.state, restored.last_us

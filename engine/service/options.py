@@ -31,6 +31,8 @@ class ServerOptions:
     advertise: str = ""
     """HOST:PORT at which followers tell callers to find this engine while it leads; empty: as `listen` says."""
     leader_lease_s: float = 3.0
+    snapshot_events: int = 100_000
+    """How many events may have to be replayed at a start."""
     dev: bool = False
     message_bytes_max: int = 64 * 1024
     deadline_s_max: float = 30.0
@@ -54,7 +56,8 @@ class ServerOptions:
             ("deadline_s_max", 0.1, 600),
             ("drain_s", 0, 600),
             ("oracle_tick_s", 0, 60),
-            ("leader_lease_s", 1, 60),
+            ("leader_lease_s", 0.2, 60),
+            ("snapshot_events", 1, 10**9),
         ):
             if not low <= getattr(self, name) <= high:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
@@ -88,6 +91,7 @@ def read_config(path: Path) -> dict[str, Any]:
         "advertise": str,
         "dev": bool,
         "message_bytes_max": int,
+        "snapshot_events": int,
         "price_sources": list,
     }
     types |= {"oracle": dict, "holds": dict}

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from engine.domain.errors import NotLeader, WalrasError
 from engine.journal import CorruptJournal, Following, Journal
-from engine.service.engine import Engine, replayed
+from engine.service.engine import Engine, restored_from
 
 log = logging.getLogger("walras.replica")
 POLL_S, RETRY_S = 0.1, 1.0
@@ -90,8 +90,7 @@ class Replica:
         await self.changed()
 
     async def _start_over(self) -> None:
-        """Follow from the beginning. A deposed leader's journal refuses all calls until that is done."""
+        """Follow from what is durable. A deposed leader's journal refuses all calls until that is done."""
         following = Following(self._engine.journal.database)
-        state, last_us = await asyncio.to_thread(lambda: replayed(following.catch_up()))
-        self._engine.follow(following, state, last_us)
+        self._engine.follow(following, await asyncio.to_thread(restored_from, following))
         await self.changed()

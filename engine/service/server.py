@@ -33,6 +33,7 @@ from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
 from engine.service.replica import Replica
+from engine.service.snapshot_keeper import SnapshotKeeper
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -123,6 +124,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
+        self._snapshots = SnapshotKeeper(engine, options.snapshot_events)
         self._ticks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
@@ -162,6 +164,7 @@ class Server:
         self.oracle.feed.close()
         await self._health.drain()
         await self._server.stop(grace_s)
+        await self._snapshots.take()
 
     async def _watch(self) -> None:
         """End due leases even when nobody calls, and stop claiming health if the journal fails."""
@@ -170,6 +173,7 @@ class Server:
             self._engine.journal.refuse_stalled()
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
+            await self._snapshots.tick()
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
         await self._health.enter_graceful_shutdown()
 
