@@ -3,7 +3,8 @@
 `DeployCluster` of the floor parses the same request, commits the bytes of an earlier real lease through the
 engine's own journal, builds the same reply through the engine's own codec from the lease's stored columns while
 the writer works, and answers once the bytes are durable. It decides, audits and applies nothing. `Remember`
-names that lease. `Echo` does not even commit: it parses and gives the same reply. `Epoch` runs one of the oracle's.
+names that lease. `Echo` does not even commit: it parses and gives the same reply. `Epoch` runs one of the
+oracle's.
 
 Both stand in one process, behind one interceptor, on one event loop. The floor's entries make the journal
 unfit for a replay, so the data directory is thrown away afterwards.

@@ -129,8 +129,19 @@ class Effort:
 
 
 FULL = Effort(rounds=20, starts=3)
-QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False, pressure_s=2.0)
-SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2, general_solvers=False, clients=(1, 2), pressure_s=0.2, overload_s=0.5)
+QUICK = Effort(
+    rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False, pressure_s=2.0
+)
+SMALL = Effort(
+    rounds=1,
+    starts=1,
+    fleets=(SMALL_FLEET,),
+    calls_max=2,
+    general_solvers=False,
+    clients=(1, 2),
+    pressure_s=0.2,
+    overload_s=0.5,
+)
 
 
 def small(family: Family) -> Family:

@@ -1,4 +1,4 @@
-"""Deploys a second: from one client to many, then ten times too many, closed and open; and beside the oracle's epochs.
+"""Deploys a second: from one client to many, then ten times too many, closed and open; beside epochs.
 
 One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
 floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).

@@ -1,4 +1,4 @@
-"""`walras serve`, `warmup` and `journal verify`."""
+"""`walras serve` and `warmup`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from engine.cli.connection import DEFAULT_LISTEN
-
-journal_app = typer.Typer(no_args_is_help=True, help="The journal of an engine that is not running.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,6 +21,18 @@ DataDirOption = Annotated[
     typer.Option(metavar="DIR", help="Where the journal is kept; walras-data if nothing says."),
 ]
 
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="WALRAS_DATABASE_URL",
+        help="The journal in PostgreSQL instead, which replicas share: postgresql://HOST/DATABASE.",
+    ),
+]
+AdvertiseOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where callers of other replicas find this one while it leads."),
+]
 
 ListenOption = Annotated[
     str | None,
@@ -37,13 +47,16 @@ DevFlag = Annotated[bool | None, typer.Option("--dev", help="Loopback only; the 
 def serve(
     listen: ListenOption = None,
     data_dir: DataDirOption = None,
+    database_url: DatabaseUrlOption = None,
+    advertise: AdvertiseOption = None,
     config: ConfigOption = None,
     dev: DevFlag = None,
 ) -> None:
     """Start the engine. stdout is one line, `listening HOST:PORT`, once it takes calls; SIGTERM drains it."""
     from engine.cli.serving import serve_until_told
 
-    raise typer.Exit(serve_until_told(listen, data_dir, config, dev))
+    said = {"listen": listen, "data_dir": data_dir, "database_url": database_url, "advertise": advertise}
+    raise typer.Exit(serve_until_told(config, dev=dev, **said))
 
 
 def warmup() -> None:
@@ -55,16 +68,3 @@ def warmup() -> None:
     with remarks().status("compiling the solver's kernels"):
         warmup.warm_up()
         planning_warmup.warm_up()
-
-
-@journal_app.callback()
-def journal() -> None:
-    """Keep `verify` a command of its own, as there is only one."""
-
-
-@journal_app.command()
-def verify(data_dir: DataDirOption = None) -> None:
-    """Recompute the hash chain and the state from the journal; exit 0 only if all holds."""
-    from engine.cli.journal_check import check_journal
-
-    raise typer.Exit(check_journal(data_dir))

@@ -9,6 +9,7 @@ WalrasError
 ├── QuoteUnusable         the quote expired, was used, or what it promised is gone
 ├── Overloaded            try again after `retry_after_s`
 ├── Unavailable           the engine cannot promise durability now
+├── NotLeader             another engine writes; nothing was done, ask that one
 ├── AuditFailed           a placement of our own broke a rule; nothing was changed
 └── CorruptJournal        (engine.journal) what is on disk is not what was written
 """
@@ -106,6 +107,16 @@ class Unavailable(WalrasError):
     """The journal cannot be written, or the engine is starting or draining."""
 
     reason = "UNAVAILABLE"
+
+
+class NotLeader(WalrasError):
+    """This engine follows another one and changes nothing. `address`: HOST:PORT of that one, empty if unknown."""
+
+    reason = "NOT_LEADER"
+
+    def __init__(self, message: str, address: str) -> None:
+        super().__init__(message, **({"leader": address} if address else {}))
+        self.address = address
 
 
 class AuditFailed(WalrasError):

@@ -169,11 +169,11 @@ def _post(state: MarketState, event: PricesPosted) -> None:
     inventory = state.inventory
     posted = np.frombuffer(event.posted_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
     long_run = np.frombuffer(event.long_run_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
-    _take_curves(
+    take_curves(
         inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
     )
     state.price_sources = event.sources
-    _offer_interruptible(state)
+    offer_interruptible(state)
     state.fleet_version += 1
     load = state.loads.get(event.load_id)
     if load is not None:
@@ -193,13 +193,13 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
         if index is not None:
             posted[index], long_run[index] = columns[POSTED, place], columns[LONG_RUN, place]
             sources[index] = ORACLE
-    _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
+    take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
-    _offer_interruptible(state)
+    offer_interruptible(state)
     state.fleet_version += 1
 
 
-def _offer_interruptible(state: MarketState) -> None:
+def offer_interruptible(state: MarketState) -> None:
     """Interruptible GPUs cost what the oracle published, elsewhere what others cost."""
     inventory, known = state.inventory, state.oracle.interruptible
     if known:
@@ -209,7 +209,7 @@ def _offer_interruptible(state: MarketState) -> None:
         inventory.offer_interruptible(np.array(prices, dtype=np.int64))
 
 
-def _take_curves(
+def take_curves(
     inventory: Inventory, posted: Int, long_run: Int, half_life_h: float, price_snapshot_id: str
 ) -> None:
     """Flat curves are told apart, as they need no sums over hours."""

@@ -2,6 +2,7 @@
 
 - Bytes that are no message are INVALID_ARGUMENT; gRPC itself would answer UNKNOWN with Python's text.
 - Every call has a deadline: the caller's, or the cap if that is shorter or the caller gave none.
+- On an engine that follows another one only reads get through; the rest is refused with the leader's address.
 - Errors of our tree become their status; anything else is logged here and leaves as INTERNAL without details.
 """
 
@@ -17,12 +18,15 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
-from engine.domain.errors import InvalidInput, Violation, WalrasError
+from engine.domain.errors import InvalidInput, NotLeader, Violation, WalrasError
 from engine.service.identity import enter, identify
 from engine.service.status import DETAILS_METADATA, status_of
 
 log = logging.getLogger("walras.calls")
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
+READING_VERBS = ("Get", "List", "Watch", "Explain", "Estimate")
+LEADER_READS = frozenset({"GetPlan"})
+"""Plans are kept in the memory of the engine that made them."""
 
 
 class Malformed:
@@ -40,8 +44,11 @@ class RefusedWithDetails(Exception):
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler but those of health and reflection."""
 
-    def __init__(self, *, dev: bool, deadline_s_max: float) -> None:
-        self._dev, self._deadline_s_max = dev, deadline_s_max
+    def __init__(
+        self, *, dev: bool, deadline_s_max: float, redirect: Callable[[], NotLeader | None] = lambda: None
+    ) -> None:
+        """`redirect`: why this engine changes nothing now, None if it may."""
+        self._dev, self._deadline_s_max, self._redirect = dev, deadline_s_max, redirect
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -55,10 +62,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            self._wrapped[method] = self._wrap(handler)
+            self._wrapped[method] = self._wrap(handler, changes=not _is_read(method))
         return self._wrapped[method]
 
-    def _wrap(self, handler: Any) -> Any:
+    def _wrap(self, handler: Any, *, changes: bool) -> Any:
         if handler.response_streaming and handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
         elif handler.response_streaming:
@@ -68,15 +75,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
         return make(
-            self._guarded(inner, streaming=handler.request_streaming),
+            self._guarded(inner, streaming=handler.request_streaming, changes=changes),
             request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, inner: Callable[[Any, Any], Awaitable[Any]], *, streaming: bool) -> Any:
+    def _guarded(self, inner: Callable[[Any, Any], Awaitable[Any]], *, streaming: bool, changes: bool) -> Any:
         async def behave(request: Any, context: ServicerContext[Any, Any]) -> Any:
             try:
                 enter(identify(context.invocation_metadata() or (), dev=self._dev))
+                if changes and (refusal := self._redirect()) is not None:
+                    raise refusal
                 request = _parsed_stream(request) if streaming else _parsed(request)
                 async with asyncio.timeout(self._deadline_s(context)):
                     return await inner(request, context)
@@ -97,6 +106,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _deadline_s(self, context: ServicerContext[Any, Any]) -> float:
         remaining = context.time_remaining()
         return self._deadline_s_max if remaining is None else min(remaining, self._deadline_s_max)
+
+
+def _is_read(method: str) -> bool:
+    """Whether a method, /package.Service/Name, only reads; unknown verbs count as changes."""
+    name = method.rpartition("/")[2]
+    return name.startswith(READING_VERBS) and name not in LEADER_READS
 
 
 def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[None]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.domain.errors import InvalidInput, Violation
+from engine.journal.places import database_at
 from engine.market.commands import HoldLimits
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
@@ -25,6 +26,13 @@ class ServerOptions:
 
     listen: str = "127.0.0.1:7070"
     data_dir: Path = Path("walras-data")
+    database_url: str = ""
+    """Of the journal that replicas share; empty: the embedded one in `data_dir`."""
+    advertise: str = ""
+    """HOST:PORT at which followers tell callers to find this engine while it leads; empty: as `listen` says."""
+    leader_lease_s: float = 3.0
+    snapshot_events: int = 100_000
+    """How many events may have to be replayed at a start."""
     dev: bool = False
     message_bytes_max: int = 64 * 1024
     deadline_s_max: float = 30.0
@@ -51,11 +59,24 @@ class ServerOptions:
             ("drain_s", 0, 600),
             ("oracle_tick_s", 0, 60),
             ("interruptible_notice_s", 0, 86_400),
+            ("leader_lease_s", 0.2, 60),
+            ("snapshot_events", 1, 10**9),
         ):
             if not low <= getattr(self, name) <= high:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
+        if self.database_url:
+            violations += _url_violations(self.database_url)
         if violations:
             raise InvalidInput(violations)
+
+
+def _url_violations(url: str) -> tuple[Violation, ...]:
+    try:
+        if database_at(url).is_shared:
+            return ()
+    except InvalidInput as error:
+        return error.violations
+    return (Violation("database-url", "must name a PostgreSQL database; for SQLite say --data-dir"),)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -66,7 +87,16 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InvalidInput([Violation(path.name, error.strerror or "cannot be read")]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
-    types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
+    types = {
+        "listen": str,
+        "data_dir": str,
+        "database_url": str,
+        "advertise": str,
+        "dev": bool,
+        "message_bytes_max": int,
+        "snapshot_events": int,
+        "price_sources": list,
+    }
     types |= {"oracle": dict, "holds": dict, "interruptible_notice_s": int}
     violations = [
         Violation(f"{path.name} {name}", "is not an option")

@@ -56,6 +56,8 @@ class OracleRunner:
     async def tick(self) -> bool:
         """Note refusals; run an epoch if it is time. Returns whether one was published."""
         engine = self._engine
+        if not engine.leads:
+            return False
         if self._refused:
             refused, self._refused = tuple(self._refused), {}
             engine.submit(NoteDemand(refused), NO_STOPWATCH)

@@ -19,6 +19,7 @@ from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_serve
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
+from engine.journal import Following
 from engine.planning.queue_plan import OUR_SOLVER, Solver
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
@@ -31,6 +32,8 @@ from engine.service.oracle_service import OracleService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
+from engine.service.replica import Replica
+from engine.service.snapshot_keeper import SnapshotKeeper
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -59,12 +62,12 @@ def run(options: ServerOptions) -> int:
 
 
 async def _serve(options: ServerOptions) -> int:
-    engine = Engine(options.data_dir, ReferenceBook())
+    engine, replica = opened(options)
     try:
         warm_up()
         gc.collect()
         gc.freeze()  # the fleet and the modules live as long as the process: collections need not walk them
-        server = Server(engine, options)
+        server = Server(engine, options, replica=replica)
         port = await server.start()
         host = options.listen.rpartition(":")[0]
         print(f"listening {host}:{port}", flush=True)  # noqa: T201
@@ -75,15 +78,31 @@ async def _serve(options: ServerOptions) -> int:
     return 0
 
 
+def opened(options: ServerOptions) -> tuple[Engine, Replica | None]:
+    """The engine on its journal; in a shared database it follows at first, and who is returned makes it lead."""
+    if not options.database_url:
+        return Engine(options.data_dir, ReferenceBook()), None
+    engine = Engine(Following.open_url(options.database_url), ReferenceBook())
+    return engine, Replica(engine, options.database_url, options.leader_lease_s)
+
+
 class Server:
     """The gRPC server around one engine."""
 
-    def __init__(self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER) -> None:
-        """`solver`: who makes joint plans."""
-        self._engine, self._options = engine, options
+    def __init__(
+        self,
+        engine: Engine,
+        options: ServerOptions,
+        solver: Solver = OUR_SOLVER,
+        replica: Replica | None = None,
+    ) -> None:
+        """`solver`: who makes joint plans. `replica`: keeps the engine in its role, if it is one of several."""
+        self._engine, self._options, self._replica = engine, options, replica
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
-        interceptor = CallInterceptor(dev=options.dev, deadline_s_max=options.deadline_s_max)
+        interceptor = CallInterceptor(
+            dev=options.dev, deadline_s_max=options.deadline_s_max, redirect=engine.redirect
+        )
         self._server = grpc.aio.server(
             interceptors=[interceptor],
             options=[
@@ -106,6 +125,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
+        self._snapshots = SnapshotKeeper(engine, options.snapshot_events)
         self._ticks: list[asyncio.Task[None]] = []
 
     async def start(self) -> int:
@@ -120,9 +140,23 @@ class Server:
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._ticks = [asyncio.create_task(self._watch())]
+        if self._replica is not None:
+            await self._begin_role(self._replica, port)
+        await self._health.show_role(leads=self._engine.leads)
         if self._options.oracle_tick_s:
             self._ticks.append(asyncio.create_task(self.oracle.run(self._options.oracle_tick_s)))
         return int(port)
+
+    async def _begin_role(self, replica: Replica, port: int) -> None:
+        host = self._options.listen.rpartition(":")[0]
+        replica.address = self._options.advertise or f"{host}:{port}"
+        replica.changed = self._role_changed
+        await replica.step()
+        self._ticks.append(asyncio.create_task(replica.run()))
+
+    async def _role_changed(self) -> None:
+        self.oracle.feed.wake()
+        await self._health.show_role(leads=self._engine.leads)
 
     async def drain(self, grace_s: float) -> None:
         """Tell health, refuse new calls, let running ones finish."""
@@ -131,20 +165,28 @@ class Server:
         self.oracle.feed.close()
         await self._health.drain()
         await self._server.stop(grace_s)
+        await self._snapshots.take()
 
     async def _watch(self) -> None:
         """End due leases even when nobody calls, and stop claiming health if the journal fails."""
-        while self._engine.journal.failure is None:
+        while self._replica is not None or self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
+            self._engine.journal.refuse_stalled()
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
+            await self._snapshots.tick()
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
         await self._health.enter_graceful_shutdown()
 
 
 async def _until_signalled() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Handlers of the process, not of the loop: a second signal must not kill what is just ending."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(_number: int, _frame: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: it has been told before
+            loop.call_soon_threadsafe(stop.set)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, told)
     await stop.wait()

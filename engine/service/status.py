@@ -18,6 +18,7 @@ from engine.domain.errors import (
     IdempotencyConflict,
     InvalidInput,
     NotFound,
+    NotLeader,
     Overloaded,
     QuoteUnusable,
     Refused,
@@ -43,6 +44,7 @@ CODES: dict[type[WalrasError], grpc.StatusCode] = {
     QuoteUnusable: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    NotLeader: grpc.StatusCode.UNAVAILABLE,
     AuditFailed: grpc.StatusCode.INTERNAL,
     CorruptJournal: grpc.StatusCode.DATA_LOSS,
 }

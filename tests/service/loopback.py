@@ -334,9 +334,15 @@ class Loopback:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
 
     def epoch(self, after_s: float = 300.0) -> bool:
-        """Let time pass and the oracle look whether an epoch is due; whether it published one."""
+        """Let time pass and the oracle look whether an epoch is due; whether it published one, once durable."""
+
+        async def tick() -> bool:
+            published = await self.server.oracle.tick()
+            await self.engine.journal.append([], 0)
+            return published
+
         self.clock.advance_s(after_s)
-        return bool(self.run(self.server.oracle.tick()))
+        return bool(self.run(tick()))
 
     def hash(self) -> str:
         """The state's hash, read on the engine's own loop."""
