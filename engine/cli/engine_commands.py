@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.connection import DEFAULT_LISTEN
+from engine.cli.security_options import secures
 
 journal_app = typer.Typer(no_args_is_help=True, help="The journal of an engine that is not running.")
 
@@ -34,16 +35,19 @@ ConfigOption = Annotated[
 DevFlag = Annotated[bool | None, typer.Option("--dev", help="Loopback only; the tenant is whom the caller says.")]
 
 
+@secures
 def serve(
     listen: ListenOption = None,
     data_dir: DataDirOption = None,
     config: ConfigOption = None,
     dev: DevFlag = None,
+    *,
+    security: dict[str, Any],
 ) -> None:
     """Start the engine. stdout is one line, `listening HOST:PORT`, once it takes calls; SIGTERM drains it."""
     from engine.cli.serving import serve_until_told
 
-    raise typer.Exit(serve_until_told(listen, data_dir, config, dev))
+    raise typer.Exit(serve_until_told(listen, data_dir, config, dev, security))
 
 
 def warmup() -> None:

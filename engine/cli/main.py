@@ -21,6 +21,7 @@ from engine.cli.lease_commands import lease_app
 from engine.cli.plan_commands import plan_app
 from engine.cli.price_commands import price_app
 from engine.cli.request_options import option_name
+from engine.cli.token_commands import token_app
 
 app = typer.Typer(
     name="walras",
@@ -43,6 +44,7 @@ app.add_typer(plan_app, name="plan", rich_help_panel="Planning")
 app.add_typer(lease_app, name="lease", rich_help_panel="Clusters")
 app.add_typer(price_app, name="price", rich_help_panel="Market")
 app.add_typer(fleet_app, name="fleet", rich_help_panel="Engine")
+app.add_typer(token_app, name="token", rich_help_panel="Engine")
 app.add_typer(engine_commands.journal_app, name="journal", rich_help_panel="Engine")
 
 

@@ -43,6 +43,7 @@ from engine.market.events import (
     Terms,
 )
 from engine.market.inventory import Inventory
+from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
 from engine.market.quote_decision import EXPIRED, issue_quote, named, quoted_terms, release_quote
@@ -162,13 +163,12 @@ def _end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
 
 
 def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> NodeStateSet:
-    node = state.inventory.number.get(command.node_id)
-    if node is None:
-        raise NotFound(f"there is no node nodes/{command.node_id}")
+    node = owned_node(state, command)
     return NodeStateSet(at_us=now_us, key=command.key, node=node, state=command.state.name)
 
 
 def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: PriceBook) -> list[AnyEvent]:
+    check_owner(state, command)
     inventory = state.inventory
     updated = sum(node_id in inventory.number for node_id in command.nodes["node_id"].to_list())
     check_fleet(inventory.merged_frame(command.nodes), "fleet after the load")

@@ -18,10 +18,12 @@ from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
 from engine.domain.errors import InvalidInput, Violation, WalrasError
-from engine.service.identity import enter, identify
+from engine.service.identity import Identity, enter
 from engine.service.status import DETAILS_METADATA, status_of
+from engine.trust.permissions import authorize
 
 log = logging.getLogger("walras.calls")
+PREFIX = "/walras.v1."
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -40,8 +42,8 @@ class RefusedWithDetails(Exception):
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler but those of health and reflection."""
 
-    def __init__(self, *, dev: bool, deadline_s_max: float) -> None:
-        self._dev, self._deadline_s_max = dev, deadline_s_max
+    def __init__(self, identity: Identity, *, deadline_s_max: float) -> None:
+        self._identity, self._deadline_s_max = identity, deadline_s_max
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
@@ -55,10 +57,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            self._wrapped[method] = self._wrap(handler)
+            self._wrapped[method] = self._wrap(handler, method.removeprefix(PREFIX))
         return self._wrapped[method]
 
-    def _wrap(self, handler: Any) -> Any:
+    def _wrap(self, handler: Any, action: str) -> Any:
         if handler.response_streaming and handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
         elif handler.response_streaming:
@@ -68,18 +70,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         else:
             make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
         return make(
-            self._guarded(inner, streaming=handler.request_streaming),
+            self._guarded(inner, action, streaming=handler.request_streaming),
             request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, inner: Callable[[Any, Any], Awaitable[Any]], *, streaming: bool) -> Any:
+    def _guarded(self, inner: Callable[[Any, Any], Awaitable[Any]], action: str, *, streaming: bool) -> Any:
         async def behave(request: Any, context: ServicerContext[Any, Any]) -> Any:
             try:
-                enter(identify(context.invocation_metadata() or (), dev=self._dev))
-                request = _parsed_stream(request) if streaming else _parsed(request)
                 async with asyncio.timeout(self._deadline_s(context)):
-                    return await inner(request, context)
+                    metadata = context.invocation_metadata() or ()
+                    principal = await self._identity.identify(metadata, context.auth_context())
+                    authorize(principal, action)
+                    enter(principal)
+                    return await inner(_parsed_stream(request) if streaming else _parsed(request), context)
             except RefusedWithDetails as refused:
                 await _abort(context, *status_of(refused.error, *refused.details))
             except WalrasError as error:

@@ -12,7 +12,13 @@ from engine.market.commands import HoldLimits
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
 from engine.service.references import PriceSource, price_source
+from engine.service.security_options import security_violations
 
+PATHS = {"data_dir", "auth_revoked", "tls_cert", "tls_key", "tls_client_ca"}
+SECURITY_TEXTS = (
+    *("auth_jwks", "auth_issuer", "auth_audience", "auth_claim_prefix", "auth_revoked"),
+    *("tls_cert", "tls_key", "tls_client_ca", "node_listen"),
+)
 HISTORY_KEPT_US = 7 * 24 * HOUR_US
 
 
@@ -36,6 +42,19 @@ class ServerOptions:
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
 
+    auth_jwks: str | None = None
+    """File or URL of the issuer's public keys; None: no token can be verified."""
+    auth_issuer: str = ""
+    auth_audience: str = ""
+    auth_claim_prefix: str = "walras_"
+    auth_revoked: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Who signs clients' certificates; without `node_listen`, `listen` demands one of every caller."""
+    node_listen: str | None = None
+    """A second listener, for nodes, that demands a client certificate."""
+
     def __post_init__(self) -> None:
         violations = []
         host, _, port = self.listen.rpartition(":")
@@ -51,6 +70,7 @@ class ServerOptions:
         ):
             if not low <= getattr(self, name) <= high:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
+        violations += security_violations(self)
         if violations:
             raise InvalidInput(violations)
 
@@ -65,6 +85,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
     types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
     types |= {"oracle": dict, "holds": dict}
+    types |= dict.fromkeys(SECURITY_TEXTS, str)
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
         for name in values
@@ -76,8 +97,8 @@ def read_config(path: Path) -> dict[str, Any]:
             violations.append(Violation(f"{path.name} {name}", f"has the wrong type {type(value).__name__}"))
     if violations:
         raise InvalidInput(violations)
-    if "data_dir" in values:
-        values["data_dir"] = Path(values["data_dir"])
+    for name in PATHS & values.keys():
+        values[name] = Path(values[name])
     return _with_tables(values, path.name)
 
 

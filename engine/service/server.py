@@ -25,12 +25,15 @@ from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
 from engine.service.health import Health
+from engine.service.identity import Identity
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
+from engine.service.tls import server_credentials
+from engine.trust.key_ring import KeyRing
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -52,8 +55,8 @@ def run(options: ServerOptions) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if options.dev:
         log.warning("development mode: every caller is trusted to be who it says; loopback only")
-    else:
-        log.warning("no credential can be verified yet: calls other than health and reflection are refused")
+    elif options.auth_jwks is None and options.tls_client_ca is None:
+        log.warning("no credential can be verified: calls other than health and reflection are refused")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return asyncio.run(_serve(options))
 
@@ -78,12 +81,15 @@ async def _serve(options: ServerOptions) -> int:
 class Server:
     """The gRPC server around one engine."""
 
-    def __init__(self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER) -> None:
-        """`solver`: who makes joint plans."""
+    def __init__(
+        self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER, keys: KeyRing | None = None
+    ) -> None:
+        """`solver`: who makes joint plans. `keys`: the issuer's, if not those of `auth_jwks`."""
         self._engine, self._options = engine, options
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
-        interceptor = CallInterceptor(dev=options.dev, deadline_s_max=options.deadline_s_max)
+        self._identity = Identity(options, keys)
+        interceptor = CallInterceptor(self._identity, deadline_s_max=options.deadline_s_max)
         self._server = grpc.aio.server(
             interceptors=[interceptor],
             options=[
@@ -106,21 +112,36 @@ class Server:
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
         self._ticks: list[asyncio.Task[None]] = []
+        self.node_port: int | None = None
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Unavailable if the address cannot be had."""
-        try:
-            port = self._server.add_insecure_port(self._options.listen)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise Unavailable(f"cannot listen on {self._options.listen}: the address is taken or not ours")
+        options = self._options
+        port = self._listen(options.listen, demand_client=options.node_listen is None)
+        if options.node_listen is not None:
+            self.node_port = self._listen(options.node_listen, demand_client=True)
+        self._ticks = [asyncio.create_task(self._identity.keep_fresh())]
         await self._server.start()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._ticks = [asyncio.create_task(self._watch())]
+        self._ticks.append(asyncio.create_task(self._watch()))
         if self._options.oracle_tick_s:
             self._ticks.append(asyncio.create_task(self.oracle.run(self._options.oracle_tick_s)))
+        return int(port)
+
+    def _listen(self, address: str, *, demand_client: bool) -> int:
+        """Open a listener, with TLS if there is a certificate; its port."""
+        options = self._options
+        try:
+            if options.tls_cert is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                demanded = demand_client and options.tls_client_ca is not None
+                port = self._server.add_secure_port(address, server_credentials(options, demand_client=demanded))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise Unavailable(f"cannot listen on {address}: the address is taken or not ours, or TLS cannot start")
         return int(port)
 
     async def drain(self, grace_s: float) -> None:

@@ -19,6 +19,7 @@ from engine.domain.errors import (
     InvalidInput,
     NotFound,
     Overloaded,
+    PermissionDenied,
     QuoteUnusable,
     Refused,
     Unauthenticated,
@@ -37,6 +38,7 @@ TEXT_BYTES_MAX = 300
 CODES: dict[type[WalrasError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     IdempotencyConflict: grpc.StatusCode.ALREADY_EXISTS,
     Refused: grpc.StatusCode.FAILED_PRECONDITION,
