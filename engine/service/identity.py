@@ -60,15 +60,20 @@ class Identity:
             raise Unauthenticated("this engine has no way to verify credentials; see --auth-jwks and --dev")
         raise Unauthenticated("metadata authorization must be: Bearer TOKEN")
 
+    def remembered(self, metadata: Metadata) -> Principal | None:
+        """The caller, if that is known without verifying anything; Unauthenticated if it no longer holds."""
+        token = None if self._tokens is None else _bearer(metadata)
+        return None if token is None or self._tokens is None else self._tokens.remembered(token)
+
     async def keep_fresh(self) -> None:
         """Renew the keys until cancelled."""
         if self._keys is not None:
             await self._keys.keep_fresh()
 
 
-def enter(principal: Principal) -> None:
-    """Make this the caller of the call that the current task handles."""
-    _principal.set(principal)
+def enter(principal: Principal | str) -> None:
+    """Make this the caller of the call that the current task handles; a text is a tenant that is believed."""
+    _principal.set(_trusted(principal) if isinstance(principal, str) else principal)
 
 
 def caller() -> Principal:
@@ -90,8 +95,12 @@ def _believed(metadata: Metadata) -> Principal:
         if name == DEV_TENANT_METADATA:
             if problem := text_problem(value):
                 raise Unauthenticated(f"metadata {DEV_TENANT_METADATA} {problem}")
-            return Principal(_DEV_ROLES, str(value), "dev", float("inf"))
+            return _trusted(str(value))
     raise Unauthenticated(f"metadata {DEV_TENANT_METADATA} is missing")
+
+
+def _trusted(tenant_id: str) -> Principal:
+    return Principal(_DEV_ROLES, tenant_id, "dev", float("inf"))
 
 
 def _bearer(metadata: Metadata) -> str | None:

@@ -13,6 +13,7 @@ from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
 from engine.service.references import PriceSource, price_source
 from engine.service.security_options import security_violations
+from engine.trust.quotas import Quotas
 
 PATHS = {"data_dir", "auth_revoked", "tls_cert", "tls_key", "tls_client_ca"}
 SECURITY_TEXTS = (
@@ -42,6 +43,8 @@ class ServerOptions:
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
 
+    quotas: Quotas | None = None
+    """None: the usual ones; in development mode, none."""
     auth_jwks: str | None = None
     """File or URL of the issuer's public keys; None: no token can be verified."""
     auth_issuer: str = ""
@@ -84,7 +87,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
     types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
-    types |= {"oracle": dict, "holds": dict}
+    types |= {"oracle": dict, "holds": dict, "quotas": dict}
     types |= dict.fromkeys(SECURITY_TEXTS, str)
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
@@ -115,6 +118,7 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
     tables: tuple[tuple[str, Any], ...] = (
         ("oracle", default_parameters(values["price_sources"])),
         ("holds", HoldLimits()),
+        ("quotas", Quotas()),
     )
     for table, defaults in tables:
         if table in values:

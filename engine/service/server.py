@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from contextlib import suppress
 
 import grpc
@@ -20,6 +21,8 @@ from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
 from engine.planning.queue_plan import OUR_SOLVER, Solver
+from engine.service.acts import Acts
+from engine.service.admission import Admission
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
@@ -33,7 +36,10 @@ from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
 from engine.service.tls import server_credentials
+from engine.service.wire_limits import wire_limits
+from engine.trust.audit_log import AuditLog
 from engine.trust.key_ring import KeyRing
+from engine.trust.quotas import NO_QUOTAS, Quotas
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -89,13 +95,16 @@ class Server:
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
         self._identity = Identity(options, keys)
-        interceptor = CallInterceptor(self._identity, deadline_s_max=options.deadline_s_max)
+        self._audit_log = AuditLog(options.data_dir, time.monotonic)
+        interceptor = CallInterceptor(
+            self._identity,
+            Admission(options.quotas or (NO_QUOTAS if options.dev else Quotas()), time.monotonic),
+            Acts(self._audit_log, engine.now_us),
+            deadline_s_max=options.deadline_s_max,
+        )
         self._server = grpc.aio.server(
             interceptors=[interceptor],
-            options=[
-                ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not share it
-                ("grpc.max_receive_message_length", options.message_bytes_max),
-            ],
+            options=wire_limits(options.message_bytes_max),
         )
         self.oracle = OracleRunner(
             engine,
@@ -151,11 +160,13 @@ class Server:
         self.oracle.feed.close()
         await self._health.drain()
         await self._server.stop(grace_s)
+        self._audit_log.close()
 
     async def _watch(self) -> None:
         """End due leases even when nobody calls, and stop claiming health if the journal fails."""
         while self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
+            await asyncio.to_thread(self._audit_log.sync)
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
