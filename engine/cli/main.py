@@ -7,6 +7,7 @@ import sys
 import typer
 
 from engine.cli import (
+    audit_command,
     backtest_command,
     cluster_commands,
     demo_command,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for commands in (
     engine_commands,
+    audit_command,
     cluster_commands,
     market_commands,
     backtest_command,
