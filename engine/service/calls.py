@@ -24,6 +24,7 @@ from engine.domain.errors import InvalidInput, Unauthenticated, Violation, Walra
 from engine.service.acts import Acts, PendingAct
 from engine.service.admission import Admission
 from engine.service.identity import Identity, enter
+from engine.service.plain_text import normalise
 from engine.service.status import DETAILS_METADATA, status_of
 from engine.trust.permissions import METHODS, authorize
 from engine.trust.principal import Principal
@@ -203,9 +204,12 @@ async def _abort(context: ServicerContext[Any, Any], code: grpc.StatusCode, mess
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def parse(payload: bytes) -> Any:
         try:
-            return deserialize(payload)
+            message = deserialize(payload)
         except (DecodeError, UnicodeDecodeError):
             return Malformed()
+        if not payload.isascii():
+            normalise(message)
+        return message
 
     return parse
 

@@ -53,7 +53,11 @@ def set_path(message: Any, path: str, value: Any) -> None:
 
 
 def invoke(
-    channel: grpc.Channel, method: MethodDescriptor, payloads: Iterable[bytes], metadata: Metadata
+    channel: grpc.Channel,
+    method: MethodDescriptor,
+    payloads: Iterable[bytes],
+    metadata: Metadata,
+    timeout_s: float = TIMEOUT_S,
 ) -> list[bytes]:
     """The replies of one call of these very bytes, of a watch the first; grpc.RpcError if it is refused."""
     path = f"/{method.containing_service.full_name}/{method.name}"
@@ -63,7 +67,7 @@ def invoke(
         "_stream" if method.server_streaming else "_unary"
     )
     call = getattr(channel, kind)(path, **plain)
-    answer = call(iter(sent) if method.client_streaming else sent[0], metadata=metadata, timeout=TIMEOUT_S)
+    answer = call(iter(sent) if method.client_streaming else sent[0], metadata=metadata, timeout=timeout_s)
     if not method.server_streaming:
         return [answer]
     if method.client_streaming:
