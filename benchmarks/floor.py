@@ -31,6 +31,7 @@ from engine.service.engine import Engine
 from engine.service.fields import resource_id
 from engine.service.identity import calling_tenant
 from engine.service.options import ServerOptions
+from engine.trust.permissions import METHODS, TENANTS, Permission
 
 FLOOR_SERVICE = "walras.benchmarks.Floor"
 LAST_EVENTS = 8
@@ -85,6 +86,7 @@ class ServerWithFloor(server.Server):
             "Remember": _method(floor.remember, pb.GetLeaseRequest),
             "DeployCluster": _method(floor.deploy, pb.DeployClusterRequest),
         }
+        METHODS.update({f"/{FLOOR_SERVICE}/{name}": Permission(TENANTS, mutates=True) for name in methods})
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FLOOR_SERVICE, methods),))
 
 
