@@ -33,6 +33,7 @@ from engine.service.engine import Engine
 from engine.service.fields import resource_id
 from engine.service.identity import calling_tenant
 from engine.service.options import ServerOptions, default_parameters
+from engine.trust.permissions import METHODS, TENANTS, Permission
 
 FLOOR_SERVICE = "walras.benchmarks.Floor"
 EPOCH_US = 1_000_000
@@ -98,6 +99,7 @@ class ServerWithFloor(server.Server):
             "Echo": _method(floor.echo, pb.DeployClusterRequest),
             "Epoch": _method(self._epoch, pb.GetLeaseRequest),
         }
+        METHODS.update({f"/{FLOOR_SERVICE}/{name}": Permission(TENANTS, mutates=True) for name in methods})
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FLOOR_SERVICE, methods),))
 
     async def _epoch(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:

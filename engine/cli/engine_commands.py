@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.connection import DEFAULT_LISTEN
+from engine.cli.security_options import secures
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,6 +45,7 @@ ConfigOption = Annotated[
 DevFlag = Annotated[bool | None, typer.Option("--dev", help="Loopback only; the tenant is whom the caller says.")]
 
 
+@secures
 def serve(
     listen: ListenOption = None,
     data_dir: DataDirOption = None,
@@ -51,12 +53,14 @@ def serve(
     advertise: AdvertiseOption = None,
     config: ConfigOption = None,
     dev: DevFlag = None,
+    *,
+    security: dict[str, Any],
 ) -> None:
     """Start the engine. stdout is one line, `listening HOST:PORT`, once it takes calls; SIGTERM drains it."""
     from engine.cli.serving import serve_until_told
 
     said = {"listen": listen, "data_dir": data_dir, "database_url": database_url, "advertise": advertise}
-    raise typer.Exit(serve_until_told(config, dev=dev, **said))
+    raise typer.Exit(serve_until_told(config, dev=dev, **said, **security))
 
 
 def warmup() -> None:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from engine.cli import (
+    audit_command,
     backtest_command,
     cluster_commands,
     demo_command,
@@ -22,6 +23,7 @@ from engine.cli.lease_commands import lease_app
 from engine.cli.plan_commands import plan_app
 from engine.cli.price_commands import price_app
 from engine.cli.request_options import option_name
+from engine.cli.token_commands import token_app
 
 REDIRECTS_MAX = 3
 
@@ -35,6 +37,7 @@ app = typer.Typer(
 )
 for commands in (
     engine_commands,
+    audit_command,
     cluster_commands,
     market_commands,
     backtest_command,
@@ -47,6 +50,7 @@ app.add_typer(lease_app, name="lease", rich_help_panel="Clusters")
 app.add_typer(price_app, name="price", rich_help_panel="Market")
 app.add_typer(fleet_app, name="fleet", rich_help_panel="Engine")
 app.add_typer(journal_app, name="journal", rich_help_panel="Engine")
+app.add_typer(token_app, name="token", rich_help_panel="Engine")
 
 
 def main(arguments: list[str] | None = None) -> int:

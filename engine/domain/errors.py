@@ -3,6 +3,7 @@
 WalrasError
 ├── InvalidInput          the caller's fault; lists every violation
 ├── Unauthenticated       no verified identity
+├── PermissionDenied      a verified caller whose role may not do this at all
 ├── NotFound              absent, or not the caller's: the two are never told apart
 ├── IdempotencyConflict   a key came back with a different body
 ├── Refused               the answer is no: typed reasons and an explanation
@@ -63,6 +64,12 @@ class Unauthenticated(WalrasError):
     """The call carries no credential that can be verified."""
 
     reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(WalrasError):
+    """The caller's role does not permit this call, whatever object it names."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class NotFound(WalrasError):

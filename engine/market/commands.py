@@ -19,20 +19,25 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LoadFleet:
-    """Add or update nodes and measured pairs; frames of the contract's columns, checked by `domain.tables`."""
+    """Add or update nodes and measured pairs; frames of the contract's columns, checked by `domain.tables`.
+
+    `supplier_id`: the supplier whose nodes these must be, None for an operator's load of anybody's.
+    """
 
     nodes: pl.DataFrame
     rtt: pl.DataFrame
     key: Key | None = None
+    supplier_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SetNodeState:
-    """Make a node READY, DRAINING or DOWN."""
+    """Make a node READY, DRAINING or DOWN. `supplier_id`: whose it must be, None if that does not matter."""
 
     node_id: str
     state: NodeState
     key: Key | None = None
+    supplier_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

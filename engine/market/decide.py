@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from engine.domain.errors import IdempotencyConflict, InvalidInput, NotFound, Violation
+from engine.domain.errors import IdempotencyConflict, InvalidInput, Violation
 from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
 from engine.market.commands import (
@@ -46,6 +46,7 @@ from engine.market.events import (
 from engine.market.extend_decision import extend
 from engine.market.inventory import Inventory
 from engine.market.lease_decision import end_due, release
+from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
 from engine.market.quote_decision import issue_quote, named, quoted_terms, release_quote
@@ -148,13 +149,12 @@ def _lease_started(
 
 
 def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> NodeStateSet:
-    node = state.inventory.number.get(command.node_id)
-    if node is None:
-        raise NotFound(f"there is no node nodes/{command.node_id}")
+    node = owned_node(state, command)
     return NodeStateSet(at_us=now_us, key=command.key, node=node, state=command.state.name)
 
 
 def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: PriceBook) -> list[AnyEvent]:
+    check_owner(state, command)
     inventory = state.inventory
     updated = sum(node_id in inventory.number for node_id in command.nodes["node_id"].to_list())
     check_fleet(inventory.merged_frame(command.nodes), "fleet after the load")

@@ -11,7 +11,7 @@ import polars as pl
 from walras.v1 import fleet_service_pb2 as pb
 from walras.v1.fleet_service_pb2_grpc import FleetServiceServicer
 
-from engine.domain.errors import InvalidInput, NotFound, Violation
+from engine.domain.errors import InvalidInput, Violation
 from engine.domain.tables import check_fleet, check_rtt
 from engine.domain.tiers import NodeState
 from engine.market.commands import LoadFleet, SetNodeState
@@ -30,8 +30,11 @@ from engine.service.fields import (
     page_token,
     resource_id,
 )
+from engine.service.fleet_access import check_reporter, known_ids, known_node, supplier_scope
 from engine.service.fleet_codec import FleetChunks, load_message, node_message, stats_message
-from engine.service.identity import calling_tenant
+from engine.service.identity import caller
+
+GET_NODE, SET_NODE_STATE = "FleetService/GetNode", "FleetService/SetNodeState"
 
 
 class FleetService(FleetServiceServicer):
@@ -49,8 +52,8 @@ class FleetService(FleetServiceServicer):
             key_text = key_text or chunk.idempotency_key
             chunks.add(chunk)
             digest.update(body_hash(chunk))
-        checks = Checks()
-        key = checks.read(key_of, calling_tenant(), "LoadFleet", key_text, digest.digest()) if key_text else None
+        principal, checks = caller(), Checks()
+        key = checks.read(key_of, principal.account, "LoadFleet", key_text, digest.digest()) if key_text else None
         checked = await checks.read_in_thread(_checked, chunks)
         checks.done()
         assert checked is not None
@@ -58,12 +61,15 @@ class FleetService(FleetServiceServicer):
         def answer(state: MarketState, events: list[AnyEvent]) -> pb.LoadFleetResponse:
             return load_message(state.loads[made_by(state, events, key)])
 
-        return await self._engine.execute(LoadFleet(*checked, key), NO_STOPWATCH, answer)
+        command = LoadFleet(*checked, key, supplier_scope(principal))
+        return await self._engine.execute(command, NO_STOPWATCH, answer)
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.Node:  # noqa: N802
         """One node."""
-        node_id = resource_id(request.name, "nodes")
-        return await self._engine.read(lambda state: _node(state, node_id))
+        node_id, principal = resource_id(request.name, "nodes"), caller()
+        return await self._engine.read(
+            lambda state: node_message(state.inventory, known_node(state, principal, GET_NODE, node_id))
+        )
 
     async def ListNodes(self, request: pb.ListNodesRequest, context: Any) -> pb.ListNodesResponse:  # noqa: N802
         """Nodes by id."""
@@ -73,8 +79,10 @@ class FleetService(FleetServiceServicer):
         checks.done()
         assert size is not None and after is not None
 
+        principal = caller()
+
         def answer(state: MarketState) -> pb.ListNodesResponse:
-            ids = state.inventory.sorted_ids
+            ids = known_ids(state, principal)
             start = bisect_right(ids, after)
             page = ids[start : start + size]
             response = pb.ListNodesResponse(nodes=[_node(state, node_id) for node_id in page])
@@ -86,15 +94,15 @@ class FleetService(FleetServiceServicer):
 
     async def SetNodeState(self, request: pb.SetNodeStateRequest, context: Any) -> pb.Node:  # noqa: N802
         """The node in its new state. Leases on it go on; only READY nodes take new work."""
-        checks = Checks()
+        principal, checks = caller(), Checks()
         node_id = checks.read(resource_id, request.name, "nodes")
         node_state = checks.read(_node_state, request.state)
-        key = checks.read(idempotency_key, calling_tenant(), "SetNodeState", request)
+        key = checks.read(idempotency_key, principal.account, "SetNodeState", request)
         checks.done()
         assert node_id is not None and node_state is not None
-        return await self._engine.execute(
-            SetNodeState(node_id, node_state, key), NO_STOPWATCH, lambda state, events: _node(state, node_id)
-        )
+        check_reporter(principal, SET_NODE_STATE, node_id, node_state)
+        command = SetNodeState(node_id, node_state, key, supplier_scope(principal))
+        return await self._engine.execute(command, NO_STOPWATCH, lambda state, events: _node(state, node_id))
 
     async def GetFleetStats(self, request: pb.GetFleetStatsRequest, context: Any) -> pb.FleetStats:  # noqa: N802
         """Counts of GPUs."""
@@ -102,8 +110,6 @@ class FleetService(FleetServiceServicer):
 
 
 def _node(state: MarketState, node_id: str) -> pb.Node:
-    if node_id not in state.inventory.number:
-        raise NotFound(f"there is no node nodes/{node_id}")
     return node_message(state.inventory, state.inventory.number[node_id])
 
 

@@ -13,7 +13,14 @@ from engine.market.commands import HoldLimits
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
 from engine.service.references import PriceSource, price_source
+from engine.service.security_options import security_violations
+from engine.trust.quotas import Quotas
 
+PATHS = {"data_dir", "auth_revoked", "tls_cert", "tls_key", "tls_client_ca"}
+SECURITY_TEXTS = (
+    *("auth_jwks", "auth_issuer", "auth_audience", "auth_claim_prefix", "auth_revoked"),
+    *("tls_cert", "tls_key", "tls_client_ca", "node_listen"),
+)
 HISTORY_KEPT_US = 7 * 24 * HOUR_US
 
 
@@ -46,6 +53,21 @@ class ServerOptions:
     interruptible_notice_s: int = 120
     """Between the notice that interruptible work was outbid and its end."""
 
+    quotas: Quotas | None = None
+    """None: the usual ones; in development mode, none."""
+    auth_jwks: str | None = None
+    """File or URL of the issuer's public keys; None: no token can be verified."""
+    auth_issuer: str = ""
+    auth_audience: str = ""
+    auth_claim_prefix: str = "walras_"
+    auth_revoked: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Who signs clients' certificates; without `node_listen`, `listen` demands one of every caller."""
+    node_listen: str | None = None
+    """A second listener, for nodes, that demands a client certificate."""
+
     def __post_init__(self) -> None:
         violations = []
         host, _, port = self.listen.rpartition(":")
@@ -66,6 +88,7 @@ class ServerOptions:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
         if self.database_url:
             violations += _url_violations(self.database_url)
+        violations += security_violations(self)
         if violations:
             raise InvalidInput(violations)
 
@@ -97,7 +120,8 @@ def read_config(path: Path) -> dict[str, Any]:
         "snapshot_events": int,
         "price_sources": list,
     }
-    types |= {"oracle": dict, "holds": dict, "interruptible_notice_s": int}
+    types |= {"oracle": dict, "holds": dict, "quotas": dict, "interruptible_notice_s": int}
+    types |= dict.fromkeys(SECURITY_TEXTS, str)
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
         for name in values
@@ -109,8 +133,8 @@ def read_config(path: Path) -> dict[str, Any]:
             violations.append(Violation(f"{path.name} {name}", f"has the wrong type {type(value).__name__}"))
     if violations:
         raise InvalidInput(violations)
-    if "data_dir" in values:
-        values["data_dir"] = Path(values["data_dir"])
+    for name in PATHS & values.keys():
+        values[name] = Path(values[name])
     return _with_tables(values, path.name)
 
 
@@ -127,6 +151,7 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
     tables: tuple[tuple[str, Any], ...] = (
         ("oracle", default_parameters(values["price_sources"])),
         ("holds", HoldLimits()),
+        ("quotas", Quotas()),
     )
     for table, defaults in tables:
         if table in values:

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from contextlib import suppress
 
 import grpc
@@ -21,11 +22,14 @@ from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 from engine.domain.errors import Unavailable, WalrasError
 from engine.journal import Following
 from engine.planning.queue_plan import OUR_SOLVER, Solver
+from engine.service.acts import Acts
+from engine.service.admission import Admission
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
 from engine.service.health import Health
+from engine.service.identity import Identity
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
@@ -34,6 +38,11 @@ from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
 from engine.service.replica import Replica
 from engine.service.snapshot_keeper import SnapshotKeeper
+from engine.service.tls import server_credentials
+from engine.service.wire_limits import wire_limits
+from engine.trust.audit_log import AuditLog
+from engine.trust.key_ring import KeyRing
+from engine.trust.quotas import NO_QUOTAS, Quotas
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -55,8 +64,8 @@ def run(options: ServerOptions) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if options.dev:
         log.warning("development mode: every caller is trusted to be who it says; loopback only")
-    else:
-        log.warning("no credential can be verified yet: calls other than health and reflection are refused")
+    elif options.auth_jwks is None and options.tls_client_ca is None:
+        log.warning("no credential can be verified: calls other than health and reflection are refused")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return asyncio.run(_serve(options))
 
@@ -95,20 +104,26 @@ class Server:
         options: ServerOptions,
         solver: Solver = OUR_SOLVER,
         replica: Replica | None = None,
+        keys: KeyRing | None = None,
     ) -> None:
-        """`solver`: who makes joint plans. `replica`: keeps the engine in its role, if it is one of several."""
+        """`solver`: who makes joint plans. `replica`: keeps the engine in its role, if it is one of several.
+        `keys`: the issuer's, if not those of `auth_jwks`.
+        """
         self._engine, self._options, self._replica = engine, options, replica
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
+        self._identity = Identity(options, keys)
+        self._audit_log = AuditLog(options.data_dir, time.monotonic)
         interceptor = CallInterceptor(
-            dev=options.dev, deadline_s_max=options.deadline_s_max, redirect=engine.redirect
+            self._identity,
+            Admission(options.quotas or (NO_QUOTAS if options.dev else Quotas()), time.monotonic),
+            Acts(self._audit_log, engine.now_us),
+            deadline_s_max=options.deadline_s_max,
+            redirect=engine.redirect,
         )
         self._server = grpc.aio.server(
             interceptors=[interceptor],
-            options=[
-                ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not share it
-                ("grpc.max_receive_message_length", options.message_bytes_max),
-            ],
+            options=wire_limits(options.message_bytes_max),
         )
         self.oracle = OracleRunner(
             engine,
@@ -127,19 +142,19 @@ class Server:
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
         self._snapshots = SnapshotKeeper(engine, options.snapshot_events)
         self._ticks: list[asyncio.Task[None]] = []
+        self.node_port: int | None = None
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Unavailable if the address cannot be had."""
-        try:
-            port = self._server.add_insecure_port(self._options.listen)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise Unavailable(f"cannot listen on {self._options.listen}: the address is taken or not ours")
+        options = self._options
+        port = self._listen(options.listen, demand_client=options.node_listen is None)
+        if options.node_listen is not None:
+            self.node_port = self._listen(options.node_listen, demand_client=True)
+        self._ticks = [asyncio.create_task(self._identity.keep_fresh())]
         await self._server.start()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._ticks = [asyncio.create_task(self._watch())]
+        self._ticks.append(asyncio.create_task(self._watch()))
         if self._replica is not None:
             await self._begin_role(self._replica, port)
         await self._health.show_role(leads=self._engine.leads)
@@ -158,6 +173,21 @@ class Server:
         self.oracle.feed.wake()
         await self._health.show_role(leads=self._engine.leads)
 
+    def _listen(self, address: str, *, demand_client: bool) -> int:
+        """Open a listener, with TLS if there is a certificate; its port."""
+        options = self._options
+        try:
+            if options.tls_cert is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                demanded = demand_client and options.tls_client_ca is not None
+                port = self._server.add_secure_port(address, server_credentials(options, demand_client=demanded))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise Unavailable(f"cannot listen on {address}: the address is taken or not ours, or TLS cannot start")
+        return int(port)
+
     async def drain(self, grace_s: float) -> None:
         """Tell health, refuse new calls, let running ones finish."""
         for tick in self._ticks:
@@ -166,12 +196,14 @@ class Server:
         await self._health.drain()
         await self._server.stop(grace_s)
         await self._snapshots.take()
+        self._audit_log.close()
 
     async def _watch(self) -> None:
         """End due leases even when nobody calls, and stop claiming health if the journal fails."""
         while self._replica is not None or self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
             self._engine.journal.refuse_stalled()
+            await asyncio.to_thread(self._audit_log.sync)
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
             await self._snapshots.tick()

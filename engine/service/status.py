@@ -20,6 +20,7 @@ from engine.domain.errors import (
     NotFound,
     NotLeader,
     Overloaded,
+    PermissionDenied,
     QuoteUnusable,
     Refused,
     Unauthenticated,
@@ -38,6 +39,7 @@ TEXT_BYTES_MAX = 300
 CODES: dict[type[WalrasError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     IdempotencyConflict: grpc.StatusCode.ALREADY_EXISTS,
     Refused: grpc.StatusCode.FAILED_PRECONDITION,

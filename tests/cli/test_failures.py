@@ -112,6 +112,7 @@ OWN_ERRORS: dict[type[errors.WalrasError], tuple[errors.WalrasError, int]] = {
     errors.WalrasError: (errors.WalrasError("x"), 3),
     errors.InvalidInput: (errors.InvalidInput([errors.Violation("a", "b")]), 2),
     errors.Unauthenticated: (errors.Unauthenticated("x"), 3),
+    errors.PermissionDenied: (errors.PermissionDenied("x"), 1),
     errors.NotFound: (errors.NotFound("x"), 1),
     errors.IdempotencyConflict: (errors.IdempotencyConflict("x"), 3),
     errors.Refused: (errors.Refused("R", "x"), 1),
