@@ -41,13 +41,14 @@ EVERYTHING: dict[str, Any] = {
     "min_reliability": 0.95,
     "allowed_suppliers": ["s1", "s2"],
     "excluded_suppliers": ["s3"],
-    "max_supplier_share": 0.5,
     "duration_s": 7_200,
     "max_price_micro_usd_per_gpu_hour": 2_500_000,
     "interruptible": True,
+    "all_matching": True,
+    "budget_micro_usd": 10**9,
 }
-UNSAID = {"client_site"}
-"""Contradicts the coordinates."""
+UNSAID = {"client_site", "max_supplier_share"}
+"""Contradict the coordinates and all_matching."""
 
 
 def violations(error: InvalidInput) -> dict[str, str]:
