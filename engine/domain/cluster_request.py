@@ -295,6 +295,8 @@ def _check_budget(reader: _Reader, values: dict[str, Any]) -> None:
         reader.wrong("budget_micro_usd", "is required with all_matching")
     if not values["all_matching"] and values["budget_micro_usd"] is not None:
         reader.wrong("budget_micro_usd", "goes with all_matching only; max_price caps what a cluster costs")
+    if values["all_matching"] and values["interruptible"]:
+        reader.wrong("interruptible", "has a price that changes, which no budget holds: not with all_matching")
     if values["all_matching"] and values["max_supplier_share"] is not None:
         reader.wrong("max_supplier_share", "is a share of a known number of GPUs: not with all_matching")
 

@@ -173,7 +173,7 @@ def _post(state: MarketState, event: PricesPosted) -> None:
         inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
     )
     state.price_sources = event.sources
-    _offer_interruptible(state)
+    offer_interruptible(state)
     state.fleet_version += 1
     load = state.loads.get(event.load_id)
     if load is not None:
@@ -195,11 +195,11 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
             sources[index] = ORACLE
     _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
-    _offer_interruptible(state)
+    offer_interruptible(state)
     state.fleet_version += 1
 
 
-def _offer_interruptible(state: MarketState) -> None:
+def offer_interruptible(state: MarketState) -> None:
     """Interruptible GPUs cost what the oracle published, elsewhere what others cost."""
     inventory, known = state.inventory, state.oracle.interruptible
     if known:

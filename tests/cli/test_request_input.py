@@ -41,14 +41,13 @@ EVERYTHING: dict[str, Any] = {
     "min_reliability": 0.95,
     "allowed_suppliers": ["s1", "s2"],
     "excluded_suppliers": ["s3"],
+    "max_supplier_share": 0.5,
     "duration_s": 7_200,
     "max_price_micro_usd_per_gpu_hour": 2_500_000,
     "interruptible": True,
-    "all_matching": True,
-    "budget_micro_usd": 10**9,
 }
-UNSAID = {"client_site", "max_supplier_share"}
-"""Contradict the coordinates and all_matching."""
+UNSAID = {"client_site", "all_matching", "budget_micro_usd"}
+"""Contradict the coordinates, max_supplier_share and interruptible."""
 
 
 def violations(error: InvalidInput) -> dict[str, str]:
@@ -59,6 +58,13 @@ def test_there_is_an_option_for_every_field_and_none_else() -> None:
     assert set(REQUEST_OPTIONS) == set(REQUEST_FIELDS)
     assert set(EVERYTHING) | UNSAID == set(REQUEST_FIELDS)
     assert {field.name for field in cluster_request_pb2.ClusterRequest.DESCRIPTOR.fields} == set(REQUEST_FIELDS)
+
+
+def test_a_budget_reaches_the_wire() -> None:
+    message = cluster_message(
+        checked_request({"all_matching": True, "budget_micro_usd": 10**9, "gpus_per_node": 8})
+    )
+    assert (message.all_matching, message.budget_micro_usd, message.gpu_count) == (True, 10**9, 8)
 
 
 def test_every_field_reaches_the_wire() -> None:

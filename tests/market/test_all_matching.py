@@ -46,7 +46,7 @@ def test_the_most_gpus_then_the_least_cost(first_seed: int) -> None:
     for seed in range(first_seed, first_seed + size(20, 200)):
         asked = Asked(world_from_seed(seed))
         state = MarketState(inventory=asked.inventory)
-        request = replace(asked.request, max_supplier_share=None, request_id="r")
+        request = replace(asked.request, max_supplier_share=None, interruptible=False, request_id="r")
         plain = outcome(state, replace(request, gpu_count=request.gpus_per_node))
         if plain is None:
             continue
@@ -111,6 +111,10 @@ BAD = {
     "a share of nothing known": (
         {"all_matching": True, "budget_micro_usd": 5, "max_supplier_share": 0.5},
         "max_supplier_share",
+    ),
+    "a price that changes": (
+        {"all_matching": True, "budget_micro_usd": 5, "interruptible": True},
+        "interruptible",
     ),
     "no money": ({"all_matching": True, "budget_micro_usd": 0}, "budget_micro_usd"),
 }

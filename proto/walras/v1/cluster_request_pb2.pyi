@@ -187,7 +187,7 @@ class ClusterRequest(_message.Message):
     """The tenant accepts interruption."""
     all_matching: _builtins.bool
     """As many GPUs as the budget pays for, then the cheapest of them; gpu_count of the answer says how many. Not with
-    max_supplier_share, not in a plan.
+    max_supplier_share or interruptible, not in a plan.
     """
     budget_micro_usd: _builtins.int
     """What the cluster may cost at most for its duration, micro-USD, all in. Required with all_matching, only with it."""
