@@ -1,4 +1,4 @@
-"""`walras lease get|list|release|extend|shrink`."""
+"""`walras lease get|list|nodes|release|extend|shrink`."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def list_(
     from engine.cli.lease_calls import list_leases
 
     list_leases(connection, show_ended, json)
+
+
+@lease_app.command()
+@connects
+def nodes(lease: LeaseArgument, connection: Connection, json: JsonFlag = False) -> None:
+    """List the nodes of a lease, read page by page."""
+    from engine.cli.lease_calls import list_nodes
+
+    list_nodes(connection, lease, json)
 
 
 @lease_app.command()

@@ -136,6 +136,8 @@ REQUEST_OPTIONS: dict[str, tuple[Any, None]] = {
     "duration_s": _one(int, "How long, in seconds; an hour if absent.", TERMS),
     "max_price_micro_usd_per_gpu_hour": _one(int, "Cap on the average price, micro-USD.", TERMS),
     "interruptible": _flag("interruptible", "Interruption is accepted.", TERMS),
+    "all_matching": _flag("all-matching", "As many GPUs as the budget pays for.", TERMS),
+    "budget_micro_usd": _one(int, "Most that the whole cluster may cost, with --all-matching.", TERMS),
 }
 """By contract field, in its order."""
 

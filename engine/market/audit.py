@@ -197,6 +197,8 @@ def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     yield set(bands.values()) == {request_gpus}, "has lines that miss GPUs"
     yield terms.lower_bound_micro_usd_per_hour <= rate, "has a bound above its rate"
     yield terms.spread_micro_usd >= 0, "has a negative spread"
+    budget = terms.request.budget_micro_usd
+    yield budget is None or terms.total_micro_usd <= budget, "is above the budget"
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
         averaged = request_gpus if len(bands) > 1 else 0

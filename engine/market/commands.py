@@ -166,6 +166,18 @@ class SettleInterruptible:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeRoom:
+    """Give notice to interruptible leases that bid less than a waiting request, where that lets it in.
+
+    `before`: requests that room was made for already.
+    """
+
+    request: ClusterRequest
+    before: tuple[ClusterRequest, ...]
+    notice_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStop:
     """A lease that the plan ends. `standing`: its terms when the plan was made; `reason` as in `LeaseEnded`."""
 
@@ -218,7 +230,7 @@ class ApplyPlan:
     key: Key | None = None
 
 
-Keyless = EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible
+Keyless = EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible | MakeRoom
 Command = (
     LoadFleet
     | SetNodeState

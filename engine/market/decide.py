@@ -22,6 +22,7 @@ from engine.market.commands import (
     IssueQuote,
     Keyless,
     LoadFleet,
+    MakeRoom,
     NoteDemand,
     PublishPrices,
     ReleaseLease,
@@ -50,6 +51,7 @@ from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
 from engine.market.quote_decision import issue_quote, named, quoted_terms, release_quote
+from engine.market.room_decision import make_room
 from engine.market.settle_decision import settle
 from engine.market.shrink_decision import shrink
 from engine.market.state import MarketState
@@ -87,6 +89,8 @@ def decide(
             return end_due(state, now_us)
         case SettleInterruptible():
             return settle(state, command, now_us)
+        case MakeRoom():
+            return make_room(state, command, now_us, book)
         case PublishPrices():
             newer = command.event.epoch > state.oracle.epoch
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []

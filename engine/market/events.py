@@ -123,6 +123,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """The network's part of the total."""
     profile: Profile | None = None
     """None: the prices hold in every hour."""
+    gpu_count_bound: int = 0
+    """Of a request for all that matches: no placement within its budget has more GPUs."""
     extension_locked: bool = False
     """It can be extended at its price, for as long again; the price of that is in `spread_micro_usd`."""
 

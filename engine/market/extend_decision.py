@@ -122,7 +122,7 @@ def _check_amount(lease: Lease, command: ExtendLease, amount: int) -> None:
 def _at_locked_price(state: MarketState, lease: Lease, duration_s: int) -> _Added:
     standing, before = lease.standing, lease.duration_s
     parts = locked_parts(state.inventory, standing, (before, before + duration_s))
-    paid = standing.rate_micro_usd_per_hour * lease.locked_s
+    paid = int(np.dot(standing.gpus_per_node, standing.prices)) * lease.locked_s
     return _Added(duration_s, itemised(state.inventory, parts, paid), standing.prices, None, 0, locked=True)
 
 

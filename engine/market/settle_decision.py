@@ -3,7 +3,7 @@
 A node costs max(its market's interruptible price, its ask) until the next epoch. A lease whose average then
 exceeds its price limit has lost: it gets notice, goes on at the price it has, and ends with everything unused paid
 back.
-Nothing else takes GPUs from it: the demand of others raises the price first.
+What waits on demand is let in by `room_decision`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import AuditFailed, Refused
+from engine.market.all_matching import largest
 from engine.market.audit import faults_of
 from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
 from engine.market.demand import demand_of
@@ -37,13 +38,16 @@ def terms_of(
     """
     inventory, duration_s = state.inventory.sold_as(interruptible=request.interruptible), request.priced_duration_s
     demand = demand_of(inventory, request, book.models())
+    most = 0
+    if request.all_matching:
+        request, demand, most = largest(inventory, request, demand)
     found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
     if isinstance(found, NoPlacement):
         raise _refusal(found)
     charge = charge_of(inventory, found, duration_s)
     terms = _terms(state, request, found, charge)
-    held_s = (hold_s, duration_s if lock_extension else 0)
-    terms = msgspec.structs.replace(_with_spread(state, terms, held_s), extension_locked=lock_extension)
+    terms = _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0))
+    terms = msgspec.structs.replace(terms, extension_locked=lock_extension, gpu_count_bound=most)
     _check_cap(state, terms, found)
     stopwatch.lap("decision")
     if faults := faults_of(state, terms):

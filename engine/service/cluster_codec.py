@@ -106,6 +106,7 @@ def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate | No
         idle_nodes_broken=terms.idle_nodes_broken,
         relaxations_solved=terms.relaxations_solved,
         fleet_version=terms.fleet_version,
+        gpu_count_upper_bound=terms.gpu_count_bound,
     )
 
 
@@ -172,9 +173,24 @@ def _write_bill(message: placement_pb2.Price, lease: Lease) -> None:
     message.network_fee_micro_usd = lease.network_fee_micro_usd
 
 
-def started_lease_message(inventory: Inventory, lease: Lease) -> cluster_service_pb2.Lease:
+def started_lease_message(
+    inventory: Inventory, lease: Lease, *, with_placement: bool = True
+) -> cluster_service_pb2.Lease:
     """The lease as DeployCluster answered it, whatever has become of it since."""
-    return lease_message(inventory, started(lease.lease_id, lease.tenant_id, lease.terms, lease.starts_at_us))
+    then = started(lease.lease_id, lease.tenant_id, lease.terms, lease.starts_at_us)
+    return lease_message(inventory, then, with_placement=with_placement)
+
+
+def lease_nodes_message(
+    inventory: Inventory, lease: Lease, first: int, size: int
+) -> cluster_service_pb2.ListLeaseNodesResponse:
+    """Rows [first, first + size) of where a lease runs."""
+    rows, standing = slice(first, first + size), lease.standing
+    response = cluster_service_pb2.ListLeaseNodesResponse(fencing_epoch=lease.fencing_epoch)
+    response.placement.node_ids.extend(inventory.node_ids[standing.node_numbers[rows]].tolist())
+    response.placement.gpus.extend(standing.gpus_per_node[rows].tolist())
+    response.placement.prices_micro_usd_per_gpu_hour.extend(standing.prices[rows].tolist())
+    return response
 
 
 def explanation_message(explanation: Explanation) -> cluster_service_pb2.Explanation:

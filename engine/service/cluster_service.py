@@ -29,6 +29,7 @@ from engine.service.engine import Engine
 from engine.service.fields import (
     Checks,
     bounded,
+    first_row,
     idempotency_key,
     page_size,
     page_start,
@@ -107,7 +108,8 @@ class ClusterService(ClusterServiceServicer):
         stopwatch.lap("parse")
 
         def answer(state: MarketState, events: list[AnyEvent]) -> pb.Lease:
-            lease = codec.started_lease_message(state.inventory, state.leases[made_by(state, events, key)])
+            made = state.leases[made_by(state, events, key)]
+            lease = codec.started_lease_message(state.inventory, made, with_placement=not request.omit_placement)
             if events:
                 _note_timings(lease, stopwatch)
             return lease
@@ -131,9 +133,33 @@ class ClusterService(ClusterServiceServicer):
     async def GetLease(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:  # noqa: N802
         """One lease of the caller."""
         lease_id, tenant_id = resource_id(request.name, "leases"), calling_tenant()
-        return await self._engine.read(
-            lambda state: codec.lease_message(state.inventory, owned_lease(state, tenant_id, lease_id))
-        )
+        shown = not request.omit_placement
+
+        def answer(state: MarketState) -> pb.Lease:
+            lease = owned_lease(state, tenant_id, lease_id)
+            return codec.lease_message(state.inventory, lease, with_placement=shown)
+
+        return await self._engine.read(answer)
+
+    async def ListLeaseNodes(  # noqa: N802
+        self, request: pb.ListLeaseNodesRequest, context: Any
+    ) -> pb.ListLeaseNodesResponse:
+        """Where a lease runs, some nodes at a time."""
+        tenant_id, checks = calling_tenant(), Checks()
+        lease_id = checks.read(resource_id, request.name, "leases")
+        size = checks.read(page_size, request.page_size)
+        first = checks.read(first_row, request.page_token)
+        checks.done()
+        assert lease_id is not None and size is not None and first is not None
+
+        def answer(state: MarketState) -> pb.ListLeaseNodesResponse:
+            lease = owned_lease(state, tenant_id, lease_id)
+            response = codec.lease_nodes_message(state.inventory, lease, first, size)
+            if first + size < lease.standing.node_numbers.size:
+                response.next_page_token = page_token(str(first + size))
+            return response
+
+        return await self._engine.read(answer)
 
     async def ListLeases(  # noqa: N802
         self, request: pb.ListLeasesRequest, context: Any
@@ -236,9 +262,18 @@ def _ttl_s(request: pb.QuoteClusterRequest) -> int:
 
 
 def _lockable(request: Any, cluster: ClusterRequest | None) -> None:
-    if request.lock_extension_price and cluster is not None and cluster.interruptible:
-        told = "interruptible work is priced anew at every epoch"
-        raise InvalidInput([Violation("lock_extension_price", told)])
+    if cluster is None:
+        return
+    reasons = (
+        (cluster.interruptible, "interruptible work is priced anew at every epoch"),
+        (cluster.all_matching, "a budget leaves nothing for it: not with all_matching"),
+    )
+    found = [Violation("lock_extension_price", told) for holds, told in reasons if holds]
+    found = found if request.lock_extension_price else []
+    if cluster.all_matching and getattr(request, "hold", False):
+        found.append(Violation("hold", "a budget leaves nothing for it: not with all_matching"))
+    if found:
+        raise InvalidInput(found)
 
 
 def _deploy_command(

@@ -82,6 +82,14 @@ def page_start(token: str) -> str:
         raise InvalidInput([Violation("page_token", "is not a token of this engine")]) from None
 
 
+def first_row(token: str) -> int:
+    """The row that a page begins with."""
+    text = page_start(token) or "0"
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidInput([Violation("page_token", "is not a token of this engine")])
+    return int(text)
+
+
 def idempotency_key(tenant_id: str, method: str, request: Any) -> Key | None:
     """The call's key with a hash of its body, None if the caller gave none."""
     if not request.idempotency_key:

@@ -55,6 +55,8 @@ def test_a_lease_is_extended_shrunk_and_paid_back(walras: Walras, loaded: str) -
     assert dear.code == 1 and "MAX_AMOUNT_MICRO_USD" in dear.err
     longer = json.loads(walras("lease", "extend", lease["lease_id"], "--duration-s", 3600, *here).out)
     assert longer["total_micro_usd"] * 2 == lease["total_micro_usd"] * 3
+    listed = json.loads(walras("lease", "nodes", lease["lease_id"], *here).out)
+    assert listed["placements"] == lease["placements"]
     smaller = json.loads(walras("lease", "shrink", lease["lease_id"], "--replicas", 3, *here).out)
     assert smaller["gpu_count"] == 8 and smaller["refund_micro_usd"] > 0
     ended = walras("lease", "release", lease["lease_id"], *here[:-1])

@@ -255,6 +255,10 @@ class Client:
         request = cluster_service_pb2.ReleaseLeaseRequest(name=name, idempotency_key=key)
         return self.call(self._clusters.ReleaseLease, request)
 
+    def lease_nodes(self, name: str, **fields: Any) -> Any:
+        request = cluster_service_pb2.ListLeaseNodesRequest(name=name, **fields)
+        return self.call(self._clusters.ListLeaseNodes, request)
+
     def extend(self, name: str, duration_s: int = 3_600, *, key: str = "", most: int | None = None) -> Any:
         request = cluster_service_pb2.ExtendLeaseRequest(name=name, duration_s=duration_s, idempotency_key=key)
         if most is not None:

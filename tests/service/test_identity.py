@@ -23,6 +23,7 @@ METHODS: dict[str, Callable[[Client], Any]] = {
     "GetLease": lambda client: client.lease(MISSING),
     "ListLeases": lambda client: client.leases(),
     "ReleaseLease": lambda client: client.release(MISSING),
+    "ListLeaseNodes": lambda client: client.lease_nodes(MISSING),
     "ExtendLease": lambda client: client.extend(MISSING),
     "ShrinkLease": lambda client: client.shrink(MISSING),
     "LoadFleet": lambda client: client.load([node("n1")]),

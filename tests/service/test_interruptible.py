@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from walras.v1 import cluster_service_pb2 as pb
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.journal import replay_files
 from engine.service.engine import replayed
 from engine.service.options import default_parameters
@@ -97,6 +99,22 @@ def test_on_demand_work_takes_nothing_from_it(loopback: Loopback) -> None:
     lease = client.deploy(**{**WORK, "gpu_count": 32})
     assert refused(client.deploy, **EAST, gpu_count=1).reason == "NO_CAPACITY"
     assert client.lease(lease.name).state == lease.STATE_ACTIVE
+
+
+def test_what_waits_on_demand_gets_room(loopback: Loopback) -> None:
+    """Law (3.5): after an epoch the lower bids get notice, as many as must; a second epoch gives no second one."""
+    client = loopback.client
+    loopback.epoch()
+    bids = {bid: client.deploy(**WORK, max_price_micro_usd_per_gpu_hour=bid) for bid in (2_100_000, 2_000_000)}
+    client.deploy(**{**WORK, "gpu_count": 16})
+    request = ClusterRequest(gpu_count=8, gpu_models=("H100",), max_price_micro_usd_per_gpu_hour=2_900_000)
+    loopback.server.oracle._waiting = lambda _: [request]
+    for _ in range(2):
+        loopback.epoch(after_s=300 if _ == 0 else 30)
+        states = {bid: client.lease(lease.name).state for bid, lease in bids.items()}
+        assert states == {2_100_000: pb.Lease.STATE_ACTIVE, 2_000_000: pb.Lease.STATE_RECLAIMING}
+    loopback.clock.advance_s(30)
+    assert client.deploy(**EAST, gpu_count=8).state == pb.Lease.STATE_ACTIVE
 
 
 def test_its_price_cannot_be_locked(loopback: Loopback) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+from walras.v1 import cluster_service_pb2
 
 from tests.service.loopback import Client, Loopback, cluster, refused
 
@@ -88,6 +89,31 @@ def test_a_locked_price_is_said(client: Client) -> None:
     assert not quote.extension_price_locked
     told = refused(client.deploy_message, quote=quote.name, lock_extension_price=True)
     assert told.fields == ("lock_extension_price",)
+
+
+def test_a_mega_cluster_is_listed_by_pages(client: Client) -> None:
+    """Law 2: all that a budget pays for as one lease; its pages are its placement, left out of the answer."""
+    wanted = cluster(gpu_models=["H100"], gpu_count=1, all_matching=True, budget_micro_usd=10**9)
+    lease = client.deploy_message(cluster=wanted, omit_placement=True)
+    assert (lease.gpu_count, lease.certificate.gpu_count_upper_bound) == (24, 24)
+    assert not lease.placement.node_ids
+    rows, token = [], ""
+    while True:
+        page = client.lease_nodes(lease.name, page_size=2, page_token=token)
+        rows += zip(page.placement.node_ids, page.placement.gpus, strict=True)
+        if not (token := page.next_page_token):
+            break
+    whole = client.lease(lease.name).placement
+    assert rows == list(zip(whole.node_ids, whole.gpus, strict=True)) and len(rows) == 3
+    assert refused(client.as_tenant("bob").lease_nodes, lease.name).code is grpc.StatusCode.NOT_FOUND
+    assert set(refused(client.lease_nodes, "l", page_size=-1, page_token="x").fields) == {
+        "name",
+        "page_size",
+        "page_token",
+    }
+    for extra in ({"hold": True}, {"lock_extension_price": True}):
+        request = cluster_service_pb2.QuoteClusterRequest(cluster=wanted, **extra)
+        assert refused(client.call, client._clusters.QuoteCluster, request).fields == (next(iter(extra)),)
 
 
 def test_bad_changes_list_everything(client: Client) -> None:

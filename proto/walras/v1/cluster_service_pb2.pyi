@@ -193,6 +193,7 @@ class DeployClusterRequest(_message.Message):
     QUOTE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     LOCK_EXTENSION_PRICE_FIELD_NUMBER: _builtins.int
+    OMIT_PLACEMENT_FIELD_NUMBER: _builtins.int
     quote: _builtins.str
     """quotes/{quote_id}: deploy that placement at that price."""
     idempotency_key: _builtins.str
@@ -201,6 +202,8 @@ class DeployClusterRequest(_message.Message):
     """Lock the average price of each node for extensions, up to once the duration, for a spread on the price as if it
     were held for the duration. Not with a quote, which says so itself.
     """
+    omit_placement: _builtins.bool
+    """Leave the placement out of the answer; ListLeaseNodes has it."""
     @_builtins.property
     def cluster(self) -> _cluster_request_pb2.ClusterRequest:
         """What is wanted."""
@@ -212,10 +215,11 @@ class DeployClusterRequest(_message.Message):
         quote: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
         lock_extension_price: _builtins.bool = ...,
+        omit_placement: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "quote", b"quote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "omit_placement", b"omit_placement", "quote", b"quote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -559,20 +563,86 @@ class GetLeaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    OMIT_PLACEMENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """leases/{lease_id}."""
+    omit_placement: _builtins.bool
+    """Leave the placement out of the answer; ListLeaseNodes has it."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        omit_placement: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "omit_placement", b"omit_placement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLeaseRequest: _TypeAlias = GetLeaseRequest  # noqa: Y015
+
+@_typing.final
+class ListLeaseNodesRequest(_message.Message):
+    """Asks for a page of a lease's nodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """leases/{lease_id}."""
+    page_size: _builtins.int
+    """Most nodes to return, 1 to 1,000. Absent: 100."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeaseNodesRequest: _TypeAlias = ListLeaseNodesRequest  # noqa: Y015
+
+@_typing.final
+class ListLeaseNodesResponse(_message.Message):
+    """A page of a lease's nodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FENCING_EPOCH_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    fencing_epoch: _builtins.int
+    """The lease's fencing epoch: pages of another one do not fit together."""
+    @_builtins.property
+    def placement(self) -> _placement_pb2.Placement:
+        """Some rows of the placement, by node id."""
+
+    def __init__(
+        self,
+        *,
+        placement: _placement_pb2.Placement | None = ...,
+        next_page_token: _builtins.str = ...,
+        fencing_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_epoch", b"fencing_epoch", "next_page_token", b"next_page_token", "placement", b"placement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeaseNodesResponse: _TypeAlias = ListLeaseNodesResponse  # noqa: Y015
 
 @_typing.final
 class ListLeasesRequest(_message.Message):

@@ -65,6 +65,11 @@ class ClusterServiceStub:
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.GetLeaseRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
                 _registered_method=True)
+        self.ListLeaseNodes = channel.unary_unary(
+                '/walras.v1.ClusterService/ListLeaseNodes',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesResponse.FromString,
+                _registered_method=True)
         self.ListLeases = channel.unary_unary(
                 '/walras.v1.ClusterService/ListLeases',
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.ListLeasesRequest.SerializeToString,
@@ -135,6 +140,13 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLeaseNodes(self, request, context):
+        """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLeases(self, request, context):
         """Lists the leases of the calling tenant, oldest first.
         """
@@ -198,6 +210,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.GetLease,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.GetLeaseRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'ListLeaseNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeaseNodes,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesResponse.SerializeToString,
             ),
             'ListLeases': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLeases,
@@ -383,6 +400,33 @@ class ClusterService:
             '/walras.v1.ClusterService/GetLease',
             walras_dot_v1_dot_cluster__service__pb2.GetLeaseRequest.SerializeToString,
             walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLeaseNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ListLeaseNodes',
+            walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

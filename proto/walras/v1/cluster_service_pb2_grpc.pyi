@@ -49,6 +49,8 @@ class ClusterServiceStub:
     """Says how every constraint of a request narrows the fleet, and what would make it feasible. Changes nothing."""
     GetLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetLeaseRequest, _cluster_service_pb2.Lease]
     """Returns a lease of the calling tenant."""
+    ListLeaseNodes: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeaseNodesRequest, _cluster_service_pb2.ListLeaseNodesResponse]
+    """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message."""
     ListLeases: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeasesRequest, _cluster_service_pb2.ListLeasesResponse]
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]
@@ -85,6 +87,8 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Says how every constraint of a request narrows the fleet, and what would make it feasible. Changes nothing."""
     GetLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
     """Returns a lease of the calling tenant."""
+    ListLeaseNodes: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeaseNodesRequest, _cluster_service_pb2.ListLeaseNodesResponse]  # type: ignore[assignment]
+    """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message."""
     ListLeases: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeasesRequest, _cluster_service_pb2.ListLeasesResponse]  # type: ignore[assignment]
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
@@ -154,6 +158,14 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
         """Returns a lease of the calling tenant."""
+
+    @_abc_1.abstractmethod
+    def ListLeaseNodes(
+        self,
+        request: _cluster_service_pb2.ListLeaseNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.ListLeaseNodesResponse, _abc.Awaitable[_cluster_service_pb2.ListLeaseNodesResponse]]:
+        """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message."""
 
     @_abc_1.abstractmethod
     def ListLeases(

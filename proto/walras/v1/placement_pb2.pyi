@@ -182,6 +182,7 @@ class PlacementCertificate(_message.Message):
     IDLE_NODES_BROKEN_FIELD_NUMBER: _builtins.int
     RELAXATIONS_SOLVED_FIELD_NUMBER: _builtins.int
     FLEET_VERSION_FIELD_NUMBER: _builtins.int
+    GPU_COUNT_UPPER_BOUND_FIELD_NUMBER: _builtins.int
     optimal: _builtins.bool
     """True if no placement that keeps the constraints is cheaper."""
     lower_bound_micro_usd_per_hour: _builtins.int
@@ -196,6 +197,8 @@ class PlacementCertificate(_message.Message):
     """Relaxations solved to find mutually close sites; 1 without max_cluster_rtt_ms."""
     fleet_version: _builtins.int
     """The fleet version that was read."""
+    gpu_count_upper_bound: _builtins.int
+    """Of a request with all_matching: no placement within the budget has more GPUs than this; 0 otherwise."""
     def __init__(
         self,
         *,
@@ -206,10 +209,11 @@ class PlacementCertificate(_message.Message):
         idle_nodes_broken: _builtins.int = ...,
         relaxations_solved: _builtins.int = ...,
         fleet_version: _builtins.int = ...,
+        gpu_count_upper_bound: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet_version", b"fleet_version", "gap", b"gap", "idle_nodes_broken", b"idle_nodes_broken", "lower_bound_micro_usd_per_hour", b"lower_bound_micro_usd_per_hour", "method", b"method", "optimal", b"optimal", "relaxations_solved", b"relaxations_solved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet_version", b"fleet_version", "gap", b"gap", "gpu_count_upper_bound", b"gpu_count_upper_bound", "idle_nodes_broken", b"idle_nodes_broken", "lower_bound_micro_usd_per_hour", b"lower_bound_micro_usd_per_hour", "method", b"method", "optimal", b"optimal", "relaxations_solved", b"relaxations_solved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
