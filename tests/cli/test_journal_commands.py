@@ -49,6 +49,9 @@ def test_what_cannot_be_copied_or_restored_is_bad_input(walras: Walras, tmp_path
     restored = walras("journal", "restore", nothing, "--data-dir", tmp_path / "data")
     assert restored.code == 2 and "not a copy" in restored.err
     assert walras("journal", "backup", nothing, "--data-dir", tmp_path / "data").code == 2, "it is there already"
+    for command in ("serve", "journal verify"):
+        both = walras(*command.split(), "--data-dir", tmp_path, "--database-url", "postgresql://host/x")
+        assert both.code == 2 and "give one of them" in both.err
     for url in ("mysql://host/x", "sqlite:///x", "nonsense"):
         refused = walras("serve", "--database-url", url)
         assert refused.code == 2 and "database-url" in refused.err
