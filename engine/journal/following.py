@@ -73,12 +73,12 @@ class Following:
             return entries
 
     def catch_up(self) -> Iterator[Entry]:
-        """All entries up to now, one in memory at a time."""
+        """All entries up to now, one in memory at a time; then looks who leads."""
         with self._polling:
             for head, entry in proven(self.database, self.head.sequence):
                 self.head = head
                 yield entry
-            self._read_at_s = time.monotonic()
+        yield from self.poll()
 
     def fail(self, failure: str) -> None:
         """What was read could not be used: nothing is answered from it any more."""

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.kills import run
-from tests.crash.nursery import Nursery, nursery
+from tests.crash.nursery import Nursery
 from tests.full_size import size
 
 KILLS = size(10, 50)
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Nursery]:
-    with nursery() as made:
-        yield made
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
