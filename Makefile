@@ -9,7 +9,7 @@ CODE := engine solvers tests benchmarks supply_chain
 # One process a core; a file's tests share one process, and what they have in common is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types imports proto proto-check pytest full exact bench serve clean fuzz sbom advisories \
+.PHONY: demo test check lint types imports proto proto-check pytest full exact crash bench serve clean fuzz sbom advisories \
   kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
@@ -77,6 +77,12 @@ full: .venv/dev
 # The full comparisons with the independent CP-SAT models: 5,000 worlds of one request, 2,000 joint ones.
 exact: .venv/dev
 	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(PYTEST) -m exact tests/solvers tests/planning
+
+# 500 times `kill -9` of a real server under load, on SQLite and on PostgreSQL.
+KILLS ?= 500
+SEED ?= 1
+crash: .venv/dev
+	$(BIN)/python -m tests.crash.kills $(KILLS) $(SEED)
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.crash.nursery import Nursery, nursery
 from tests.postgres import Cluster, cluster
 
 settings.register_profile(
@@ -47,3 +48,10 @@ def postgres() -> Iterator[Cluster]:
     """One PostgreSQL server for all tests of a process that do not ask what a power cut leaves."""
     with cluster(fsync="off") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Nursery]:
+    """Where tests get real servers, in processes of their own, without waiting for them to load."""
+    with nursery() as made:
+        yield made

@@ -91,9 +91,13 @@ class Cluster:
         """Of the server's first process."""
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def crash(self) -> None:
         """End it at once and without a checkpoint: the next start recovers from its log. Can be called again."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.is_running:
             os.kill(self.pid, signal.SIGQUIT)
             self._process.wait(WAIT_S)
 

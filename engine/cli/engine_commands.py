@@ -26,7 +26,6 @@ DatabaseUrlOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        envvar="WALRAS_DATABASE_URL",
         help="The journal in PostgreSQL instead, which replicas share: postgresql://HOST/DATABASE.",
     ),
 ]
@@ -59,8 +58,19 @@ def serve(
     """Start the engine. stdout is one line, `listening HOST:PORT`, once it takes calls; SIGTERM drains it."""
     from engine.cli.serving import serve_until_told
 
+    check_one_place(data_dir, database_url)
     said = {"listen": listen, "data_dir": data_dir, "database_url": database_url, "advertise": advertise}
     raise typer.Exit(serve_until_told(config, dev=dev, **said, **security))
+
+
+def check_one_place(data_dir: Path | None, database_url: str | None) -> None:
+    """InvalidInput if the command line names two journals."""
+    from engine.domain.errors import InvalidInput, Violation
+
+    if data_dir is not None and database_url is not None:
+        raise InvalidInput(
+            [Violation("database-url", "names the journal, and so does data-dir; give one of them")]
+        )
 
 
 def warmup() -> None:

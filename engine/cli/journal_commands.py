@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from engine.cli.engine_commands import DatabaseUrlOption, DataDirOption
+from engine.cli.engine_commands import DatabaseUrlOption, DataDirOption, check_one_place
 
 if TYPE_CHECKING:
     from engine.journal import Place
@@ -53,7 +53,8 @@ def restore(
 
 
 def place_of(data_dir: Path | None, database_url: str | None) -> Place:
-    """Where the journal is; a directory on the command line goes before a URL of the environment."""
+    """Where the journal is."""
     from engine.service.options import ServerOptions
 
+    check_one_place(data_dir, database_url)
     return data_dir or database_url or ServerOptions().data_dir

@@ -27,7 +27,8 @@ class ServerProcess:
         """Start it, with more options of `walras serve`. Its stderr goes to `log_file`."""
         self._log_file = log_file
         command = [sys.executable, "-m", "engine.cli", "serve", "--dev"]
-        command += ["--listen", "127.0.0.1:0", "--data-dir", str(data_dir), *more]
+        place = [] if "--database-url" in more else ["--data-dir", str(data_dir)]
+        command += ["--listen", "127.0.0.1:0", *place, *more]
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True

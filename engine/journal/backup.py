@@ -57,11 +57,15 @@ def restore_backup(file: Path, place: Place) -> Head:
 
     `InvalidInput`: not a whole copy, or there is a journal already. One transaction: all of it or nothing.
     """
-    with file.open("rb") as source, claimed(place) as database, database_errors(database):
-        with database.writing().begin() as connection:
-            if connection.execute(SELECT_HEAD).one().sequence != GENESIS.sequence:
-                raise _bad(database.name, "holds a journal already")
-            return _append(connection, read(source, str(file)))
+    with (
+        file.open("rb") as source,
+        claimed(place) as database,
+        database_errors(database),
+        database.writing().begin() as connection,
+    ):
+        if connection.execute(SELECT_HEAD).one().sequence != GENESIS.sequence:
+            raise _bad(database.name, "holds a journal already")
+        return _append(connection, read(source, str(file)))
 
 
 def read(source: BinaryIO, name: str) -> Iterator[tuple[Head, Entry]]:

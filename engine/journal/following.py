@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from engine.domain.errors import NotLeader
+from engine.domain.errors import NotLeader, Unavailable
 from engine.journal.chain import GENESIS, Entry, Head
 from engine.journal.database import Database, database_errors
 from engine.journal.durability import Durability
@@ -17,22 +18,25 @@ from engine.journal.journal import Receipt
 from engine.journal.layout import prepare
 from engine.journal.leadership import Leader, leader_of, not_leader
 from engine.journal.places import database_at
-from engine.journal.reader import hash_at, link, recorded_head
+from engine.journal.reader import hash_at, link, proven, recorded_head
 from engine.journal.schema import SELECT_ENTRIES
 
-POLL_ENTRIES_MAX = 1_000
+STALE_S = 10.0
+"""A follower that could not read for longer answers nothing."""
 NOBODY = Leader(0, "", "", is_alive=False)
 
 
 class Following:
-    """Entries after a head, each proven as it is read. One thread polls at a time; the rest any thread may ask."""
+    """Entries after a head, each proven as it is read. One thread reads at a time; the rest any thread may ask.
 
-    failure = None
+    What is read at once ends where a transaction of the writer ended, so never within a batch.
+    """
 
     def __init__(self, database: Database, after: Head = GENESIS) -> None:
         """`after`: what is known already."""
         self.database, self.head = database, after
-        self.leader = NOBODY
+        self.leader, self.failure = NOBODY, ""
+        self._read_at_s = time.monotonic()
         self._connection: Connection | None = None
         self._polling = threading.Lock()
 
@@ -51,7 +55,7 @@ class Following:
             self.head = Head(sequence, hash_at(connection, sequence) or b"") if sequence else GENESIS
 
     def poll(self) -> list[Entry]:
-        """The next entries, at most POLL_ENTRIES_MAX; also looks who leads.
+        """All entries that are new; also looks who leads.
 
         `Unavailable` if the database cannot be reached; the next call tries anew. `CorruptJournal` if what is
         there does not follow from what was read before: bit rot, or a database that lost what it had shown.
@@ -62,22 +66,32 @@ class Following:
             if recorded.sequence < self.head.sequence:
                 raise CorruptJournal(recorded.sequence + 1, f"{self.head.sequence} entries were there before")
             head = self.head
-            rows = connection.execute(SELECT_ENTRIES.limit(POLL_ENTRIES_MAX), {"after_sequence": head.sequence})
-            for row in rows:
+            for row in connection.execute(SELECT_ENTRIES, {"after_sequence": head.sequence}):
                 head, entry = link(head, row)
                 entries.append(entry)
-            self.head = head
+            self.head, self._read_at_s = head, time.monotonic()
             return entries
 
     def catch_up(self) -> Iterator[Entry]:
-        """All entries up to now."""
-        while entries := self.poll():
-            yield from entries
+        """All entries up to now, one in memory at a time; then looks who leads."""
+        with self._polling:
+            for head, entry in proven(self.database, self.head.sequence):
+                self.head = head
+                yield entry
+        yield from self.poll()
+
+    def fail(self, failure: str) -> None:
+        """What was read could not be used: nothing is answered from it any more."""
+        self.failure = failure
 
     def append(self, events: Sequence[bytes], _recorded_at_us: int) -> Receipt:
         """`NotLeader`; without events a receipt for what was read, which is durable."""
         if events:
             raise self.redirect()
+        if self.failure:
+            raise Unavailable(self.failure)
+        if time.monotonic() - self._read_at_s > STALE_S:
+            raise Unavailable(f"the journal could not be read for {STALE_S:g} s")
         return Receipt(self.head.sequence, Durability(self.head))
 
     def refuse_stalled(self) -> None:

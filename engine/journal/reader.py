@@ -43,12 +43,12 @@ def proven_at(place: Place) -> Iterator[tuple[Head, Entry]]:
     database.check_there()
     with database_errors(database), database.reading().begin() as connection:
         check(connection, database.name)
-    return _proven(database, GENESIS.sequence)
+    return proven(database, GENESIS.sequence)
 
 
 def replay(database: Database, after_sequence: int) -> Iterator[Entry]:
     """Entries after `after_sequence`, from one snapshot, one row in memory at a time."""
-    return (entry for _, entry in _proven(database, after_sequence))
+    return (entry for _, entry in proven(database, after_sequence))
 
 
 def opening_head(connection: Connection) -> Head:
@@ -86,7 +86,8 @@ def recorded_head(connection: Connection) -> Head:
     return Head(*rows[0])
 
 
-def _proven(database: Database, after_sequence: int) -> Iterator[tuple[Head, Entry]]:
+def proven(database: Database, after_sequence: int) -> Iterator[tuple[Head, Entry]]:
+    """`replay` with the head after each entry."""
     head = Head(after_sequence, b"")
     try:
         with database.reading().begin() as connection:

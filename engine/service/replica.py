@@ -11,8 +11,8 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable
 
-from engine.domain.errors import NotLeader, WalrasError
-from engine.journal import CorruptJournal, Following, Journal
+from engine.domain.errors import NotLeader, Unavailable, WalrasError
+from engine.journal import Entry, Following, Journal
 from engine.service.engine import Engine, restored_from
 
 log = logging.getLogger("walras.replica")
@@ -59,17 +59,25 @@ class Replica:
         await self._start_over()
 
     async def _follow(self, following: Following) -> None:
-        try:
-            entries = await asyncio.to_thread(following.poll)
-        except CorruptJournal as error:
-            log.error("what was read before is not what is there now: %s", error.message)
+        if following.failure:
             await self._start_over()
-            return
-        if entries:
-            self._engine.take_in(entries)
+        elif await self._read(following):
             await self.changed()
         elif not following.leader.is_alive:
             await self._take_over(following)
+
+    async def _read(self, following: Following) -> list[Entry]:
+        """Take in what is new. What cannot be taken in is the end of this state: half of it may be applied."""
+        try:
+            entries = await asyncio.to_thread(following.poll)
+            self._engine.take_in(entries)
+        except Unavailable:
+            raise
+        except Exception as error:
+            following.fail(f"this engine cannot follow: {error}")
+            log.exception("cannot follow; starting over")
+            raise Unavailable(following.failure) from error
+        return entries
 
     async def _take_over(self, following: Following) -> None:
         try:
@@ -79,8 +87,9 @@ class Replica:
         except NotLeader:
             return
         try:
-            while following.head.sequence < journal.head.sequence:
-                self._engine.take_in(await asyncio.to_thread(following.poll))
+            await self._read(following)
+            if following.head != journal.head:
+                raise Unavailable("another engine has written meanwhile")
         except BaseException:
             await asyncio.to_thread(journal.close)
             raise
@@ -91,6 +100,9 @@ class Replica:
 
     async def _start_over(self) -> None:
         """Follow from what is durable. A deposed leader's journal refuses all calls until that is done."""
-        following = Following(self._engine.journal.database)
+        before = self._engine.journal
+        following = Following(before.database)
         self._engine.follow(following, await asyncio.to_thread(restored_from, following))
+        if isinstance(before, Following):
+            before.close()
         await self.changed()

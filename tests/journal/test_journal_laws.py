@@ -29,7 +29,7 @@ def slow_head(entries: list[Entry]) -> Head:
     return Head(len(entries), last)
 
 
-@settings(max_examples=size(15, 40), deadline=None)
+@settings(max_examples=size(8, 40), deadline=None)
 @given(BATCHES)
 def test_acknowledged_replays_in_order_byte_for_byte(
     new_place: Callable[[], Place], batches: list[tuple[list[bytes], int, bool]]
@@ -51,7 +51,7 @@ def test_acknowledged_replays_in_order_byte_for_byte(
             assert list(journal.replay(after)) == expected[after:]
 
 
-@settings(max_examples=size(8, 20), deadline=None)
+@settings(max_examples=size(5, 20), deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=50), min_size=1, max_size=4), max_size=40), st.integers(1, 200))
 def test_close_makes_everything_durable_however_it_is_grouped(
     new_place: Callable[[], Place], batches: list[list[bytes]], group_bytes_max: int

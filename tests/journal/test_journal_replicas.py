@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from engine.domain.errors import NotLeader, Unavailable
 from engine.journal import CorruptJournal, Following, Journal, verify
+from engine.journal.following import STALE_S
 from engine.journal.journal import Claim
 from engine.journal.leadership import Leadership
 from tests.postgres import Cluster
@@ -124,6 +125,22 @@ def test_followers_read_what_is_durable_in_order(opened: Opener, url: str) -> No
         following.append([b"mine"], 1)
     assert caught.value.address == "leader:1"
     assert following.append([], 1).result() == 10
+    following.close()
+
+
+def test_a_follower_that_cannot_read_any_more_answers_nothing(
+    opened: Opener, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it shows is never older than it says."""
+    journal, following = opened(), Following.open_url(url)
+    journal.append([b"one"], 1).result()
+    following.poll()
+    later_s = time.monotonic() + STALE_S + 0.1
+    monkeypatch.setattr("engine.journal.following.time.monotonic", lambda: later_s)
+    with pytest.raises(Unavailable, match="could not be read"):
+        following.append([], 1)
+    following.poll()
+    assert following.append([], 1).result() == 1
     following.close()
 
 
