@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,11 +15,11 @@ from walras.v1.fleet_service_pb2_grpc import FleetServiceServicer
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.tables import check_fleet, check_rtt
 from engine.domain.tiers import NodeState
-from engine.market.commands import LoadFleet, SetNodeState
+from engine.market import commands
 from engine.market.decide import made_by
 from engine.market.events import AnyEvent
 from engine.market.state import MarketState
-from engine.market.stopwatch import NO_STOPWATCH
+from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service.engine import Engine
 from engine.service.fields import (
     Checks,
@@ -33,6 +34,9 @@ from engine.service.fields import (
 from engine.service.fleet_access import check_reporter, known_ids, known_node, supplier_scope
 from engine.service.fleet_codec import FleetChunks, load_message, node_message, stats_message
 from engine.service.identity import caller
+from engine.service.load_pace import LoadPace
+from engine.trust.principal import Principal, Role
+from engine.trust.quotas import UNBOUNDED
 
 GET_NODE, SET_NODE_STATE = "FleetService/GetNode", "FleetService/SetNodeState"
 
@@ -40,29 +44,42 @@ GET_NODE, SET_NODE_STATE = "FleetService/GetNode", "FleetService/SetNodeState"
 class FleetService(FleetServiceServicer):
     """Thin: collect, check, submit, await durability, answer."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, load_percent_max: float = UNBOUNDED) -> None:
+        """`load_percent_max`: as in `Quotas`."""
+        self._engine, self._pace = engine, LoadPace(time.monotonic, load_percent_max / 100)
 
     async def LoadFleet(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.LoadFleetRequest], context: Any
     ) -> pb.LoadFleetResponse:
         """All chunks as one load."""
-        chunks, digest, key_text = FleetChunks(), hashlib.sha256(), ""
-        async for chunk in request_iterator:
+        principal = caller()
+        paced = principal.account if principal.has(Role.SUPPLIER) else None
+        with self._pace.receiving(paced):
+            command = await self._received(principal, request_iterator)
+            self._pace.check(paced)
+            stopwatch = Stopwatch(time.perf_counter_ns)
+
+            def answer(state: MarketState, events: list[AnyEvent]) -> pb.LoadFleetResponse:
+                self._pace.done(paced, stopwatch.laps_us.get("apply", 0) / 1e6)
+                return load_message(state.loads[made_by(state, events, command.key)])
+
+            return await self._engine.execute(command, stopwatch, answer)
+
+    async def _received(
+        self, principal: Principal, chunks: AsyncIterator[pb.LoadFleetRequest]
+    ) -> commands.LoadFleet:
+        """The whole load, checked."""
+        collected, digest, key_text = FleetChunks(), hashlib.sha256(), ""
+        async for chunk in chunks:
             key_text = key_text or chunk.idempotency_key
-            chunks.add(chunk)
+            collected.add(chunk)
             digest.update(body_hash(chunk))
-        principal, checks = caller(), Checks()
+        checks = Checks()
         key = checks.read(key_of, principal.account, "LoadFleet", key_text, digest.digest()) if key_text else None
-        checked = await checks.read_in_thread(_checked, chunks)
+        checked = await checks.read_in_thread(_checked, collected)
         checks.done()
         assert checked is not None
-
-        def answer(state: MarketState, events: list[AnyEvent]) -> pb.LoadFleetResponse:
-            return load_message(state.loads[made_by(state, events, key)])
-
-        command = LoadFleet(*checked, key, supplier_scope(principal))
-        return await self._engine.execute(command, NO_STOPWATCH, answer)
+        return commands.LoadFleet(*checked, key, supplier_scope(principal))
 
     async def GetNode(self, request: pb.GetNodeRequest, context: Any) -> pb.Node:  # noqa: N802
         """One node."""
@@ -101,7 +118,7 @@ class FleetService(FleetServiceServicer):
         checks.done()
         assert node_id is not None and node_state is not None
         check_reporter(principal, SET_NODE_STATE, node_id, node_state)
-        command = SetNodeState(node_id, node_state, key, supplier_scope(principal))
+        command = commands.SetNodeState(node_id, node_state, key, supplier_scope(principal))
         return await self._engine.execute(command, NO_STOPWATCH, lambda state, events: _node(state, node_id))
 
     async def GetFleetStats(self, request: pb.GetFleetStatsRequest, context: Any) -> pb.FleetStats:  # noqa: N802

@@ -113,10 +113,11 @@ class Server:
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
         self._identity = Identity(options, keys)
+        quotas = options.quotas or (NO_QUOTAS if options.dev else Quotas())
         self._audit_log = AuditLog(options.data_dir, time.monotonic)
         interceptor = CallInterceptor(
             self._identity,
-            Admission(options.quotas or (NO_QUOTAS if options.dev else Quotas()), time.monotonic),
+            Admission(quotas, time.monotonic),
             Acts(self._audit_log, engine.now_us),
             deadline_s_max=options.deadline_s_max,
             redirect=engine.redirect,
@@ -134,7 +135,8 @@ class Server:
         clusters = ClusterService(engine, options.holds, self.oracle.note_refused)
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
         add_ClusterServiceServicer_to_server(clusters, self._server)
-        add_FleetServiceServicer_to_server(FleetService(engine), self._server)
+        fleet = FleetService(engine, quotas.load_percent_max)
+        add_FleetServiceServicer_to_server(fleet, self._server)
         add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]

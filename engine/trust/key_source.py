@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ def read_source(source: str) -> bytes:
     """The JWKS document, at most JWKS_BYTES_MAX bytes. Blocks; KeysUnreadable if there is none."""
     try:
         content = _fetched(source) if is_url(source) else Path(source).read_bytes()
-    except (OSError, ValueError) as error:  # a URLError is an OSError
+    except (OSError, ValueError, HTTPException) as error:  # a URLError is an OSError
         raise KeysUnreadable(f"{type(error).__name__} while reading the keys") from None
     if len(content) > JWKS_BYTES_MAX:
         raise KeysUnreadable(f"more than {JWKS_BYTES_MAX:,} bytes of keys")

@@ -18,7 +18,7 @@ class Quotas:
     `calls_per_s` and `calls_burst` count a cheap call as 1 and a dear one as its cost in the table of permissions.
     `running_max`: calls that are decided or await the disk together; beyond it they queue, at most `waiting_max`
     for an account. `streams_max`: open streams of an account. `failed_proofs_per_s`: bad credentials of one host
-    that are looked at.
+    that are looked at. `load_percent_max`: of the loop's time, what suppliers' fleet loads may take together.
     """
 
     calls_per_s: float = 200.0
@@ -27,6 +27,7 @@ class Quotas:
     waiting_max: int = 64
     streams_max: int = 16
     failed_proofs_per_s: float = 20.0
+    load_percent_max: float = 10.0
 
     def __post_init__(self) -> None:
         found = [
@@ -38,7 +39,7 @@ class Quotas:
             raise InvalidInput(found)
 
 
-NO_QUOTAS = Quotas(*(UNBOUNDED,) * 6)
+NO_QUOTAS = Quotas(*(UNBOUNDED,) * 7)
 """Of development mode: one machine, one user."""
 
 

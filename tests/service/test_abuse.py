@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Overloaded
@@ -22,13 +25,14 @@ from engine.market.apply import apply
 from engine.market.commands import HoldLimits, IssueQuote, LoadFleet
 from engine.market.decide import decide
 from engine.market.state import MarketState
+from engine.service.load_pace import TURNS, LoadPace
 from engine.trust.audit_log import FILE_NAME, read_acts
-from engine.trust.quotas import Quotas
+from engine.trust.quotas import NO_QUOTAS, Quotas
 from solvers.pools import END, GPU_COUNT, START
 from tests.full_size import size
 from tests.service.access_world import AccessWorld
 from tests.service.credentials import Bearer, auth_options
-from tests.service.loopback import TIMEOUT_S, Book, Loopback, node, refused, small_fleet
+from tests.service.loopback import TIMEOUT_S, Book, Loopback, load_chunks, node, refused, small_fleet
 from tests.trust.issuer import Issuer, bad_tokens
 
 Status = grpc.StatusCode
@@ -176,11 +180,64 @@ def shares(state: MarketState) -> Any:
 
 
 def test_registration_floods_leave_the_loop_to_others(small: Small) -> None:
-    """A supplier that loads again and again uses up its own quota; the dearest call of all is charged as such."""
+    """A supplier that loads again and again is told to wait; tenants notice nothing."""
     flood = small.bearer("supplier", "acme")
     served, error = until_refused(lambda: flood.load([node("h1")]))
     assert served <= 2 and error.code() is Status.RESOURCE_EXHAUSTED
+    assert retry_after_s(error) > 0
     assert small.bearer("tenant", "alice").deploy(gpu_count=1)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.001, 1.0), st.floats(0.0, 3.0)), max_size=80))
+def test_suppliers_loads_hold_a_share_of_the_loop(loads: list[tuple[str, float, float]]) -> None:
+    """However suppliers load, their loads hold the loop for a tenth of the time, and none takes every turn."""
+    now_s, held_s, last = [0.0], 0.0, ("", 0.0)
+    pace = LoadPace(lambda: now_s[0], 0.1)
+    for account, takes_s, after_s in loads:
+        now_s[0] += after_s
+        try:
+            with pace.receiving(account):
+                pace.check(account)
+        except Overloaded as refusal:
+            assert refusal.reason == "REGISTRATION_BUSY" and refusal.retry_after_s > 0
+            continue
+        assert held_s <= 0.1 * now_s[0] + 1e-9
+        assert account != last[0] or now_s[0] >= last[1]
+        held_s, last = held_s + takes_s, (account, now_s[0] + TURNS * takes_s / 0.1)
+        pace.done(account, takes_s)
+    pace.check(None)
+
+
+def test_a_load_that_never_ends(tmp_path: Path) -> None:
+    """Half-open streams: a load whose caller falls silent ends at the deadline and leaves its place to others."""
+    engine = Small(tmp_path, NO_QUOTAS, deadline_s_max=0.5)
+    try:
+        silent, supplier = threading.Event(), engine.bearer("supplier", "acme")
+
+        def chunks() -> Iterator[Any]:
+            yield load_chunks([node("h1")])[0]
+            silent.wait(TIMEOUT_S)
+
+        assert refused(supplier.load_messages, chunks()).code is Status.DEADLINE_EXCEEDED
+        silent.set()
+        assert supplier.load([node("h1")]).nodes_updated == 1
+    finally:
+        engine.close()
+
+
+def test_slow_readers_hold_nobody_up(tmp_path: Path) -> None:
+    """Slow readers: watches that nobody reads are open while others deploy, and end at their deadline."""
+    engine = Small(tmp_path, NO_QUOTAS, deadline_s_max=5.0)
+    try:
+        reader = engine.bearer("tenant", "sloth")
+        watches = [reader.watch() for _ in range(50)]
+        client = engine.bearer("tenant", "alice")
+        for _ in range(20):
+            client.release(client.deploy(gpu_count=1).name)
+        for watch in watches:
+            watch.cancel()
+    finally:
+        engine.close()
 
 
 def test_a_torn_or_changed_audit_log(tmp_path: Path) -> None:
