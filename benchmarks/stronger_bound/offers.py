@@ -31,6 +31,14 @@ class Offer(NamedTuple):
     groups: Flags
 
 
+def pairs_in(split: Split, model: int) -> int:
+    """How many pairs of a gang and a row its program has, at most."""
+    shapes, start = split.prepared.shapes, split.prepared.rows.model_start
+    inside = (shapes.rows >= start[model]) & (shapes.rows < start[model + 1])
+    listed = np.append(0, np.cumsum(inside))[shapes.first]
+    return int(np.diff(listed)[shapes.of_gang[split.reach[:, model]]].sum())
+
+
 def offers_of(split: Split, model: int) -> list[Offer]:
     """All gangs that may use the model."""
     return list(_offers(split, model, split.prepared.rows.model_start))
@@ -68,8 +76,12 @@ def merged_rows(offers: list[Offer], first: int, last: int) -> Int:
 
 def maximal(groups: Flags) -> Flags:
     """The distinct groups that lie in no other one: what those allow, the others do."""
-    groups = np.unique(groups[groups.any(axis=1)], axis=0)
-    counted = groups.astype(np.int32)
+    groups = groups[groups.any(axis=1)]
+    if groups.shape[0] < 2:
+        return groups
+    first = np.unique(np.packbits(groups, axis=1), axis=0, return_index=True)[1]
+    groups = groups[first]
+    counted = groups.astype(np.float32)  # whole numbers below 2^24
     inside = (counted @ counted.T) == counted.sum(axis=1)[:, None]
     np.fill_diagonal(inside, False)
     kept: Flags = groups[~inside.any(axis=1)]
