@@ -9,7 +9,7 @@ CODE := engine solvers tests benchmarks
 # One process a core; a file's tests share one process, and what they have in common is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types imports proto proto-check pytest full exact bench serve clean \
+.PHONY: demo test check lint types imports proto proto-check pytest full exact bench bench-day bench-compare profile serve clean \
   kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
@@ -78,8 +78,21 @@ full: .venv/dev
 exact: .venv/dev
 	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(PYTEST) -m exact tests/solvers tests/planning
 
+# Everything within 30 minutes on 2 cores; results.json, RESULTS.md and figures/ in benchmarks/.
 bench: .venv/dev
-	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(KINDS)
+
+# The whole day of the real trace at 60 times its speed: 24 minutes more.
+bench-day: .venv/dev
+	$(BIN)/python -m benchmarks day $(if $(DATA),--data $(DATA))
+
+# What changed since BASE, in turns with it: make bench-compare BASE=main
+bench-compare: .venv/dev
+	$(BIN)/python -m benchmarks.compare $(BASE)
+
+# Flame graphs of the deploy path and of planning: benchmarks/figures/flames-*.svg
+profile: .venv/dev
+	$(BIN)/python -m benchmarks.flames
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
