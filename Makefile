@@ -9,8 +9,8 @@ CODE := engine solvers tests benchmarks supply_chain
 # One process a core; a file's tests share one process, and what they have in common is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types imports proto proto-check pytest full exact crash bench serve clean fuzz sbom advisories \
-  kernels kernels-single kernels-joint
+.PHONY: demo test check lint types imports proto proto-check pytest full exact crash fuzz sbom advisories serve clean \
+  bench bench-day bench-compare profile kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -84,8 +84,21 @@ SEED ?= 1
 crash: .venv/dev
 	$(BIN)/python -m tests.crash.kills $(KILLS) $(SEED)
 
+# Everything within 30 minutes on 2 cores; results.json, RESULTS.md and figures/ in benchmarks/.
 bench: .venv/dev
-	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(KINDS)
+
+# The whole day of the real trace at 60 times its speed: 24 minutes more.
+bench-day: .venv/dev
+	$(BIN)/python -m benchmarks day $(if $(DATA),--data $(DATA))
+
+# What changed since BASE, in turns with it: make bench-compare BASE=main
+bench-compare: .venv/dev
+	$(BIN)/python -m benchmarks.compare $(BASE)
+
+# Flame graphs of the deploy path and of planning: benchmarks/figures/flames-*.svg
+profile: .venv/dev
+	$(BIN)/python -m benchmarks.flames
 
 # A million mutated messages parsed, 50,000 handled: only documented answers, and the event loop never held up.
 fuzz: .venv/dev

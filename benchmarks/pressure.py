@@ -29,6 +29,8 @@ COME_BACK = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 UNTOLD_RETRY_S = 0.1
 TICK_S = 0.005
 """An open loop sends what is due this often."""
+IN_FLIGHT_MAX = 2_048
+"""Of an open loop: more would starve this process, and its own lateness would count as the server's."""
 CALLS_PER_CHANNEL = 64
 """Below the 100 streams that one connection carries at once."""
 
@@ -70,9 +72,8 @@ class Pressure:
         return asyncio.run(self._run(_closed, clients, clients, seconds))
 
     def open(self, rate_per_s: float, seconds: float) -> Tally:
-        """So many calls a second, whatever becomes of them."""
-        channels = int(rate_per_s * self.deadline_s)
-        return asyncio.run(self._run(_open, min(channels, 64 * CALLS_PER_CHANNEL), rate_per_s, seconds))
+        """So many calls a second, whatever becomes of them; those beyond IN_FLIGHT_MAX are never sent."""
+        return asyncio.run(self._run(_open, IN_FLIGHT_MAX, rate_per_s, seconds))
 
     async def _run(self, loop: object, calls: int, amount: float, seconds: float) -> Tally:
         count = -(-calls // CALLS_PER_CHANNEL)
@@ -150,7 +151,7 @@ async def _open(caller: _Caller, rate_per_s: float, seconds: float) -> None:
     sent, elapsed_s = 0, 0.0
     while elapsed_s < seconds:
         due = int(elapsed_s * rate_per_s)
-        for number in range(sent, due):
+        for number in range(max(sent, due - IN_FLIGHT_MAX + len(waiting)), due):
             task = asyncio.create_task(caller.call(number))
             waiting.add(task)
             task.add_done_callback(waiting.discard)

@@ -108,6 +108,15 @@ EPOCH_ORDERS = 10_000
 """Leases that the epochs price, at least."""
 
 
+SPEED = 60
+TWO_HOURS, DAY_HOURS = 2.0, 24.0
+DAY_GPUS, DAY_REQUESTS = 100_000, 10_000
+DAY_LOAD = 8.0
+"""GPUs of all jobs of the trace's week over free GPUs: about a tenth of them run at the same time."""
+DAY_BEGINS_H = 72
+"""Into the trace: long enough for what runs to be usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much is measured. A round is a floor block, an engine block and a decision block."""
@@ -132,6 +141,8 @@ FULL = Effort(rounds=20, starts=3)
 QUICK = Effort(
     rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False, pressure_s=2.0
 )
+TURN = Effort(rounds=4, starts=1, fleets=FLEETS[:2], calls_max=10)
+"""One turn of a comparison of two revisions."""
 SMALL = Effort(
     rounds=1,
     starts=1,

@@ -1,4 +1,4 @@
-"""Deploys a second: from one client to many, then ten times too many, closed and open; beside epochs.
+"""Deploys a second: one client to many, ten times too many (closed and open), and beside the oracle's epochs.
 
 One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
 floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).
@@ -7,14 +7,13 @@ Streamed and batched deploys come here as further methods once the contract has 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import grpc
+from walras.v1 import cluster_service_pb2 as pb
 
-from benchmarks.calls import Client
+from benchmarks.calls import TENANT, Client
 from benchmarks.deploy import Results
 from benchmarks.floor import FLOOR_SERVICE
 from benchmarks.pressure import DEPLOY, Pressure, Tally
@@ -29,6 +28,7 @@ from benchmarks.registry import (
     Effort,
 )
 from benchmarks.statistics import p99
+from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.domain.cluster_request import ClusterRequest
 
 ECHO, FLOOR = f"/{FLOOR_SERVICE}/Echo", f"/{FLOOR_SERVICE}/DeployCluster"
@@ -125,11 +125,11 @@ def measure_epochs(child: Child, requests: Sequence[ClusterRequest], effort: Eff
 
 def epoch_of(child: Child) -> float:
     """Run one epoch; its seconds."""
-    with grpc.insecure_channel(child.target) as channel:
+    connection = Connection(child.target, TENANT)
+    with connection.channel() as channel:
         call: Callable[..., bytes] = channel.unary_unary(f"/{FLOOR_SERVICE}/Epoch")
-        started = time.perf_counter()
-        call(b"", metadata=(("x-walras-tenant", "benchmark"),), timeout=60.0)
-        return time.perf_counter() - started
+        reply = call(b"", metadata=connection.metadata, timeout=CALL_TIMEOUT_S)
+        return pb.Lease.FromString(reply).timings.decision_us / 1e6
 
 
 def remember_one(child: Child, request: ClusterRequest) -> None:

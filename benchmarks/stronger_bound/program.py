@@ -50,7 +50,7 @@ def program_of(prepared: Prepared, model: int, offers: list[Offer]) -> Program:
     build = _Builder([[] for _ in range(room.size)])
     for offer in offers:
         rows, at = np.unique(number[offer.rows - first], return_index=True)
-        build.add_offer(offer, rows, offer.groups[:, at], room)
+        build.add_offer(offer, rows, at, room)
     order = np.lexsort((prepared.ask[begin:end], row_of_slot))
     for row, slots in enumerate(np.split(begin + order, np.cumsum(np.bincount(row_of_slot))[:-1])):
         build.add_supply(row, prepared.ask[slots], prepared.capacity[slots])
@@ -75,9 +75,11 @@ class _Builder:
         self.entries.extend((row, variable, weight) for variables, weight in terms for variable in variables)
         self.bounds.append((lower, upper))
 
-    def add_offer(self, offer: Offer, rows: Int, groups: NDArray[np.bool_], room: Float) -> None:
-        each = 0.0 if len(groups) else offer.worth / offer.gpus
-        takes = [self.variable(each, min(offer.gpus, room[row])) for row in rows]
+    def add_offer(self, offer: Offer, rows: Int, at: Int, room: Float) -> None:
+        takes = [
+            self.variable(pays, min(offer.gpus, room[row])) for pays, row in zip(offer.each[at], rows, strict=True)
+        ]
+        groups = offer.groups[:, at]
         for take, row in zip(takes, rows, strict=True):
             self.users[row].append(take)
         if not len(groups):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.score import checked_welfare
-from benchmarks.stronger_bound.offers import offers_of
+from benchmarks.stronger_bound.offers import offers_of, pairs_in
 from benchmarks.stronger_bound.program import MICRO_USD_PER_USD, Program, dual_bound, program_of
 from benchmarks.stronger_bound.split import Split, split_of, worth_of_plan
 from solvers.planning.moves import Placements
@@ -99,10 +99,9 @@ def prove(problem: Problem, placed: Placements, limit_s: float, pairs_max: int) 
 
 def programs_of(split: Split, pairs_max: int) -> dict[int, Program]:
     """The programs by model, those with few gangs and rows first; models with no share of D have none."""
-    found: list[tuple[int, int, Program]] = []
-    for model in np.flatnonzero(split.share > 0).tolist():
-        offers = offers_of(split, model)
-        pairs = sum(offer.rows.size for offer in offers)
-        if offers and pairs <= pairs_max:
-            found.append((pairs, model, program_of(split.prepared, model, offers)))
-    return {model: program for _, model, program in sorted(found, key=lambda each: each[:2])}
+    pairs = {model: pairs_in(split, model) for model in np.flatnonzero(split.share > 0).tolist()}
+    small = sorted(model for model, count in pairs.items() if 0 < count <= pairs_max)
+    return {
+        model: program_of(split.prepared, model, offers_of(split, model))
+        for model in sorted(small, key=lambda model: pairs[model])
+    }

@@ -22,12 +22,17 @@ Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
+LOSS_MOST = 1e-4
+"""Of a gang's value: a split by GPUs that costs more is not worth it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Money is micro-USD per hour. `reach` (gangs, models): able gangs and the models they may use.
 
     `paid` (gangs,): λ, 0 unless a gang takes one of several models. `divided` (gangs,): may mix models; worth
-    `unit_worth` (gangs,) a GPU. `share` (models,): S_b. `settled`: what no model's program decides.
+    `unit_worth` (gangs,) a GPU, or, where `at_market` (gangs,), the row's price. `share` (models,): S_b.
+    `settled`: what no model's program decides.
     """
 
     prepared: Prepared
@@ -36,6 +41,7 @@ class Split:
     paid: Float
     divided: Flags
     unit_worth: Float
+    at_market: Flags
     share: Float
     settled: float
 
@@ -59,15 +65,20 @@ def split_of(prepared: Prepared) -> Split:
         model_of_slot, prepared.capacity * (dual.price - prepared.ask), minlength=reach.shape[1]
     ).astype(float)
     np.add.at(share, reach[~between].argmax(axis=1), surplus[~between])
+    at_market = np.zeros(gangs.gpus.size, dtype=bool)
+    rest = np.where(divided, surplus, 0.0)
     for gang in np.flatnonzero(divided):
         slots = eligible_slots(prepared, int(gang))
-        unit_worth[gang] = _marginal_price(prepared, dual.price, int(gang), slots)
-        gain = prepared.capacity[slots] * np.maximum(unit_worth[gang] - dual.price[slots], 0.0)
-        share += np.bincount(model_of_slot[slots], gain, minlength=share.size)
-    rest = np.where(divided, np.maximum(prepared.value - gangs.gpus * unit_worth, 0.0), 0.0)
+        worth = _marginal_price(prepared, dual.price, int(gang), slots)
+        gain = prepared.capacity[slots] * np.maximum(worth - dual.price[slots], 0.0)
+        left = max(float(prepared.value[gang] - gangs.gpus[gang] * worth), 0.0)
+        at_market[gang] = gain.sum() + left > surplus[gang] + LOSS_MOST * prepared.value[gang]
+        if not at_market[gang]:
+            unit_worth[gang], rest[gang] = worth, left
+            share += np.bincount(model_of_slot[slots], gain, minlength=share.size)
     paid = np.where(between & ~divided, surplus, 0.0)
     settled = float(paid.sum() + rest.sum()) + prepared.constant
-    return Split(prepared, dual, reach, paid, divided, unit_worth, share, settled)
+    return Split(prepared, dual, reach, paid, divided, unit_worth, at_market, share, settled)
 
 
 def eligible_slots(prepared: Prepared, gang: int) -> Int:
@@ -84,10 +95,11 @@ def eligible_rows(prepared: Prepared, gang: int) -> Int:
 
 def worth_of_plan(split: Split, problem: Problem, placed: Placements) -> Float:
     """What a plan reaches in each model's program, (models,): never more than its optimum."""
-    model, paid = problem.nodes.model[placed.node], split.paid
-    asks = placed.gpus * problem.nodes.ask_micro_usd[placed.node].astype(float)
-    per_gpu = np.where(split.divided, split.unit_worth, (split.prepared.value - paid) / problem.gangs.gpus)
-    worth = placed.gpus * per_gpu[placed.request] - asks
+    model, asks = problem.nodes.model[placed.node], problem.nodes.ask_micro_usd[placed.node].astype(float)
+    whole = (split.prepared.value - split.paid) / problem.gangs.gpus
+    per_gpu = np.where(split.divided, split.unit_worth, whole)[placed.request]
+    price = split.dual.price[split.prepared.slot_of[placed.node]]
+    worth = placed.gpus * (np.where(split.at_market[placed.request], price, per_gpu) - asks)
     return np.bincount(model, worth, minlength=split.share.size).astype(np.float64)
 
 

@@ -39,8 +39,8 @@ class Quotas:
             raise InvalidInput(found)
 
 
-NO_QUOTAS = Quotas(*(UNBOUNDED,) * 7)
-"""Of development mode: one machine, one user."""
+NO_QUOTAS = Quotas(UNBOUNDED, UNBOUNDED, 64, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
+"""Of development mode: one machine, one user. Calls still wait for a turn, and those that come too late are refused."""
 
 
 class Buckets:
