@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.peers.sharing_rules import BEST_FIT, DOT_PRODUCT, FGD, GPU_PACKING, RANDOM, score, typical_pods
 from solvers.kernel import Arrays, kernel
-from solvers.sharing.fleet import NOWHERE, WHOLE, Int, SharedFleet, Shapes, fits
+from solvers.sharing.fleet import NOWHERE, WHOLE, Int, Shapes, SharedFleet, fits
 
 UNFIT = -1
 

@@ -2,8 +2,8 @@
 
 Written from the descriptions in Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with
 Fragmentation Gradient Descent" (USENIX ATC '23), and from how its published runs are set up (configuration of
-hkust-adsl/kubernetes-scheduler-simulator @ 8f3d641). As there, scores are whole numbers from 0 to 100 and the first
-node of the best score is taken: both matter (FGD with exact scores loses 1.4 points on the default trace).
+hkust-adsl/kubernetes-scheduler-simulator @ 8f3d641). As there, scores are whole numbers from 0 to 100 and the
+first node of the best score is taken: both matter (FGD with exact scores loses 1.4 points on the default trace).
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def _packing_score(shapes: Arrays, fleet: Arrays, shape: int, node: int, card: i
 
 
 @kernel
-def _fragmentation_score(
-    shapes: Arrays, fleet: Arrays, typical: Arrays, shape: int, node: int
-) -> tuple[int, int]:
+def _fragmentation_score(shapes: Arrays, fleet: Arrays, typical: Arrays, shape: int, node: int) -> tuple[int, int]:
     """How much fragmentation falls, through a sigmoid, on the best card."""
     card_left, cards, model = fleet[2][node].copy(), fleet[3][node], fleet[4][node]
     cpu = fleet[0][node]

@@ -31,7 +31,7 @@ def sharing_svg(runs: Sequence[Run], title: str) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
             f"<style>{STYLE}</style>",
             f'<text class="title" x="{LEFT}" y="22">{title}</text>',
-            f'<text x="{LEFT}" y="43">percent of GPU capacity allocated over percent of it asked for so far</text>',
+            f'<text x="{LEFT}" y="43">GPU capacity allocated over GPU capacity asked for so far, percent</text>',
             *_grid(),
             *(_line(policy, curve) for policy, curve in curves.items()),
             *_labels({policy: curve[-1] for policy, curve in curves.items()}),
@@ -64,9 +64,7 @@ def _class(policy: str) -> str:
 
 
 def _line(policy: str, curve: list[float]) -> str:
-    points = " ".join(
-        f"{_x(demand):.1f},{_y(curve[demand]):.1f}" for demand in range(FROM_DEMAND, LEVELS[-1] + 1)
-    )
+    points = " ".join(f"{_x(demand):.1f},{_y(curve[demand]):.1f}" for demand in range(FROM_DEMAND, LEVELS[-1] + 1))
     return f'<polyline class="line{_class(policy)}" points="{points}"/>'
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from engine.backtest.sharing_trace import SharingTrace
-from solvers.sharing.fleet import NOWHERE, WHOLE, Int, SharedFleet, Shapes
+from solvers.sharing.fleet import NOWHERE, Int, Shapes, SharedFleet
 
 LEVELS = (100, 130)
 """Arrived demand in percent of the GPUs there are, at which shares are reported."""
@@ -70,6 +70,3 @@ def play(trace: SharingTrace, make: MakePolicy, arrivals: Int) -> Played:
     milli = shapes.gpu_milli_each()[arrivals]
     placed = np.cumsum(np.where(node == NOWHERE, 0, milli))
     return Played(arrivals, np.cumsum(milli), placed, node, cards, trace.capacity_milli)
-
-
-__all__ = ["LEVELS", "NOWHERE", "TILED_TO", "WHOLE", "MakePolicy", "Played", "Policy", "play"]

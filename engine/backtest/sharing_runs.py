@@ -77,7 +77,7 @@ def run_task(task: Task) -> Run:
 def run_all(
     data_dir: Path, trace: str, seeds: int, workers: int | None = None, on_run: OnRun | None = None
 ) -> list[Run]:
-    """Every policy on seeds 0 to N − 1. `workers` processes, by default one per core; one stays in this process."""
+    """Every policy on seeds 0 to N − 1; `workers` processes, one a core by default. One stays in this process."""
     make_policy(PEERS[0], 0)
     openb_trace(data_dir, trace)
     tasks = [Task(data_dir, trace, seed, policy) for seed in range(seeds) for policy in POLICIES]
@@ -91,9 +91,7 @@ def run_all(
 
 def table(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     """{policy: {level: mean share over seeds}}: the JSON of `walras replay`."""
-    return {
-        policy: {str(level): mean_curve(runs, policy)[level] for level in LEVELS} for policy in POLICIES
-    }
+    return {policy: {str(level): mean_curve(runs, policy)[level] for level in LEVELS} for policy in POLICIES}
 
 
 def mean_curve(runs: Sequence[Run], policy: str) -> list[float]:

@@ -64,9 +64,10 @@ def sharing_trace(machines: pl.DataFrame, pods: pl.DataFrame) -> SharingTrace:
     of = pods.join(kinds.with_row_index("kind"), on=SHAPE_COLUMNS, nulls_equal=True, maintain_order="left")
     accepted = [_accepted(spec, models) for spec in kinds["gpu_spec"].to_list()]
     codes = machines["model"].replace_strict(models, range(len(models)), return_dtype=pl.Int64)
+    cpu, memory, gpus, gpu_milli = (_ints(kinds[name]) for name in SHAPE_COLUMNS[:-1])
     return SharingTrace(
         Machines(_ints(codes), *(_ints(machines[name]) for name in ("gpu", "cpu_milli", "memory_mib"))),
-        Shapes(*(_ints(kinds[name]) for name in SHAPE_COLUMNS[:-1]), np.array(accepted)),
+        Shapes(cpu, memory, gpus, gpu_milli, np.array(accepted)),
         _ints(of["kind"]),
     )
 

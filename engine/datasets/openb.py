@@ -43,9 +43,7 @@ def openb_pods(data_dir: Path, trace: str) -> pl.DataFrame:
     """
     path = data_dir / PODS_FILE.format(trace)
     counts = ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
-    frame = read_parquet(
-        path, {"name": pl.String(), **dict.fromkeys(counts, pl.Int64()), "gpu_spec": pl.String()}
-    )
+    frame = read_parquet(path, {"name": pl.String(), **dict.fromkeys(counts, pl.Int64()), "gpu_spec": pl.String()})
     for column in counts:
         require(frame, path, column, pl.col(column) >= 0, "is not a number of at least 0")
     has_gpu, part = pl.col("num_gpu") > 0, pl.col("gpu_milli") < CARD_MILLI

@@ -2,11 +2,11 @@
 
     maximise Σ_k b_k·log x_k,  x in the set of slot counts that fit into the free fleet
 
-The gradient at x is the bid w_k = b_k/x_k; the fleet's best answer to the bids is a vertex (each node takes its own
-best filling, `solvers.sharing.values`); x moves by `STEP` towards it. Kept per shape is the fill r_k = x_k/D_k, D_k
-being the slots its money would buy if all free capacity were sold in the proportions of what has arrived, so that
-w_k = g_k/r_k with g_k the milli of one pod: fills stay comparable while the fleet runs full. Everyone starts at 1:
-served as asked.
+The gradient at x is the bid w_k = b_k/x_k; the fleet's best answer to the bids is a vertex (each node takes its
+own best filling, `solvers.sharing.values`); x moves by `STEP` towards it. Kept per shape is the fill
+r_k = x_k/D_k, D_k being the slots its money would buy if all that is free were sold in the proportions of what has
+arrived, so that w_k = g_k/r_k with g_k the milli of one pod: fills stay comparable while the fleet runs full.
+Everyone starts at 1: served as asked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from solvers.sharing.fleet import CARD_MILLI, Int
 from solvers.sharing.kernels import Arrays, finite_kernel
-from solvers.sharing.values import LEVEL_MILLI, Float, fill, value_all
+from solvers.sharing.values import LEVEL_MILLI, Float, fill, least_point, value_all
 
 STEP = 0.005
 """A short constant step: shapes that seldom come are bought by whole node kinds at once, and long steps let their
@@ -53,9 +53,14 @@ def clear(
 @finite_kernel
 def _slots_of_money(shapes: Arrays, card_left: Int, arrived: Float) -> Float:
     """D (K,): pods of each shape if the free milli were sold in the proportions of the arrived milli."""
-    gpus, gpu_milli = shapes[2], shapes[3]
-    asked = (arrived * gpus * gpu_milli).sum()
-    return arrived * (max(card_left.sum(), LEVEL_MILLI) / max(asked, 1.0))
+    asked, free, slots = 0.0, 0.0, np.zeros(arrived.size)
+    for shape in range(arrived.size):
+        asked += arrived[shape] * shapes[2][shape] * shapes[3][shape]
+    for left in card_left.flat:
+        free += left
+    for shape in range(arrived.size):
+        slots[shape] = arrived[shape] * max(free, LEVEL_MILLI) / max(asked, 1.0)
+    return slots
 
 
 @finite_kernel
@@ -65,7 +70,7 @@ def _answer(fleet: Arrays, vectors: Float, free: Int, chosen: Arrays, used: Floa
     card_left, cards, model = fleet[2], fleet[3], fleet[4]
     size_by, size_chosen, group_by, group_chosen = chosen
     for node in range(cards.size):
-        q, kind = vectors[node].argmin(), model[node]
+        q, kind = least_point(vectors[node]), model[node]
         single = _answer_groups(group_by[kind, :, q], group_chosen[kind, :, q], free[node], used)
         for card in range(cards[node]):
             left = card_left[node, card]

@@ -103,7 +103,7 @@ def fits(shapes: Arrays, fleet: Arrays, shape: int, node: int) -> bool:
 @kernel
 def repeats(card_left: Int, node: int, card: int) -> bool:
     """Whether an earlier card of the node has just as much left: then this one need not be tried."""
-    for earlier in range(card):
+    for earlier in range(card):  # noqa: SIM110 — numba compiles no generator
         if card_left[node, earlier] == card_left[node, card]:
             return True
     return False

@@ -7,7 +7,7 @@ import numpy as np
 from solvers.kernel import Arrays
 from solvers.sharing.choice import least_cost_place
 from solvers.sharing.clearing import clear
-from solvers.sharing.fleet import CARD_MILLI, NOWHERE, WHOLE, SharedFleet, Shapes
+from solvers.sharing.fleet import CARD_MILLI, Shapes, SharedFleet
 from solvers.sharing.values import Float, empty_tables, value_node
 
 CLEARING_EVERY = 100
@@ -46,9 +46,7 @@ class SharingScheduler:
             self._clear()
         card, group = self._tables[0], self._tables[1]
         fleet = self._fleet.arrays()
-        node, place, _ = least_cost_place(
-            self._shapes.arrays(), fleet, self._grid, card, group, self._kept, shape
-        )
+        node, place, _ = least_cost_place(self._shapes.arrays(), fleet, self._grid, card, group, self._kept, shape)
         return node, place
 
     def took(self, node: int) -> None:
@@ -74,6 +72,3 @@ def _grid(fleet: SharedFleet) -> Arrays:
     memory = milli / max(float(machines.memory_mib.sum()), 1.0)
     pairs = np.array([(cpu * a, memory * b) for b in MEMORY_POINTS for a in CPU_POINTS])
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-
-
-__all__ = ["NOWHERE", "WHOLE", "SharingScheduler"]

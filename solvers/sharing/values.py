@@ -1,13 +1,13 @@
 """What the bids of shapes pay for what is left: per card, per group of whole cards, per node.
 
-Grid point q prices a milli-CPU at `cpu_price[q]` and a MiB at `memory_price[q]`. With those paid, shape k brings its
-surplus w_k − α·c_k − β·m_k. Per GPU model and grid point:
+Grid point q prices a milli-CPU at `cpu_price[q]` and a MiB at `memory_price[q]`. With those paid, shape k brings
+its surplus w_k − α·c_k − β·m_k. Per GPU model and grid point:
 
     card[r]  = most surplus that fits on r/LEVELS of a card (parts, or one pod that takes all of it)
     group[f] = most that f whole cards bring: pods of several cards, or each card by itself
 
-Both are exact dynamic programmes. Parts round up to a level, what is left rounds down, so no value is promised that
-does not fit. A node's vector is α·cpu + β·memory + Σ card + group; V is its least entry.
+Both are exact dynamic programmes. Parts round up to a level, what is left rounds down, so no value is promised
+that does not fit. A node's vector is α·cpu + β·memory + Σ card + group; V is its least entry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.sharing.fleet import CARD_MILLI, Bool, Int
+from solvers.sharing.fleet import CARD_MILLI, Int
 from solvers.sharing.kernels import Arrays, finite_kernel
 
 Float = NDArray[np.float64]
@@ -55,7 +55,10 @@ def _best_shapes(
 ) -> None:
     cpu, memory, gpus, gpu_milli, accepted = shapes
     cpu_price, memory_price = grid
-    size_brings[:], size_by[:], group_brings[:], group_by[:] = 0.0, NOBODY, 0.0, NOBODY
+    size_brings.fill(0.0)
+    size_by.fill(NOBODY)
+    group_brings.fill(0.0)
+    group_by.fill(NOBODY)
     for shape in range(bid.size):
         if bid[shape] <= 0.0:
             continue
@@ -76,9 +79,10 @@ def _best_shapes(
 @finite_kernel
 def _fill_card(card: Float, brings: Float, by: Int, chosen: Int) -> None:
     """Unbounded knapsack, one size after the other: card[r] over what fits into r levels; chosen 0: nothing."""
-    card[:], chosen[:] = 0.0, 0
+    card.fill(0.0)
+    chosen.fill(0)
     for size in range(1, LEVELS + 1):
-        if by[size].max() == NOBODY:
+        if not _anybody(by[size]):
             continue
         for left in range(size, LEVELS + 1):
             for q in range(card.shape[1]):
@@ -89,9 +93,16 @@ def _fill_card(card: Float, brings: Float, by: Int, chosen: Int) -> None:
 
 
 @finite_kernel
+def _anybody(by: Int) -> bool:
+    for shape in by:  # noqa: SIM110 — numba compiles no generator
+        if shape != NOBODY:
+            return True
+    return False
+
+
+@finite_kernel
 def _fill_groups(group: Float, whole_card: Float, brings: Float, chosen: Int) -> None:
     """group[f] = max over pods of n ≤ f cards of brings[n] + group[f − n]; chosen 1: a card by itself."""
-    group[0], chosen[0] = 0.0, 0
     for free in range(1, group.shape[0]):
         for q in range(group.shape[1]):
             group[free, q] = group[free - 1, q] + whole_card[q]
@@ -125,6 +136,16 @@ def value_node(fleet: Arrays, node: int, grid: Arrays, card: Float, group: Float
 
 
 @finite_kernel
+def least_point(vector: Float) -> int:
+    """The first grid point of the least entry: the node's own prices of CPU and memory."""
+    least = 0
+    for q in range(vector.size):
+        if vector[q] < vector[least]:
+            least = q
+    return least
+
+
+@finite_kernel
 def value_all(
     fleet: Arrays, grid: Arrays, card: Float, group: Float, vectors: Float, free: Int, value: Float
 ) -> None:
@@ -134,9 +155,11 @@ def value_all(
     for node in range(kind.size):
         twin = first[kind[node]] if untouched[node] else NOBODY
         if twin != NOBODY:
-            vectors[node], free[node], value[node] = vectors[twin], free[twin], value[twin]
+            for q in range(vectors.shape[1]):
+                vectors[node, q] = vectors[twin, q]
+            free[node], value[node] = free[twin], value[twin]
             continue
         free[node] = value_node(fleet, node, grid, card, group, vectors[node])
-        value[node] = vectors[node].min()
+        value[node] = vectors[node, least_point(vectors[node])]
         if untouched[node]:
             first[kind[node]] = node
