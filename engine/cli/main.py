@@ -13,6 +13,7 @@ from engine.cli import (
     demo_command,
     engine_commands,
     market_commands,
+    replay_command,
     world_command,
 )
 from engine.cli.bare_options import with_bare_values
@@ -41,6 +42,7 @@ for commands in (
     cluster_commands,
     market_commands,
     backtest_command,
+    replay_command,
     world_command,
     demo_command,
 ):
