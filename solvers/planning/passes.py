@@ -13,6 +13,7 @@ from solvers.planning.plan import Limits
 from solvers.planning.prepare import Prepared
 from solvers.planning.relaxed_market import Market, divisible_gangs, guide, prices_of_the_rest, regrets, weights
 from solvers.planning.run import Run
+from solvers.planning.shortlist import shortlist
 from solvers.planning.workers import Part, Searchers, Task
 
 Int = NDArray[np.int64]
@@ -41,6 +42,7 @@ def task_of(prepared: Prepared, market: Market) -> Task:
     """What stays the same through all passes of the search."""
     return Task(
         prepared=prepared,
+        choices=shortlist(prepared, market),
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
         reach=reach_of(prepared, prepared.placed),

@@ -2,11 +2,11 @@
 better.
 
 A round picks a seed gang. If it is refused, the placement it would have in an empty fleet is cleared of its
-occupants; if it is served, it is taken out with some of its neighbours on the same nodes. Then the removed gangs
-and a few refused ones of the same models are put back one by one, each at the placement of least price (so that
-scarce nodes are left to those who need them), in the order of value over price with noise. The round is kept
-unless welfare falls (ruin and recreate, Schrimpf et al. 2000; accepting small losses was tried and gained
-nothing, docs/planning.md).
+occupants, or one of its choices of those who lose least (`evictions`); if it is served, it is taken out with some
+of its neighbours on the same nodes. Then the removed gangs and a few refused ones of the same models are put back
+one by one, each at the placement of least price (so that scarce nodes are left to those who need them), in the
+order of value over price with noise. The round is kept unless welfare falls (ruin and recreate, Schrimpf et al.
+2000; accepting small losses was tried and gained nothing, docs/planning.md).
 """
 
 from __future__ import annotations
@@ -16,39 +16,18 @@ from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import BLOCK_BITS, cheapest, true_cost
+from solvers.planning.choices import C_FIRST
+from solvers.planning.evictions import MOST_REMOVED, in_a_choice, in_the_way, random_below, random_real
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
-MOST_REMOVED, MOST_TRIED = 96, 4
-"""Gangs that a round may take out, and refused ones that it tries to put in."""
+MOST_TRIED = 4
+"""Refused gangs that a round tries to put in, besides its seed."""
 MOST_PLACES = 200_000
 """Places that the gangs of a round had, all together."""
 ORDER_NOISE = 0.4
 FIRST_OF_ALL = -1e300
-
-
-@kernel
-def random_bits(state: NDArray[np.uint64]) -> int:
-    """The next 53 random bits (xorshift64*, Vigna 2016)."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return int((x * np.uint64(2685821657736338717)) >> np.uint64(11))
-
-
-@kernel
-def random_below(state: NDArray[np.uint64], bound: int) -> int:
-    """A random integer in [0, bound)."""
-    return random_bits(state) % bound
-
-
-@kernel
-def random_real(state: NDArray[np.uint64]) -> float:
-    """A random number in [0, 1)."""
-    return random_bits(state) / 9007199254740992.0
 
 
 @kernel
@@ -137,8 +116,13 @@ def improve(
     todo, key = np.empty(MOST_REMOVED + MOST_TRIED + 2, dtype=np.int64), np.empty(MOST_REMOVED + MOST_TRIED + 2)
     places = min(place_slot.size, MOST_PLACES)
     old = np.empty(MOST_REMOVED + 2, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    survey = (
+        np.zeros(ask.size, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        *(np.empty(placed.size, dtype=np.int64), np.empty(placed.size, dtype=np.int64), np.empty(placed.size)),
+    )  # fmt: skip
     gained = 0
     for seed in seeds:
+        goes_first = random_below(random, 2) == 0
         if placed[seed] > 0 and random_below(random, 3) == 0:
             model = supply[3][place_slot[first[seed]]]
             count = with_neighbours(seed, todo, mine, state, random)
@@ -148,18 +132,26 @@ def improve(
             if choice < 0 or cost >= value[seed]:
                 continue
             model = supply[3][work[0][0]]
-            count = in_the_way(seed, nodes, todo, mine, gangs, weight, state, work, random)
+            if placed[seed] == 0 and random_below(random, 2) == 0:
+                goes_first = True
+                if random_below(random, 2) == 0:
+                    choice = drawn_choice(gangs[2][seed], shapes, random)
+                    model = supply[3][walk[0][shapes[2][shapes[1][choice, C_FIRST], 0]]]
+                count = in_a_choice(
+                    seed, choice, todo, mine, gangs, shapes, supply, walk, price, ask, value, weight, state,
+                    survey, random,
+                )  # fmt: skip
+            else:
+                count = in_the_way(seed, nodes, todo, mine, gangs, weight, state, work, random)
             if count < 0:
                 continue
         delta = take_out_all(todo[:count], old, gangs, value, state, walk, ask)
-        tries = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, random)
+        tries = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, weight, random)
         for i in range(tries):
             key[i] = -weight[todo[i]] * np.exp(ORDER_NOISE * (random_real(random) - 0.5))
             mine[2][todo[i]] = False
-        if random_below(random, 2) == 0:
-            for i in range(tries):
-                if todo[i] == seed:
-                    key[i] = FIRST_OF_ALL
+            if goes_first and todo[i] == seed:
+                key[i] = FIRST_OF_ALL
         order = todo[:tries][np.argsort(key[:tries])]
         delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
         if delta >= 0:
@@ -167,6 +159,13 @@ def improve(
         else:
             put_back(todo, count, tries, old, gangs, state, walk, ask)
     return gained
+
+
+@kernel
+def drawn_choice(shape: int, shapes: Arrays, random: NDArray[np.uint64]) -> int:
+    """Any of the choices of a shape that has some."""
+    first = shapes[0]
+    return int(first[shape] + random_below(random, first[shape + 1] - first[shape]))
 
 
 @kernel
@@ -184,63 +183,6 @@ def with_neighbours(seed: int, removed: Int, mine: Arrays, state: Arrays, random
             removed[count] = other
             count += 1
     return count
-
-
-@kernel
-def in_the_way(
-    seed: int, nodes: int, removed: Int, mine: Arrays, gangs: Arrays, weight: Float, state: Arrays, work: Arrays,
-    random: NDArray[np.uint64],
-) -> int:  # fmt: skip
-    """List and mark a gang, if it is served, and who must leave the nodes in `work` for it.
-
-    -1, with nothing marked, if too many would have to, or if a served gang has nobody in its way.
-    """
-    placed, free, marked, size = state[3], state[4], mine[2], gangs[1]
-    was_placed, full, count = placed[seed] > 0, False, 0
-    if was_placed:
-        removed[0], count = seed, 1
-        marked[seed] = True
-    for i in range(nodes):
-        slot = work[0][i]
-        room = free[slot] + replicas_on(seed, slot, state) * size[seed]
-        while room < work[1][i] * size[seed] and not full:
-            worst = least_worth(slot, mine, weight, state, random_below(random, 4) == 0)
-            if worst < 0:
-                break
-            full = count == MOST_REMOVED
-            if not full:
-                marked[worst] = True
-                removed[count] = worst
-                count += 1
-                room += replicas_on(worst, slot, state) * size[worst]
-    if full or (was_placed and count == 1):
-        marked[removed[:count]] = False
-        return -1
-    return count
-
-
-@kernel
-def replicas_on(gang: int, slot: int, state: Arrays) -> int:
-    """How many of its replicas a gang has on a slot."""
-    first, place_slot, place_take, placed = state[:4]
-    count = 0
-    for at in range(first[gang], first[gang] + placed[gang]):
-        if place_slot[at] == slot:
-            count += place_take[at]
-    return count
-
-
-@kernel
-def least_worth(slot: int, mine: Arrays, weight: Float, state: Arrays, most: bool) -> int:
-    """Of those on a slot that may go, who is worth least per GPU, or `most`; -1 if there is none."""
-    _, _, _, _, _, host_first, host, hosts = state
-    owner, part, marked = mine
-    worst = -1
-    for h in range(host_first[slot], host_first[slot] + hosts[slot]):
-        other = host[h]
-        if owner[other] == part and not marked[other] and (worst < 0 or (weight[other] < weight[worst]) != most):
-            worst = other
-    return worst
 
 
 @kernel
@@ -265,9 +207,12 @@ def take_out_all(
 @kernel
 def add_candidates(
     seed: int, model: int, count: int, todo: Int, mine: Arrays, refused_of_model: Arrays, placed: Int,
-    random: NDArray[np.uint64],
+    weight: Float, random: NDArray[np.uint64],
 ) -> int:  # fmt: skip
-    """List and mark, after the removed ones, the seed and some that are not served; how many they are in all."""
+    """List and mark, after the removed ones, the seed and some that are not served; how many they are in all.
+
+    Of two that are drawn the one of more weight is taken: most refused gangs are worth too little anywhere.
+    """
     model_first, model_gangs = refused_of_model
     owner, part, marked = mine
     if not marked[seed]:
@@ -277,6 +222,9 @@ def add_candidates(
     span = model_first[model + 1] - model_first[model]
     for _ in range(MOST_TRIED if span > 0 else 0):
         other = model_gangs[model_first[model] + random_below(random, span)]
+        rival = model_gangs[model_first[model] + random_below(random, span)]
+        if placed[rival] == 0 and (placed[other] > 0 or weight[rival] > weight[other]):
+            other = rival
         if placed[other] == 0 and not marked[other] and owner[other] == part:
             marked[other] = True
             todo[count] = other
