@@ -5,8 +5,9 @@ A round picks a seed gang. If it is refused, the placement it would have in an e
 occupants, or one of its choices of those who lose least (`evictions`); if it is served, it is taken out with some
 of its neighbours on the same nodes. Then the removed gangs and a few refused ones of the same models are put back
 one by one, each at the placement of least price (so that scarce nodes are left to those who need them), in the
-order of value over price with noise. The round is kept unless welfare falls (ruin and recreate, Schrimpf et al.
-2000; accepting small losses was tried and gained nothing, docs/planning.md).
+order of value over price with noise. If a gang that was worth its price finds no place any more, it takes that of
+others in the same way (an ejection chain). The round is kept unless welfare falls (ruin and recreate, Schrimpf et
+al. 2000; accepting small losses was tried and gained nothing, docs/planning.md).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ Float = NDArray[np.float64]
 
 MOST_TRIED = 4
 """Refused gangs that a round tries to put in, besides its seed."""
+MOST_LINKS = 2
+"""How often in a round a gang that lost its place may take that of others."""
+MOST_OF_ROUND = (MOST_LINKS + 1) * MOST_REMOVED + MOST_TRIED + 2
 MOST_PLACES = 200_000
 """Places that the gangs of a round had, all together."""
 ORDER_NOISE = 0.4
@@ -113,17 +117,17 @@ def improve(
     """
     first, place_slot, _, placed = state[:4]
     mine = (owner, part, np.zeros(placed.size, dtype=np.bool_))
-    todo, key = np.empty(MOST_REMOVED + MOST_TRIED + 2, dtype=np.int64), np.empty(MOST_REMOVED + MOST_TRIED + 2)
+    todo, key = np.empty(MOST_OF_ROUND, dtype=np.int64), np.empty(MOST_OF_ROUND)
     places = min(place_slot.size, MOST_PLACES)
-    old = np.empty(MOST_REMOVED + 2, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    old = np.zeros(MOST_OF_ROUND + 1, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
     survey = (
         np.zeros(ask.size, dtype=np.int64), np.zeros(1, dtype=np.int64),
         *(np.empty(placed.size, dtype=np.int64), np.empty(placed.size, dtype=np.int64), np.empty(placed.size)),
     )  # fmt: skip
     gained = 0
     for seed in seeds:
-        goes_first = random_below(random, 2) == 0
-        if placed[seed] > 0 and random_below(random, 3) == 0:
+        refused, goes_first = placed[seed] == 0, random_below(random, 2) == 0
+        if not refused and random_below(random, 3) == 0:
             model = supply[3][place_slot[first[seed]]]
             count = with_neighbours(seed, todo, mine, state, random)
         else:
@@ -132,7 +136,7 @@ def improve(
             if choice < 0 or cost >= value[seed]:
                 continue
             model = supply[3][work[0][0]]
-            if placed[seed] == 0 and random_below(random, 2) == 0:
+            if refused and random_below(random, 2) == 0:
                 goes_first = True
                 if random_below(random, 2) == 0:
                     choice = drawn_choice(gangs[2][seed], shapes, random)
@@ -145,20 +149,52 @@ def improve(
                 count = in_the_way(seed, nodes, todo, mine, gangs, weight, state, work, random)
             if count < 0:
                 continue
-        delta = take_out_all(todo[:count], old, gangs, value, state, walk, ask)
-        tries = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, weight, random)
-        for i in range(tries):
-            key[i] = -weight[todo[i]] * np.exp(ORDER_NOISE * (random_real(random) - 0.5))
-            mine[2][todo[i]] = False
-            if goes_first and todo[i] == seed:
-                key[i] = FIRST_OF_ALL
-        order = todo[:tries][np.argsort(key[:tries])]
-        delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
+        count = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, weight, random)
+        done, delta, links = 0, 0, 0
+        while remember(todo, done, count, old, gangs, state):
+            for i in range(done, count):
+                if placed[todo[i]] > 0:
+                    delta += take_out(todo[i], gangs, state, walk, ask) - int(value[todo[i]])
+                key[i] = -weight[todo[i]] * np.exp(ORDER_NOISE * (random_real(random) - 0.5))
+                if goes_first and todo[i] == seed:
+                    key[i] = FIRST_OF_ALL
+            done = count
+            order = todo[:done][np.argsort(key[:done])]
+            delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
+            if delta >= 0 or not refused or placed[seed] == 0 or links == MOST_LINKS:
+                break
+            # Who lost its place to the seed may take that of others in turn.
+            links += 1
+            lost = most_lost(todo[:done], old[0], value, weight, placed)
+            if lost < 0:
+                break
+            more = in_a_choice(
+                todo[lost], drawn_choice(gangs[2][todo[lost]], shapes, random), todo[done:], mine, gangs, shapes,
+                supply, walk, price, ask, value, weight, state, survey, random,
+            )  # fmt: skip
+            if more < 0:
+                break
+            key[lost] = FIRST_OF_ALL
+            count += more
+        mine[2][todo[:count]] = False
         if delta >= 0:
             gained += delta
         else:
-            put_back(todo, count, tries, old, gangs, state, walk, ask)
+            put_back(todo[:done], old, gangs, state, walk, ask)
     return gained
+
+
+@kernel
+def most_lost(gone: Int, old_first: Int, value: Float, weight: Float, placed: Int) -> int:
+    """Which of some gangs that were served and are not any more had most above market prices; -1: none had."""
+    most, found = 0.0, -1
+    for i in range(gone.size):
+        gang = gone[i]
+        if old_first[i + 1] > old_first[i] and placed[gang] == 0 and weight[gang] > 1.0:
+            surplus = value[gang] * (1.0 - 1.0 / weight[gang])
+            if surplus > most:
+                most, found = surplus, i
+    return found
 
 
 @kernel
@@ -186,22 +222,20 @@ def with_neighbours(seed: int, removed: Int, mine: Arrays, state: Arrays, random
 
 
 @kernel
-def take_out_all(
-    removed: Int, old: Arrays, gangs: Arrays, value: Float, state: Arrays, walk: Arrays, ask: Int
-) -> int:
-    """Take gangs out, remembering in `old` where they stood; the welfare that this changes."""
+def remember(todo: Int, begin: int, end: int, old: Arrays, gangs: Arrays, state: Arrays) -> bool:
+    """Remember in `old` where the gangs of `todo` from `begin` on stand; False if that is too much for it."""
     first, place_slot, place_take, placed = state[:4]
     old_first, old_slot, old_take = old
-    delta, stored = 0, 0
-    for i in range(removed.size):
-        gang = removed[i]
-        old_first[i] = stored
+    stored = old_first[begin]
+    for i in range(begin, end):
+        gang = todo[i]
+        if stored + placed[gang] > old_slot.size:
+            return False
         for at in range(first[gang], first[gang] + placed[gang]):
             old_slot[stored], old_take[stored] = place_slot[at], place_take[at]
             stored += 1
-        delta += take_out(gang, gangs, state, walk, ask) - int(value[gang])
-    old_first[removed.size] = stored
-    return delta
+        old_first[i + 1] = stored
+    return True
 
 
 @kernel
@@ -233,14 +267,13 @@ def add_candidates(
 
 
 @kernel
-def put_back(
-    todo: Int, count: int, tries: int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int
-) -> None:
-    """Undo a round: who was put in leaves, and the first `count` go where `old` says they stood."""
+def put_back(todo: Int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) -> None:
+    """Undo a round: who stands anywhere leaves, and all go where `old` says they stood."""
     old_first, old_slot, old_take = old
-    for i in range(tries):
+    for i in range(todo.size):
         if state[3][todo[i]] > 0:
             take_out(todo[i], gangs, state, walk, ask)
-    for i in range(count):
+    for i in range(todo.size):
         at = old_first[i]
-        put(todo[i], gangs, old_first[i + 1] - at, old_slot[at:], old_take[at:], state, walk, ask)
+        if old_first[i + 1] > at:
+            put(todo[i], gangs, old_first[i + 1] - at, old_slot[at:], old_take[at:], state, walk, ask)
