@@ -64,6 +64,11 @@ def clear(prepared: Prepared, pairs: Pairs, supply: Int, buyers: Int) -> Float:
     )
 
 
+def clear_the_rest(prepared: Prepared, market: Market, supply: Int, buyers: Int) -> Float:
+    """Row prices of `supply` for some gangs; of a market that was not cleared here, its own prices."""
+    return market.row_price if market.pairs is None else clear(prepared, market.pairs, supply, buyers)
+
+
 class Guide(NamedTuple):
     """Slot prices that placements follow, and their walk."""
 
@@ -95,20 +100,13 @@ def divisible_gangs(prepared: Prepared) -> NDArray[np.bool_]:
     return spread & (room[prepared.shapes.of_gang] >= DIVISIBLE_ROOM * gangs.replicas)
 
 
-def prices_of_the_rest(
-    prepared: Prepared, market: Market, assignment: Assignment, divisible: NDArray[np.bool_]
-) -> Float:
-    """Row prices of what indivisible gangs leave: what a node is worth to those who can still come or go.
-
-    Of a market that was not cleared here, its own prices.
-    """
-    if market.pairs is None:
-        return market.row_price
+def left_to(divisible: NDArray[np.bool_], prepared: Prepared, assignment: Assignment) -> Int:
+    """GPUs of each slot that indivisible gangs leave, (slots,): what those can share who can still come or go."""
     gang, slot, take = assignment.entries()
     mine = divisible[gang]
     supply = assignment.free.copy()
     np.add.at(supply, slot[mine], take[mine] * prepared.problem.gangs.gpus_per_replica[gang[mine]])
-    return clear(prepared, market.pairs, supply, np.flatnonzero(divisible & prepared.standing.open))
+    return supply
 
 
 def regrets(prepared: Prepared, market: Market, assignment: Assignment) -> Float:
