@@ -40,7 +40,7 @@ class Quotas:
 
 
 NO_QUOTAS = Quotas(UNBOUNDED, UNBOUNDED, 64, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
-"""Of development mode: one machine, one user. Calls still wait for a turn, and those that come late are refused."""
+"""Of development mode: one machine, one user. Calls still wait for a turn, late ones are refused."""
 
 
 class Buckets:
