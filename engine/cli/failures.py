@@ -92,11 +92,11 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _own_failure(error: WalrasError) -> Failure:
-    from engine.domain.errors import InvalidInput, NotFound, QuoteUnusable, Refused
+    from engine.domain.errors import InsufficientFunds, InvalidInput, NotFound, QuoteUnusable, Refused
 
     if isinstance(error, InvalidInput):
         return _bad_input((violation.field, violation.description) for violation in error.violations)
-    is_no = isinstance(error, Refused | NotFound | QuoteUnusable)
+    is_no = isinstance(error, Refused | NotFound | QuoteUnusable | InsufficientFunds)
     return Failure(ExitCode.NO if is_no else ExitCode.ENGINE_FAILED, (f"{error.reason}: {error.message}",))
 
 

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
+from engine.market.ledger.entries import Money
+from engine.market.ledger.rules import LedgerRules
 
 Int = NDArray[np.int64]
 
@@ -29,10 +31,14 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Root of all events. `at_us`: when it was decided, microseconds since the epoch, UTC."""
+    """Root of all events. `at_us`: when it was decided, microseconds since the epoch, UTC.
+
+    `money`: what it moves in the books, if anything.
+    """
 
     at_us: int
     key: Key | None = None
+    money: Money | None = None
 
 
 class FleetLoaded(Event, frozen=True, kw_only=True, tag="fleet_loaded"):
@@ -107,7 +113,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     spread_micro_usd: int = 0
     """Price of holding the capacity; inside the total, outside prices and rate."""
     network_fee_micro_usd: int = 0
-    """The network's part of the total."""
+    """The network's part of the total, and the same as parts per million of what is charged."""
+    network_fee_ppm: int = 0
 
     @property
     def node_numbers(self) -> Int:
@@ -227,6 +234,34 @@ class PlanApplied(Event, frozen=True, kw_only=True, tag="plan_applied"):
     outcomes: list[PlanOutcome]
 
 
+class LedgerRulesSet(Event, frozen=True, kw_only=True, tag="ledger_rules_set"):
+    """The ledger goes by these rules from now on; leases that run keep their parts."""
+
+    rules: LedgerRules
+
+
+class FundsDeposited(Event, frozen=True, kw_only=True, tag="funds_deposited"):
+    """A tenant paid in."""
+
+    transfer_id: str
+    tenant_id: str
+    amount_micro_usd: int
+
+
+class FundsWithdrawn(Event, frozen=True, kw_only=True, tag="funds_withdrawn"):
+    """A tenant was paid out."""
+
+    transfer_id: str
+    tenant_id: str
+    amount_micro_usd: int
+
+
+class LeasesSettled(Event, frozen=True, kw_only=True, tag="leases_settled"):
+    """Running leases were charged for what has started of them."""
+
+    leases: list[str]
+
+
 class KeyUsed(Event, frozen=True, kw_only=True, tag="key_used"):
     """A call with this key changed nothing else; `subject` is the object it was about."""
 
@@ -245,6 +280,10 @@ AnyEvent = (
     | LeaseMoved
     | LeaseEnded
     | PlanApplied
+    | LedgerRulesSet
+    | FundsDeposited
+    | FundsWithdrawn
+    | LeasesSettled
     | KeyUsed
 )
 

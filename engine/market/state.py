@@ -17,6 +17,7 @@ import numpy as np
 from engine.market.demand_window import DemandWindow
 from engine.market.events import Key, PlanOutcome, Terms
 from engine.market.inventory import Inventory
+from engine.market.ledger.books import Books
 from engine.market.published import OracleState
 
 KEPT_US = 24 * 3_600 * 1_000_000
@@ -103,6 +104,7 @@ class MarketState:
     price_sources: list[str] = field(default_factory=list)
     oracle: OracleState = field(default_factory=OracleState)
     demand: DemandWindow = field(default_factory=DemandWindow)
+    books: Books = field(default_factory=Books)
     held_by: dict[str, dict[str, int]] = field(default_factory=dict)
     """Tenant → its quotes that hold GPUs now, with how many."""
     subjects: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
@@ -184,6 +186,7 @@ class MarketState:
             inventory.half_life_h,
             self.price_sources,
             self.oracle.facts(),
+            self.books.facts(),
             self.demand.kept_us,
             list(self.demand.leased),
             [(tenant_id, list(own.values())) for tenant_id, own in self.demand.wished.items()],

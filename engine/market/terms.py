@@ -6,10 +6,12 @@ import msgspec
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import AuditFailed, Refused
+from engine.domain.money import part_micro_usd
 from engine.market.audit import faults_of
 from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
 from engine.market.demand import demand_of
 from engine.market.events import PriceLine, Terms
+from engine.market.ledger.rules import PPM
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
@@ -33,7 +35,7 @@ def terms_of(
     if isinstance(found, NoPlacement):
         raise _refusal(found)
     charge = charge_of(inventory, found, duration_s)
-    terms = _with_spread(state, _terms(state, request, found, charge), hold_s)
+    terms = with_network_fee(state, _with_spread(state, _terms(state, request, found, charge), hold_s))
     _check_cap(state, terms, found)
     stopwatch.lap("decision")
     if faults := faults_of(state, terms):
@@ -86,8 +88,14 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge
         relaxations_solved=found.relaxations,
         fleet_version=state.fleet_version,
         price_epoch=state.oracle.epoch,
-        network_fee_micro_usd=charge.total_micro_usd * state.oracle.network_fee_ppm // 1_000_000,
     )
+
+
+def with_network_fee(state: MarketState, terms: Terms) -> Terms:
+    """The terms with the network's part of the total, by the ledger's rules of now."""
+    ppm = state.books.rules.network_fee_ppm
+    fee = part_micro_usd(terms.total_micro_usd, ppm, PPM)
+    return msgspec.structs.replace(terms, network_fee_ppm=ppm, network_fee_micro_usd=fee)
 
 
 def _with_spread(state: MarketState, terms: Terms, hold_s: int) -> Terms:
@@ -105,5 +113,4 @@ def _with_spread(state: MarketState, terms: Terms, hold_s: int) -> Terms:
         lines=[*terms.lines, line] if spread else terms.lines,
         spread_micro_usd=spread,
         total_micro_usd=total,
-        network_fee_micro_usd=total * state.oracle.network_fee_ppm // 1_000_000,
     )

@@ -18,7 +18,7 @@ import msgspec
 from engine.domain.errors import Unavailable, WalrasError
 from engine.journal import CorruptJournal, Entry, Journal, Receipt
 from engine.market.apply import apply
-from engine.market.commands import Command, EndDueLeases
+from engine.market.commands import Command, EndDueLeases, SettleLeases
 from engine.market.decide import decide
 from engine.market.events import AnyEvent, decode, encode
 from engine.market.prices import PriceBook
@@ -82,10 +82,12 @@ class Engine:
             await self._settled()
 
     def end_due(self, now_us: int) -> None:
-        """End all leases whose agreed end has come, as one batch."""
+        """End all leases whose agreed end has come, as one batch; settle leases that were not for a period."""
         due = self.state.next_due()
         if due is not None and due[0] <= now_us:
             self._run(EndDueLeases(), now_us, NO_STOPWATCH)
+        if self.state.books.is_settlement_due(now_us):
+            self._run(SettleLeases(), now_us, NO_STOPWATCH)
 
     def _run(self, command: Command, now_us: int, stopwatch: Stopwatch) -> tuple[list[AnyEvent], Receipt]:
         if self.journal.failure is not None:
