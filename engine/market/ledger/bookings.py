@@ -59,21 +59,22 @@ MOVES_MONEY = (LeaseStarted, LeaseMoved, LeaseEnded, LeasesSettled, FundsDeposit
 
 
 class _Draft:
-    """The books as they will be; what lies below is not touched."""
+    """The books as they will be; what lies below is not touched, and what is last is not posted in vain."""
 
     def __init__(self, state: MarketState) -> None:
         self._inventory, self._rules = state.inventory, state.books.rules
         self._circulating = state.books.circulating_micro_usd
         self._balances = ChainMap({}, state.books.balances)
         self._escrows: ChainMap[str, Escrow] = ChainMap({}, state.books.escrows)
+        self._before: Money | None = None
 
     def take(self, event: AnyEvent) -> Money | None:
-        """What the event moves, posted to the draft."""
-        money = self.money_of(event)
-        if money is not None:
-            post(self._balances, self._escrows, money)
-            self._circulating += entering(money)
-        return money
+        """What the event moves, on the books as the events taken before leave them."""
+        if self._before is not None:
+            post(self._balances, self._escrows, self._before)
+            self._circulating += entering(self._before)
+        self._before = self.money_of(event)
+        return self._before
 
     def money_of(self, event: AnyEvent) -> Money | None:
         """What the event moves; None if it concerns a lease without an escrow."""
@@ -168,11 +169,11 @@ def earners(inventory: Inventory, placed: Terms | LeaseMoved) -> tuple[list[str]
     codes = inventory.nodes.supplier[np.frombuffer(placed.nodes, dtype="<i4")]
     gpus = np.frombuffer(placed.gpus, dtype="<i4").astype(np.int64)
     prices = np.frombuffer(placed.prices_micro_usd_per_gpu_hour, dtype="<i8")
-    own, of_node = np.unique(codes, return_inverse=True)
-    weights = np.zeros(own.size, dtype=np.int64)
-    np.add.at(weights, of_node, gpus * prices if prices.any() else gpus)
     names = inventory.suppliers.names
-    return [names[code] for code in own.tolist()], weights.tolist()
+    weights = np.zeros(len(names), dtype=np.int64)
+    np.add.at(weights, codes, gpus * prices if prices.any() else gpus)
+    own = np.flatnonzero(weights)
+    return [names[code] for code in own.tolist()], weights[own].tolist()
 
 
 def insufficient_funds(needed: int, available: int) -> InsufficientFunds:

@@ -1,7 +1,7 @@
 """What of a span is due at a time, and to whom. Pure integers; all rounding is `money`'s.
 
 While a span runs, everyone has got the whole micro-dollars of its exact part of what is due, and the dust, less
-than a micro-dollar each, stays in the escrow. When the span closes, fees are rounded down once, the suppliers share
+than a micro-dollar each, stays in the escrow. When the span closes, fees are rounded down once, suppliers share
 the rest by largest remainder, and nothing is left. Both only ever grow with time, so it does not matter when and
 how often a lease is settled: only the amounts due at its close count.
 """

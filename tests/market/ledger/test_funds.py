@@ -1,0 +1,147 @@
+"""Deposits, withdrawals and credit: who may spend what."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import IdempotencyConflict, InsufficientFunds, InvalidInput
+from engine.domain.limits import MAX_TOTAL_MICRO_USD
+from engine.market import commands
+from engine.market.events import Key, PlanApplied
+from engine.market.ledger.check import checked
+from engine.market.ledger.rules import LedgerRules
+from engine.planning.plan_terms import sold_terms
+from tests.market.ledger.market import LedgerMarket
+
+PAID = LedgerRules(require_deposit=True)
+
+
+def test_a_deploy_without_funds_says_how_much_is_missing() -> None:
+    """Law 6: refused with the missing amount, nothing changed; with just that amount it goes through, to zero."""
+    market = LedgerMarket(PAID)
+    market.deposit(5)
+    version = market.state.version
+    with pytest.raises(InsufficientFunds) as refused:
+        market.deploy(8, duration_s=3_600)
+    assert market.state.version == version
+    missing = int(refused.value.metadata["missing_micro_usd"])
+    assert int(refused.value.metadata["needed_micro_usd"]) == missing + 5
+    market.deposit(missing - 1)
+    with pytest.raises(InsufficientFunds, match="1 are missing"):
+        market.deploy(8, duration_s=3_600)
+    market.deposit(1)
+    market.deploy(8, duration_s=3_600)
+    assert market.tenant() == 0
+
+
+def test_credit_is_visible_and_only_what_is_missing() -> None:
+    """In development mode what a tenant lacks is credited, by an entry; a refund is spent first the next time."""
+    market = LedgerMarket()
+    market.deposit(1_000_000)
+    lease = market.deploy(8, duration_s=3_600)
+    assert lease.money is not None
+    assert [entry.kind for entry in lease.money.entries] == ["DEV_CREDIT", "ESCROW"]
+    credited = lease.terms.total_micro_usd - 1_000_000
+    assert market.balance("dev-credits/alice") == -credited
+    market.release(lease.lease_id)
+    assert market.tenant() == lease.terms.total_micro_usd
+    again = market.deploy(8, duration_s=3_600)
+    assert again.money is not None and [entry.kind for entry in again.money.entries] == ["ESCROW"]
+
+
+def test_credit_is_not_paid_out() -> None:
+    """Law 6: nobody withdraws more than was deposited."""
+    market = LedgerMarket()
+    lease = market.deploy(8, duration_s=3_600)
+    market.release(lease.lease_id)
+    assert market.tenant() > 0
+    with pytest.raises(InsufficientFunds):
+        market.do(commands.WithdrawFunds("alice", 1))
+    market.deposit(7)
+    market.do(commands.WithdrawFunds("alice", 7))
+    with pytest.raises(InsufficientFunds):
+        market.do(commands.WithdrawFunds("alice", 1))
+    assert (market.balance("outside"), checked(market.events).faults) == (0, [])
+
+
+def test_a_release_refunds_the_seconds_that_did_not_start() -> None:
+    """What is charged for 10.5 s is the price of 11 s; the rest comes back, the suppliers keep 95 %."""
+    market = LedgerMarket(PAID)
+    market.deposit(10**9)
+    lease = market.deploy(1, duration_s=3_600)
+    market.wait(10.5)
+    market.release(lease.lease_id)
+    charged = 10**9 - market.tenant()
+    assert charged == (lease.terms.total_micro_usd * 11 * 2 + 3_600) // 7_200
+    assert market.balance("network-fee") == charged * 50_000 // 1_000_000
+    assert market.balance("suppliers/acme") == charged - market.balance("network-fee")
+
+
+def test_the_fee_told_is_the_fee_charged() -> None:
+    """The network's part that the price showed is what the network gets, to the micro-dollar."""
+    market = LedgerMarket(LedgerRules(network_fee_ppm=33_333))
+    lease = market.deploy(13, duration_s=4_000)
+    market.do(commands.SetLedgerRules(LedgerRules(network_fee_ppm=70_000)))
+    market.wait(4_000)
+    assert market.balance("network-fee") == lease.terms.network_fee_micro_usd > 0
+
+
+def test_a_plan_starts_what_can_be_paid() -> None:
+    """Law 2: leases of a plan that its tenant cannot pay are left out whole, with the reason."""
+    market = LedgerMarket(PAID)
+    inventory, gpus = market.state.inventory, ClusterRequest(8, duration_s=3_600)
+    starts = []
+    for number in range(3):
+        nodes, prices = inventory.nodes.rank[[number]], inventory.nodes.ask_micro_usd[[number]].copy()
+        terms = sold_terms(inventory, gpus, nodes, 8 + 0 * nodes, prices, market.state.fleet_version)
+        starts.append(commands.PlannedStart(terms, prices))
+    market.deposit(sum(start.terms.total_micro_usd for start in starts[:2]))
+    changes = commands.PlanChanges(market.state.fleet_version, (), (), tuple(starts))
+    applied = market.do(commands.ApplyPlan("alice", "p", changes))[-1]
+    assert isinstance(applied, PlanApplied)
+    assert [outcome.reason for outcome in applied.outcomes] == ["", "", "INSUFFICIENT_FUNDS"]
+    assert market.tenant() == 0
+    market.wait(3_600)
+    assert market.balance("network-fee") > 0
+    assert checked(market.events).faults == []
+
+
+def test_the_same_key_deposits_once() -> None:
+    """A repeated deposit has no second effect; another amount under the same key is refused."""
+    market = LedgerMarket(PAID)
+    key = Key("alice", "Deposit", "k", b"ten")
+    market.do(commands.DepositFunds("alice", 10, key))
+    assert market.do(commands.DepositFunds("alice", 10, key)) == []
+    assert market.tenant() == 10
+    with pytest.raises(IdempotencyConflict):
+        market.do(commands.DepositFunds("alice", 11, Key("alice", "Deposit", "k", b"eleven")))
+
+
+def test_money_can_be_counted() -> None:
+    """Law 7: no more comes in than 64 bits can count, by deposit or by credit."""
+    market = LedgerMarket()
+    market.deposit(MAX_TOTAL_MICRO_USD - 10)
+    with pytest.raises(InvalidInput):
+        market.deposit(11, "bob")
+    with pytest.raises(InsufficientFunds):
+        market.deploy(1, "bob", duration_s=3_600)
+    market.deposit(10, "bob")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"network_fee_ppm": 500_001}, {"burn_ppm": -1}, {"settlement_period_s": 59}, {"statement_kept_s": 0}],
+)
+def test_rules_out_of_range(fields: dict[str, int]) -> None:
+    """Law 9: every rule has a range."""
+    with pytest.raises(InvalidInput) as refused:
+        LedgerRules(**fields)
+    assert [each.field for each in refused.value.violations] == list(fields)
+
+
+def test_rules_change_once() -> None:
+    """Setting the rules that are in force is no event."""
+    market = LedgerMarket(PAID)
+    assert market.do(commands.SetLedgerRules(PAID)) == []
+    assert len(market.do(commands.SetLedgerRules(LedgerRules()))) == 1
