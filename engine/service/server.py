@@ -12,19 +12,29 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2, plan_service_pb2
+from walras.v1 import (
+    cluster_service_pb2,
+    fleet_service_pb2,
+    ledger_service_pb2,
+    oracle_service_pb2,
+    plan_service_pb2,
+)
 from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
+from walras.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
+from engine.market.commands import SetLedgerRules
+from engine.market.stopwatch import NO_STOPWATCH
 from engine.planning.queue_plan import OUR_SOLVER, Solver
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
 from engine.service.health import Health
+from engine.service.ledger_service import LedgerService
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
@@ -42,6 +52,7 @@ would make commits wait for decisions."""
 SERVICES = (
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     oracle_service_pb2.DESCRIPTOR.services_by_name["OracleService"].full_name,
     plan_service_pb2.DESCRIPTOR.services_by_name["PlanService"].full_name,
 )
@@ -100,6 +111,7 @@ class Server:
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
         add_ClusterServiceServicer_to_server(clusters, self._server)
         add_FleetServiceServicer_to_server(FleetService(engine), self._server)
+        add_LedgerServiceServicer_to_server(LedgerService(engine, options.dev), self._server)
         add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
@@ -109,6 +121,8 @@ class Server:
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Unavailable if the address cannot be had."""
+        rules = self._options.ledger.rules(self._options.dev, self.oracle.parameters.network_fee_ppm)
+        self._engine.submit(SetLedgerRules(rules), NO_STOPWATCH)
         try:
             port = self._server.add_insecure_port(self._options.listen)
         except RuntimeError:
