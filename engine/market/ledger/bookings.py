@@ -50,9 +50,12 @@ def with_money(state: MarketState, events: list[AnyEvent]) -> list[AnyEvent]:
     return booked
 
 
-def refund_micro_usd(span: Span, event: LeaseEnded) -> int:
-    """What the tenant gets back when its lease ends: the seconds that did not start, at the price paid."""
-    return span.total_micro_usd - charged_micro_usd(span, event.ended_at_us)
+def refund_micro_usd(span: Span, event: LeaseEnded, settled_at_us: int) -> int:
+    """What the tenant gets back when its lease ends: the seconds that did not start, at the price paid.
+
+    What was settled stays settled, also if the end is dated back before it.
+    """
+    return span.total_micro_usd - charged_micro_usd(span, max(event.ended_at_us, settled_at_us))
 
 
 MOVES_MONEY = (LeaseStarted, LeaseMoved, LeaseEnded, LeasesSettled, FundsDeposited, FundsWithdrawn)
@@ -63,6 +66,7 @@ class _Draft:
 
     def __init__(self, state: MarketState) -> None:
         self._inventory, self._rules = state.inventory, state.books.rules
+        self._settled_at_us = state.books.unsettled
         self._circulating = state.books.circulating_micro_usd
         self._balances = ChainMap({}, state.books.balances)
         self._escrows: ChainMap[str, Escrow] = ChainMap({}, state.books.escrows)
@@ -148,7 +152,7 @@ class _Draft:
         if escrow is None:
             return None
         span = escrow.span
-        refund = refund_micro_usd(span, event)
+        refund = refund_micro_usd(span, event, self._settled_at_us.get(span.lease_id, span.from_us))
         booked = _settlement(escrow, parts_at_close(span, span.total_micro_usd - refund))
         if refund:
             legs = [(accounts.escrow(span.lease_id), -refund)]

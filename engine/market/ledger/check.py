@@ -177,7 +177,7 @@ class LedgerCheck:
         for lease_id in event.leases:
             reckoning = self._reckoned(lease_id, event, booked)
             if reckoning is not None:
-                due = reckoning.due(event.at_us)
+                due, reckoning.settled_at_us = reckoning.due(event.at_us), event.at_us
                 self._list("CHARGE", lease_id, reckoning.faults_while_running(due))
             elif lease_id not in self.running:
                 self._fault("STRAY", f"leases/{lease_id} is settled and not running")
@@ -195,7 +195,7 @@ class LedgerCheck:
 
     def _charged(self, reckoning: Reckoning, event: LeaseEnded) -> int:
         """What a lease must have cost since it started or last moved."""
-        return reckoning.due(event.ended_at_us)
+        return reckoning.due(max(event.ended_at_us, reckoning.settled_at_us))
 
     def _reckoned(self, lease_id: str, event: AnyEvent, booked: list[Entry]) -> Reckoning | None:
         """The lease, if it has an escrow; its money must then be there."""

@@ -29,6 +29,7 @@ class Reckoning:
     escrowed: int = 0
     settled: int = 0
     refunded: int = 0
+    settled_at_us: int = 0
     paid: Counter[str] = field(default_factory=Counter)
 
     @property

@@ -8,7 +8,9 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import IdempotencyConflict, InsufficientFunds, InvalidInput
 from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.market import commands
-from engine.market.events import Key, PlanApplied
+from engine.market.apply import apply
+from engine.market.events import Key, LeaseEnded, PlanApplied
+from engine.market.ledger.bookings import with_money
 from engine.market.ledger.check import checked
 from engine.market.ledger.rules import LedgerRules
 from engine.planning.plan_terms import sold_terms
@@ -76,6 +78,21 @@ def test_a_release_refunds_the_seconds_that_did_not_start() -> None:
     assert charged == (lease.terms.total_micro_usd * 11 * 2 + 3_600) // 7_200
     assert market.balance("network-fee") == charged * 50_000 // 1_000_000
     assert market.balance("suppliers/acme") == charged - market.balance("network-fee")
+
+
+def test_an_end_dated_back_takes_nothing_back() -> None:
+    """Law 6: what suppliers were paid stays theirs when a lease turns out to have ended before."""
+    market = LedgerMarket(LedgerRules(settlement_period_s=600))
+    lease = market.deploy(8, duration_s=3_600)
+    market.wait(600)
+    earned = market.earned()
+    ended = LeaseEnded(at_us=market.now_us, lease_id=lease.lease_id, reason="NODE_LOST", ended_at_us=lease.at_us)
+    (booked,) = with_money(market.state, [ended])
+    apply(market.state, booked)
+    market.events.append(booked)
+    assert market.tenant() == lease.terms.total_micro_usd - market.earned()
+    assert 0 <= market.earned() - earned < 3
+    assert checked(market.events).faults == []
 
 
 def test_the_fee_told_is_the_fee_charged() -> None:
