@@ -12,7 +12,7 @@ from engine.journal import CorruptJournal
 from engine.service.ledger_verify import LedgerReport, verify_ledger
 from engine.service.options import ServerOptions
 
-GROUPS = ("tenants/", "escrows/", "suppliers/", "network-fee", "burn", "make-whole", "outside", "dev-credits/")
+GROUPS = ("tenants/", "escrows/", "suppliers/", "network-fee", "burn", "make-whole", "outside/", "dev-credits/")
 
 
 def verify_books(data_dir: Path | None, as_json: bool) -> ExitCode:

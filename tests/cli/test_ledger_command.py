@@ -76,7 +76,7 @@ def test_books_that_hold(walras: Walras, books: Path, tmp_path: Path) -> None:
 def test_books_that_do_not_hold(walras: Walras, books: Path) -> None:
     """Law 6: exit 1, and every violation named by the event that has it, though the hash chain is whole."""
     engine = Engine(books, Book(), Clock())
-    for legs in ([("outside", -5), ("tenants/bob", 6)], [("outside", -7), ("tenants/bob", 7)]):
+    for legs in ([("outside/bob", -5), ("tenants/bob", 6)], [("outside/bob", -7), ("tenants/bob", 7)]):
         money = Money([Entry(DEPOSIT, "t", legs)])
         event = FundsDeposited(at_us=0, transfer_id="t", tenant_id="bob", amount_micro_usd=5, money=money)
         engine.journal.append([encode(event)], 0)

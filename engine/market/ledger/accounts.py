@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-OUTSIDE = "outside"
-"""Deposits not withdrawn, as a negative number."""
 NETWORK_FEE, BURN, MAKE_WHOLE = "network-fee", "burn", "make-whole"
-TENANTS, SUPPLIERS, ESCROWS, DEV_CREDITS = "tenants/", "suppliers/", "escrows/", "dev-credits/"
-"""Prefixes. A dev credit is play money: what a tenant was given of it stands, negative, in its own account."""
+TENANTS, SUPPLIERS, ESCROWS = "tenants/", "suppliers/", "escrows/"
+OUTSIDE, DEV_CREDITS = "outside/", "dev-credits/"
+"""Prefixes; the last two are the world outside. A dev credit is play money."""
 
 
 def tenant(tenant_id: str) -> str:
@@ -24,6 +23,11 @@ def escrow(lease_id: str) -> str:
     return ESCROWS + lease_id
 
 
+def outside(tenant_id: str) -> str:
+    """What a tenant has deposited and not withdrawn, as a negative number."""
+    return OUTSIDE + tenant_id
+
+
 def dev_credit(tenant_id: str) -> str:
     """What a tenant was given in development mode, as a negative number."""
     return DEV_CREDITS + tenant_id
@@ -31,7 +35,7 @@ def dev_credit(tenant_id: str) -> str:
 
 def is_outside(account: str) -> bool:
     """Whether the account stands for the world outside."""
-    return account == OUTSIDE or account.startswith(DEV_CREDITS)
+    return account.startswith((OUTSIDE, DEV_CREDITS))
 
 
 def has_statement(account: str) -> bool:

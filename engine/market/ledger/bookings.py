@@ -92,11 +92,13 @@ class _Draft:
             case LeasesSettled():
                 return self._settle(event)
             case FundsDeposited():
-                legs = [(accounts.OUTSIDE, -event.amount_micro_usd)]
+                legs = [(accounts.outside(event.tenant_id), -event.amount_micro_usd)]
                 return Money([_entry(entries.DEPOSIT, event.transfer_id, legs, accounts.tenant(event.tenant_id))])
             case FundsWithdrawn():
                 legs = [(accounts.tenant(event.tenant_id), -event.amount_micro_usd)]
-                return Money([_entry(entries.WITHDRAWAL, event.transfer_id, legs, accounts.OUTSIDE)])
+                return Money(
+                    [_entry(entries.WITHDRAWAL, event.transfer_id, legs, accounts.outside(event.tenant_id))]
+                )
         return None
 
     def _start(self, event: LeaseStarted) -> Money:

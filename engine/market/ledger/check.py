@@ -31,8 +31,8 @@ from engine.market.ledger.check_lease import POTS, Reckoning
 from engine.market.ledger.entries import Entry
 
 ROUTES = {
-    "DEPOSIT": ("outside", ("tenants/",)),
-    "WITHDRAWAL": ("tenants/", ("outside",)),
+    "DEPOSIT": ("outside/", ("tenants/",)),
+    "WITHDRAWAL": ("tenants/", ("outside/",)),
     "DEV_CREDIT": ("dev-credits/", ("tenants/",)),
     "ESCROW": ("tenants/", ("escrows/",)),
     "SETTLEMENT": ("escrows/", ("suppliers/", *POTS)),
@@ -79,11 +79,9 @@ class LedgerCheck:
                 self._parts = event.rules.burn_ppm, event.rules.make_whole_ppm
                 self._needs_deposit, self._opened = event.rules.require_deposit, True
             case FundsDeposited():
-                wanted = {"outside": -event.amount_micro_usd, f"tenants/{event.tenant_id}": event.amount_micro_usd}
-                self._expect(booked, wanted)
+                self._transferred(booked, event.tenant_id, event.amount_micro_usd)
             case FundsWithdrawn():
-                wanted = {f"tenants/{event.tenant_id}": -event.amount_micro_usd, "outside": event.amount_micro_usd}
-                self._expect(booked, wanted)
+                self._transferred(booked, event.tenant_id, -event.amount_micro_usd)
             case LeaseStarted():
                 self._start(event, booked)
             case LeaseMoved():
@@ -116,7 +114,7 @@ class LedgerCheck:
                 self._fault("ROUTE", f"{entry.kind} of {entry.subject} moves {amount} at {account}")
             self.balances[account] += amount
             self.flows[entry.kind] += max(amount, 0)
-            outside = account.startswith(("outside", "dev-credits/"))
+            outside = account.startswith(("outside/", "dev-credits/"))
             if (self.balances[account] > 0) if outside else (self.balances[account] < 0):
                 self._fault("NEGATIVE", f"{account} stands at {self.balances[account]} after {entry.kind}")
         self._note(entry, legs)
@@ -140,6 +138,9 @@ class LedgerCheck:
         else:
             reckoning.settled += amount
             reckoning.paid.update({account: amount for account, amount in legs if amount > 0})
+
+    def _transferred(self, booked: list[Entry], tenant_id: str, amount: int) -> None:
+        self._expect(booked, {f"outside/{tenant_id}": -amount, f"tenants/{tenant_id}": amount})
 
     def _start(self, event: LeaseStarted, booked: list[Entry]) -> None:
         if event.money is None:

@@ -42,9 +42,9 @@ def decide_ledger(state: MarketState, command: LedgerCommand, now_us: int) -> li
 
 
 def withdrawable(state: MarketState, tenant_id: str) -> int:
-    """What of that is its own: dev credits can be spent, but not paid out."""
-    credited = -state.books.balances.get(accounts.dev_credit(tenant_id), 0)
-    return max(0, spendable(state, tenant_id) - credited)
+    """What of that can be paid out: no more than was paid in. Credit can be spent only."""
+    paid_in = -state.books.balances.get(accounts.outside(tenant_id), 0)
+    return min(spendable(state, tenant_id), paid_in)
 
 
 def _check_room(circulating: int) -> None:

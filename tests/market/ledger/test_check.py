@@ -148,7 +148,7 @@ def test_an_event_left_out_is_found(honest: list[AnyEvent], kind: type) -> None:
 
 def test_money_without_a_reason_is_found(honest: list[AnyEvent]) -> None:
     """Law 6: only what happens to leases and funds moves money."""
-    gift = Entry("DEPOSIT", "t", [("outside", -5), ("tenants/mallory", 5)])
+    gift = Entry("DEPOSIT", "t", [("outside/mallory", -5), ("tenants/mallory", 5)])
     event = NodeStateSet(at_us=honest[-1].at_us, node=0, state="READY", money=Money([gift]))
     assert [fault.code for fault in checked([*honest, event]).faults] == ["STRAY"]
 

@@ -61,10 +61,12 @@ def test_credit_is_not_paid_out() -> None:
     with pytest.raises(InsufficientFunds):
         market.do(commands.WithdrawFunds("alice", 1))
     market.deposit(7)
+    market.deploy(8, duration_s=60)
+    market.wait(60)
     market.do(commands.WithdrawFunds("alice", 7))
     with pytest.raises(InsufficientFunds):
         market.do(commands.WithdrawFunds("alice", 1))
-    assert (market.balance("outside"), checked(market.events).faults) == (0, [])
+    assert (market.balance("outside/alice"), checked(market.events).faults) == (0, [])
 
 
 def test_a_release_refunds_the_seconds_that_did_not_start() -> None:

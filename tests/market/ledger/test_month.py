@@ -43,9 +43,10 @@ def test_the_books_of_a_month_balance_to_the_micro_dollar() -> None:
     books = market.state.books
     assert not books.escrows and not books.unsettled
     assert not any(name.startswith(accounts.ESCROWS) for name in books.balances)
-    left = sum(market.tenant(f"tenant-{number}") for number in range(50))
+    names = [f"tenant-{number}" for number in range(50)]
+    left = sum(map(market.tenant, names))
     deposited = 50 * 10**12 + sum(range(50))
-    assert -market.balance(accounts.OUTSIDE) == deposited == left + market.earned()
+    assert -sum(market.balance(accounts.outside(name)) for name in names) == deposited == left + market.earned()
     check = checked(market.events)
     assert (check.faults, check.leases) == ([], LEASES)
     assert check.flows["ESCROW"] == check.flows["SETTLEMENT"] + check.flows["REFUND"]

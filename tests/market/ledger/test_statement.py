@@ -15,7 +15,7 @@ ACCOUNT = "tenants/alice"
 
 
 def deposited(books: Books, at_us: int, amount: int) -> None:
-    books.take(at_us, Money([Entry(DEPOSIT, "t", [("outside", -amount), (ACCOUNT, amount)])]))
+    books.take(at_us, Money([Entry(DEPOSIT, "t", [("outside/alice", -amount), (ACCOUNT, amount)])]))
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 9), st.data())
