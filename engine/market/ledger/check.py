@@ -60,14 +60,14 @@ class LedgerCheck:
         self.balances, self.flows = Counter[str](), Counter[str]()
         self.entries = self.leases = self.unbooked = 0
         self.running: dict[str, Reckoning] = {}
-        self._sequence = 0
+        self.sequence = 0
         self._nodes: list[str] = []
         self._supplier: dict[str, str] = {}
         self._parts, self._needs_deposit, self._opened = (0, 0), False, False
 
     def follow(self, sequence: int, event: AnyEvent) -> None:
         """Take in the next event."""
-        self._sequence = sequence
+        self.sequence = sequence
         booked = event.money.entries if event.money is not None else []
         self._opened = self._opened or event.money is not None
         for entry in booked:
@@ -133,8 +133,8 @@ class LedgerCheck:
         amount = -sum(amount for _, amount in legs if amount < 0)
         if entry.kind == "REFUND":
             reckoning.refunded += amount
-            if legs[-1][0] != f"tenants/{reckoning.tenant_id}":
-                self._fault("ROUTE", f"the refund of {entry.subject} goes to {legs[-1][0]}")
+            if strange := {account for account, got in legs if got > 0} - {f"tenants/{reckoning.tenant_id}"}:
+                self._fault("ROUTE", f"the refund of {entry.subject} goes to {', '.join(sorted(strange))}")
         else:
             reckoning.settled += amount
             reckoning.paid.update({account: amount for account, amount in legs if amount > 0})
@@ -235,7 +235,7 @@ class LedgerCheck:
             self._fault(code, f"leases/{lease_id}: {detail}")
 
     def _fault(self, code: str, detail: str) -> None:
-        self.faults.append(Fault(self._sequence, code, detail))
+        self.faults.append(Fault(self.sequence, code, detail))
 
 
 def checked(events: Iterable[AnyEvent], watch: Callable[[LedgerCheck], None] = lambda _: None) -> LedgerCheck:
