@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from engine.domain.cluster_request import ClusterRequest
@@ -9,7 +10,7 @@ from engine.domain.errors import IdempotencyConflict, InsufficientFunds, Invalid
 from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.market import commands
 from engine.market.apply import apply
-from engine.market.events import Key, LeaseEnded, PlanApplied
+from engine.market.events import Key, LeaseEnded, LeaseStarted, PlanApplied, QuoteIssued
 from engine.market.ledger.bookings import with_money
 from engine.market.ledger.check import checked
 from engine.market.ledger.rules import LedgerRules
@@ -104,6 +105,34 @@ def test_the_fee_told_is_the_fee_charged() -> None:
     market.do(commands.SetLedgerRules(LedgerRules(network_fee_ppm=70_000)))
     market.wait(4_000)
     assert market.balance("network-fee") == lease.terms.network_fee_micro_usd > 0
+
+
+def test_a_quote_keeps_its_fee() -> None:
+    """Law 5: a quote deployed after the rules changed pays the network what it told."""
+    market = LedgerMarket(LedgerRules(network_fee_ppm=33_333))
+    (quote,) = market.do(commands.IssueQuote("alice", ClusterRequest(8, duration_s=600), 60))
+    assert isinstance(quote, QuoteIssued)
+    market.do(commands.SetLedgerRules(LedgerRules(network_fee_ppm=70_000)))
+    market.do(commands.DeployQuote("alice", quote.quote_id))
+    market.wait(600)
+    assert market.balance("network-fee") == quote.terms.network_fee_micro_usd > 0
+
+
+def test_the_spread_of_a_hold_is_due_at_once() -> None:
+    """Who held capacity and releases the lease at once pays for the hold, and for nothing else."""
+    market = LedgerMarket()
+    (quote,) = market.do(commands.IssueQuote("alice", ClusterRequest(8, duration_s=600), 60))
+    assert isinstance(quote, QuoteIssued)
+    terms = msgspec.structs.replace(quote.terms, spread_micro_usd=1_234)
+    started = LeaseStarted(
+        at_us=market.now_us, lease_id="l-1", tenant_id="alice", terms=terms, ends_at_us=market.now_us + 600_000_000
+    )
+    (booked,) = with_money(market.state, [started])
+    apply(market.state, booked)
+    market.events.append(booked)
+    market.release("l-1")
+    assert market.earned() == 1_234 == terms.total_micro_usd - market.tenant()
+    assert checked(market.events).faults == []
 
 
 def test_a_plan_starts_what_can_be_paid() -> None:
