@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from engine.domain.errors import InsufficientFunds, Refused
 from engine.market.events import AnyEvent, LeaseStarted
 from engine.market.ledger import accounts
+from engine.market.ledger.books import Books
 from engine.market.ledger.check import LedgerCheck, checked
 from engine.market.ledger.rules import LedgerRules
 from tests.full_size import size
@@ -123,6 +125,19 @@ def test_the_random_markets_reach_everything() -> None:
         events |= {type(event).__name__ for event in market.events}
     assert kinds == {"DEPOSIT", "DEV_CREDIT", "ESCROW", "SETTLEMENT", "REFUND"}
     assert events >= {"LeaseStarted", "LeaseMoved", "LeaseEnded", "LeasesSettled", "FundsDeposited"}
+
+
+def test_books_are_plain_values() -> None:
+    """Law 10: written down by their types and read back, the books are the same and go on alike."""
+    market = random_month(5, LedgerRules(settlement_period_s=600, **PARTS))
+    books = market.state.books
+    assert books.escrows and books.statements
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(books), type=Books)
+    assert read.facts() == books.facts()
+    market.state.books = read
+    market.wait(200_000)
+    assert checked(market.events).faults == []
+    assert market.replayed().hash() == market.state.hash()
 
 
 @pytest.mark.parametrize("period_s", [60, NEVER_S])
