@@ -1,9 +1,12 @@
-"""Money and times as people read them. Nothing is computed from the texts made here."""
+"""Money and times as people read and write them. Nothing is computed from the texts made here."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+
+from engine.domain.errors import InvalidInput, Violation
+from engine.domain.limits import MAX_TOTAL_MICRO_USD
 
 
 def usd(micro_usd: int) -> str:
@@ -16,6 +19,13 @@ def usd(micro_usd: int) -> str:
     return _dollars(amount, f"{whole}.{cents:0<2}")
 
 
+def exact_usd(micro_usd: int) -> str:
+    """Dollars to the last micro-dollar, cents at least: for books, where nothing may be rounded."""
+    amount = Decimal(micro_usd).scaleb(-6)
+    whole, _, digits = f"{abs(amount):,.6f}".partition(".")
+    return _dollars(amount, f"{whole}.{digits.rstrip('0'):0<2}")
+
+
 def usd_per_gpu_hour(micro_usd_per_gpu_hour: int) -> str:
     """A price to a hundredth of a cent."""
     amount = Decimal(micro_usd_per_gpu_hour).scaleb(-6)
@@ -25,6 +35,18 @@ def usd_per_gpu_hour(micro_usd_per_gpu_hour: int) -> str:
 def average_price_micro_usd(rate_micro_usd_per_hour: int, gpus: int) -> int:
     """The average price per GPU-hour behind a rate, to the nearest micro-dollar; 0 without GPUs."""
     return (2 * rate_micro_usd_per_hour + gpus) // (2 * gpus) if gpus else 0
+
+
+def micro_usd_of(text: str) -> int:
+    """Dollars as somebody wrote them; InvalidInput if they are not exact to the micro-dollar, or no amount."""
+    try:
+        micro = Decimal(text.removeprefix("$").replace(",", "")).scaleb(6)
+        exact = micro.is_finite() and micro == int(micro)
+    except (InvalidOperation, ValueError):
+        exact = False
+    if not exact or not 0 < micro <= MAX_TOTAL_MICRO_USD:
+        raise InvalidInput([Violation("USD", f"must be dollars to the micro-dollar, got {text[:40]!r}")])
+    return int(micro)
 
 
 def milliseconds(microseconds: float) -> str:

@@ -99,11 +99,18 @@ def leader_named_by(error: Exception) -> str:
 
 
 def _own_failure(error: WalrasError) -> Failure:
-    from engine.domain.errors import InvalidInput, NotFound, PermissionDenied, QuoteUnusable, Refused
+    from engine.domain.errors import (
+        InsufficientFunds,
+        InvalidInput,
+        NotFound,
+        PermissionDenied,
+        QuoteUnusable,
+        Refused,
+    )
 
     if isinstance(error, InvalidInput):
         return _bad_input((violation.field, violation.description) for violation in error.violations)
-    is_no = isinstance(error, Refused | NotFound | PermissionDenied | QuoteUnusable)
+    is_no = isinstance(error, Refused | NotFound | PermissionDenied | QuoteUnusable | InsufficientFunds)
     return Failure(ExitCode.NO if is_no else ExitCode.ENGINE_FAILED, (f"{error.reason}: {error.message}",))
 
 

@@ -7,6 +7,7 @@ WalrasError
 ├── NotFound              absent, or not the caller's: the two are never told apart
 ├── IdempotencyConflict   a key came back with a different body
 ├── Refused               the answer is no: typed reasons and an explanation
+├── InsufficientFunds     the tenant's balance does not cover it; says how much is missing
 ├── QuoteUnusable         the quote expired, was used, or what it promised is gone
 ├── Overloaded            try again after `retry_after_s`
 ├── Unavailable           the engine cannot promise durability now
@@ -90,6 +91,12 @@ class Refused(WalrasError):
     def __init__(self, reason: str, message: str, **metadata: str) -> None:
         super().__init__(message, **metadata)
         self.reason = reason
+
+
+class InsufficientFunds(WalrasError):
+    """The tenant must deposit first; the metadata names what is needed, available and missing."""
+
+    reason = "INSUFFICIENT_FUNDS"
 
 
 class QuoteUnusable(WalrasError):

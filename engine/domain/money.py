@@ -2,12 +2,13 @@
 
 Money is integer micro-USD. A rate is micro-USD per hour; a total is rate × seconds / 3600, rounded half up
 to the micro-dollar once, on the sum. Lines of an itemised total take the differences of the rounded running
-sum, so that they add up to the total exactly.
+sum, so that they add up to the total exactly. Parts of an amount are rounded down, and where they must
+exhaust it, the largest remainders get what is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SECONDS_PER_HOUR = 3_600
 
@@ -41,3 +42,21 @@ def rounded_down_micro_usd(cost: int) -> int:
 def micro_usd(usd: float) -> int:
     """A dollar figure of an outside source as micro-USD, nearest, ties to even."""
     return round(usd * 1_000_000)
+
+
+def part_micro_usd(amount_micro_usd: int, part: int, whole: int) -> int:
+    """part / whole of an amount, rounded down: what is cut off stays with whoever pays. 0 of nothing."""
+    return amount_micro_usd * part // whole if part else 0
+
+
+def split_micro_usd(amount_micro_usd: int, weights: Sequence[int]) -> list[int]:
+    """An amount divided by weights: rounded down, then a micro-dollar more for the largest remainders, ties to the
+    first. The parts sum to the amount exactly. Weights are not negative, and not all 0 if the amount is not."""
+    if not amount_micro_usd:
+        return [0] * len(weights)
+    whole = sum(weights)
+    parts = [divmod(amount_micro_usd * weight, whole) for weight in weights]
+    left = amount_micro_usd - sum(part for part, _ in parts)
+    first = sorted(range(len(parts)), key=lambda place: -parts[place][1])[:left]
+    gets_more = set(first)
+    return [part + (place in gets_more) for place, (part, _) in enumerate(parts)]

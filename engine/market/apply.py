@@ -15,6 +15,8 @@ from engine.market.events import (
     AnyEvent,
     DemandNoted,
     FleetLoaded,
+    FundsDeposited,
+    FundsWithdrawn,
     KeyUsed,
     LeaseEnded,
     LeaseExtended,
@@ -22,7 +24,9 @@ from engine.market.events import (
     LeaseReclaiming,
     LeaseRepriced,
     LeaseShrunk,
+    LeasesSettled,
     LeaseStarted,
+    LedgerRulesSet,
     NodeStateSet,
     PlanApplied,
     PricesPosted,
@@ -81,6 +85,14 @@ def apply(state: MarketState, event: AnyEvent) -> None:
                 state.demand.wish(event.at_us, wanted.tenant_id, wanted.request)
         case QuoteEnded():
             _end_quote(state, event)
+        case LedgerRulesSet():
+            state.books.set_rules(event.rules)
+        case FundsDeposited() | FundsWithdrawn():
+            state.remember(event.key, event.transfer_id, event.at_us)
+        case LeasesSettled():
+            pass  # all that it does is in its money
+    if event.money is not None:
+        state.books.take(event.at_us, event.money)
     state.forget(event.at_us)
 
 

@@ -13,6 +13,7 @@ from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_GPU_COUNT
 from engine.domain.tiers import NodeState
 from engine.market.events import Key, PricesPublished, Terms, WantedRequest
+from engine.market.ledger.rules import LedgerRules
 
 Int = NDArray[np.int64]
 
@@ -230,7 +231,39 @@ class ApplyPlan:
     key: Key | None = None
 
 
-Keyless = EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible | MakeRoom
+@dataclass(frozen=True, slots=True)
+class DepositFunds:
+    """Put money into a tenant's account."""
+
+    tenant_id: str
+    amount_micro_usd: int
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawFunds:
+    """Pay a tenant out of its account."""
+
+    tenant_id: str
+    amount_micro_usd: int
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLeases:
+    """Charge the leases that were not settled for a period."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetLedgerRules:
+    """Let the ledger go by other rules."""
+
+    rules: LedgerRules
+
+
+Keyless = (
+    EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible | MakeRoom | SettleLeases | SetLedgerRules
+)
 Command = (
     LoadFleet
     | SetNodeState
@@ -242,5 +275,7 @@ Command = (
     | ExtendLease
     | ShrinkLease
     | ApplyPlan
+    | DepositFunds
+    | WithdrawFunds
     | Keyless
 )

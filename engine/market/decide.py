@@ -17,6 +17,7 @@ from engine.market.commands import (
     Command,
     DeployCluster,
     DeployQuote,
+    DepositFunds,
     EndDueLeases,
     ExtendLease,
     IssueQuote,
@@ -27,9 +28,12 @@ from engine.market.commands import (
     PublishPrices,
     ReleaseLease,
     ReleaseQuote,
+    SetLedgerRules,
     SetNodeState,
     SettleInterruptible,
+    SettleLeases,
     ShrinkLease,
+    WithdrawFunds,
 )
 from engine.market.events import (
     AnyEvent,
@@ -47,6 +51,8 @@ from engine.market.events import (
 from engine.market.extend_decision import extend
 from engine.market.inventory import Inventory
 from engine.market.lease_decision import end_due, release
+from engine.market.ledger.bookings import with_money
+from engine.market.ledger.decision import decide_ledger
 from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
@@ -66,7 +72,13 @@ def decide(
     book: PriceBook,
     stopwatch: Stopwatch = NO_STOPWATCH,
 ) -> list[AnyEvent]:
-    """The events that the command causes at `now_us`."""
+    """The events that the command causes at `now_us`, each with the money that it moves."""
+    return with_money(state, _decide(state, command, now_us, book, stopwatch))
+
+
+def _decide(
+    state: MarketState, command: Command, now_us: int, book: PriceBook, stopwatch: Stopwatch
+) -> list[AnyEvent]:
     if not isinstance(command, Keyless) and subject_of(state, command.key) is not None:
         return []
     match command:
@@ -102,6 +114,8 @@ def decide(
             return _load_fleet(state, command, now_us, book)
         case ApplyPlan():
             return decide_plan(state, command, now_us)
+        case DepositFunds() | WithdrawFunds() | SettleLeases() | SetLedgerRules():
+            return decide_ledger(state, command, now_us)
 
 
 def subject_of(state: MarketState, key: Key | None) -> str | None:

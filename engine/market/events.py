@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
+from engine.market.ledger.entries import Money
+from engine.market.ledger.rules import LedgerRules
 
 Int = NDArray[np.int64]
 
@@ -29,10 +31,14 @@ class Key(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Root of all events. `at_us`: when it was decided, microseconds since the epoch, UTC."""
+    """Root of all events. `at_us`: when it was decided, microseconds since the epoch, UTC.
+
+    `money`: what it moves in the books, if anything.
+    """
 
     at_us: int
     key: Key | None = None
+    money: Money | None = None
 
 
 class FleetLoaded(Event, frozen=True, kw_only=True, tag="fleet_loaded"):
@@ -121,6 +127,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Price of holding the capacity; inside the total, outside prices and rate."""
     network_fee_micro_usd: int = 0
     """The network's part of the total."""
+    network_fee_ppm: int = 0
+    """The same as parts per million of whatever is charged for the lease, extensions included."""
     profile: Profile | None = None
     """None: the prices hold in every hour."""
     gpu_count_bound: int = 0
@@ -246,6 +254,8 @@ class LeaseExtended(Event, frozen=True, kw_only=True, tag="lease_extended"):
     curve_from_s: int = 0
     locked: bool = False
     network_fee_micro_usd: int = 0
+    earned_micro_usd: int = 0
+    """Of what was charged before, what is due by now: it is not paid back any more."""
 
 
 class LeaseShrunk(Event, frozen=True, kw_only=True, tag="lease_shrunk"):
@@ -261,6 +271,8 @@ class LeaseShrunk(Event, frozen=True, kw_only=True, tag="lease_shrunk"):
     prices_micro_usd_per_gpu_hour: bytes
     kept: list[bytes]
     refund_micro_usd: int
+    earned_micro_usd: int = 0
+    """As in `LeaseExtended`."""
 
 
 class LeaseRepriced(Event, frozen=True, kw_only=True, tag="lease_repriced"):
@@ -275,6 +287,8 @@ class LeaseRepriced(Event, frozen=True, kw_only=True, tag="lease_repriced"):
     amount_micro_usd: int
     refund_micro_usd: int
     network_fee_micro_usd: int = 0
+    earned_micro_usd: int = 0
+    """As in `LeaseExtended`."""
 
 
 class LeaseReclaiming(Event, frozen=True, kw_only=True, tag="lease_reclaiming"):
@@ -306,6 +320,34 @@ class PlanApplied(Event, frozen=True, kw_only=True, tag="plan_applied"):
     outcomes: list[PlanOutcome]
 
 
+class LedgerRulesSet(Event, frozen=True, kw_only=True, tag="ledger_rules_set"):
+    """The ledger goes by these rules from now on; leases that run keep their parts."""
+
+    rules: LedgerRules
+
+
+class FundsDeposited(Event, frozen=True, kw_only=True, tag="funds_deposited"):
+    """A tenant paid in."""
+
+    transfer_id: str
+    tenant_id: str
+    amount_micro_usd: int
+
+
+class FundsWithdrawn(Event, frozen=True, kw_only=True, tag="funds_withdrawn"):
+    """A tenant was paid out."""
+
+    transfer_id: str
+    tenant_id: str
+    amount_micro_usd: int
+
+
+class LeasesSettled(Event, frozen=True, kw_only=True, tag="leases_settled"):
+    """Running leases were charged for what has started of them."""
+
+    leases: list[str]
+
+
 class KeyUsed(Event, frozen=True, kw_only=True, tag="key_used"):
     """A call with this key changed nothing else; `subject` is the object it was about."""
 
@@ -328,6 +370,10 @@ AnyEvent = (
     | LeaseReclaiming
     | LeaseEnded
     | PlanApplied
+    | LedgerRulesSet
+    | FundsDeposited
+    | FundsWithdrawn
+    | LeasesSettled
     | KeyUsed
 )
 

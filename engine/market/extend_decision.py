@@ -22,8 +22,9 @@ from engine.market.events import AnyEvent, LeaseExtended, PriceLine, Profile
 from engine.market.extension_lines import current_parts, itemised, locked_parts
 from engine.market.lease_decision import owned_lease, still_active
 from engine.market.periods import BAND_EDGES_S, curve_costs
+from engine.market.refunds import due_micro_usd
 from engine.market.state import Lease, MarketState
-from engine.market.terms import profile_of
+from engine.market.terms import network_fee_of, profile_of
 
 Int = NDArray[np.int64]
 SECOND_US = 1_000_000
@@ -67,7 +68,7 @@ def _events(
     state: MarketState, lease: Lease, command: ExtendLease, added: list[_Added], now_us: int
 ) -> list[AnyEvent]:
     events: list[AnyEvent] = []
-    ends_at_us = lease.ends_at_us
+    ends_at_us, earned = lease.ends_at_us, due_micro_usd(state.inventory, lease, now_us)
     for each in added:
         ends_at_us += each.duration_s * SECOND_US
         events.append(
@@ -83,7 +84,8 @@ def _events(
                 profile=each.profile,
                 curve_from_s=each.curve_from_s,
                 locked=each.locked,
-                network_fee_micro_usd=each.amount_micro_usd * state.oracle.network_fee_ppm // 1_000_000,
+                network_fee_micro_usd=network_fee_of(lease.terms, each.amount_micro_usd),
+                earned_micro_usd=earned,
             )
         )
     return events

@@ -32,6 +32,7 @@ def extend(state: MarketState, event: LeaseExtended) -> None:
     lease.changed_periods = (*lease.periods, added)
     lease.ends_at_us = event.ends_at_us
     lease.paid_micro_usd += event.amount_micro_usd
+    lease.earned_micro_usd = max(lease.earned_micro_usd, event.earned_micro_usd)
     lease.network_fee_micro_usd += event.network_fee_micro_usd
     lease.added_lines += event.lines
     lease.locked_s += event.duration_s if event.locked else 0
@@ -59,6 +60,7 @@ def shrink(state: MarketState, event: LeaseShrunk) -> None:
     periods = zip(lease.periods, event.kept, strict=True)
     lease.changed_periods = tuple(replace(period, gpus=gpus) for period, gpus in periods)
     lease.refunded_micro_usd += event.refund_micro_usd
+    lease.earned_micro_usd = max(lease.earned_micro_usd, event.earned_micro_usd)
     lease.fencing_epoch += 1
     state.demand.shrink(lease.lease_id, event.gpu_count)
     state.remember(event.key, lease.lease_id, event.at_us)
@@ -76,6 +78,7 @@ def reprice(state: MarketState, event: LeaseRepriced) -> None:
     rate = int(np.dot(after.gpus_per_node, after.prices))
     lease.moved = msgspec.structs.replace(after, rate_micro_usd_per_hour=rate)
     lease.paid_micro_usd += event.amount_micro_usd
+    lease.earned_micro_usd = max(lease.earned_micro_usd, event.earned_micro_usd)
     lease.network_fee_micro_usd += event.network_fee_micro_usd
     lease.refunded_micro_usd += event.refund_micro_usd
     if event.amount_micro_usd:

@@ -14,15 +14,17 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.errors import AuditFailed, NotFound, Refused
+from engine.domain.errors import AuditFailed, InsufficientFunds, NotFound, Refused
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.commands import ApplyPlan, PlanChanges, PlannedMove, PlannedStart, PlannedStop
 from engine.market.end_reasons import EndReason
 from engine.market.events import AnyEvent, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome, Terms
 from engine.market.lease_decision import lease_ended
+from engine.market.ledger.purse import Purse
 from engine.market.plan_audit import plan_faults
 from engine.market.state import RECLAIMING, MarketState
+from engine.market.terms import with_network_fee
 
 Int = NDArray[np.int64]
 Change = TypeVar("Change", PlannedStop, PlannedMove, PlannedStart)
@@ -71,6 +73,7 @@ class _Draft:
         self._tenant_id, self._plan_id = command.tenant_id, command.plan_id
         self._fleet_changed = changes.fleet_version != state.fleet_version
         self._unused = state.inventory.unused.copy()
+        self._purse = Purse(state, command.tenant_id)
         self.events: list[AnyEvent] = []
         self.outcomes: list[PlanOutcome] = []
         self._last_lease_id = ""
@@ -119,9 +122,12 @@ class _Draft:
 
     def start(self, planned: PlannedStart) -> Obstacle | None:
         """Lease a gang."""
-        terms = msgspec.structs.replace(planned.terms, plan_id=self._plan_id)
+        terms = with_network_fee(self._state, msgspec.structs.replace(planned.terms, plan_id=self._plan_id))
         if obstacle := self._node_obstacle(terms, planned.asks_micro_usd):
             return obstacle
+        if not self._purse.pay(terms.total_micro_usd):
+            short = f"costs {terms.total_micro_usd} micro-USD; {self._purse.left_micro_usd} are left"
+            return Obstacle(InsufficientFunds.reason, short)
         self._use(terms, +1)
         self._last_lease_id = f"l-{self._state.version + len(self.events) + 1:010d}"
         self.events.append(

@@ -53,3 +53,12 @@ def refund_of(inventory: Inventory, lease: Lease, gpus: Sequence[Int], how: Refu
         cost = int((costs.sum(axis=1) * given.astype(object)).sum())
         amount += rounded_micro_usd(cost) if how is Refund.IN_FULL else rounded_down_micro_usd(cost)
     return min(amount, lease.refundable_micro_usd)
+
+
+def due_micro_usd(inventory: Inventory, lease: Lease, now_us: int) -> int:
+    """What of all that was charged is due by now: what is not paid back even if it is not the tenant who ends it.
+
+    It never falls, and whatever ends or changes the lease later leaves at least as much charged.
+    """
+    whole = [period.row_gpus for period in lease.periods]
+    return lease.charged_micro_usd - refund_of(inventory, lease, whole, Refund.IN_FULL, now_us)

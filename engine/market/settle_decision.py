@@ -2,7 +2,7 @@
 
 A node costs max(its market's interruptible price, its ask) until the next epoch. A lease whose average then
 exceeds its price limit has lost: it gets notice, goes on at the price it has, and ends with everything unused paid
-back.
+back. So does one whose tenant cannot pay what a higher price adds; all others are settled all the same.
 What waits on demand is let in by `room_decision`.
 """
 
@@ -17,9 +17,11 @@ from engine.domain.money import rounded_micro_usd
 from engine.market.commands import SettleInterruptible
 from engine.market.end_reasons import EndReason
 from engine.market.events import AnyEvent, LeaseReclaiming, LeaseRepriced
+from engine.market.ledger.purse import Purse
 from engine.market.periods import edges_of, paid_costs
-from engine.market.refunds import used_s
+from engine.market.refunds import due_micro_usd, used_s
 from engine.market.state import ACTIVE, Lease, MarketState
+from engine.market.terms import network_fee_of
 
 Int = NDArray[np.int64]
 
@@ -36,18 +38,30 @@ def interruptible_leases(state: MarketState) -> list[str]:
 
 
 def _settled(state: MarketState, command: SettleInterruptible, now_us: int) -> Iterator[AnyEvent]:
+    purses: dict[str, Purse] = {}
     for lease_id in command.lease_ids:
         lease = state.leases.get(lease_id)
         if lease is None or lease.state != ACTIVE or not lease.terms.request.interruptible:
             continue
         prices = _prices_now(state, lease)
         if _is_outbid(lease, prices):
-            reclaim_at_us = now_us + command.notice_us
-            if reclaim_at_us < lease.ends_at_us:
-                reason = EndReason.OUTBID
-                yield LeaseReclaiming(at_us=now_us, lease_id=lease_id, reason=reason, reclaim_at_us=reclaim_at_us)
+            yield from _notice(lease, EndReason.OUTBID, command, now_us)
         elif (prices != lease.standing.prices).any():
-            yield _repriced(state, lease, prices, now_us)
+            repriced = _repriced(state, lease, prices, now_us)
+            purse = purses.setdefault(lease.tenant_id, Purse(state, lease.tenant_id))
+            if purse.pay(repriced.amount_micro_usd):
+                yield repriced
+            else:
+                yield from _notice(lease, EndReason.ESCROW_EXHAUSTED, command, now_us)
+
+
+def _notice(
+    lease: Lease, reason: EndReason, command: SettleInterruptible, now_us: int
+) -> Iterator[LeaseReclaiming]:
+    """Notice to a lease, unless it ends before."""
+    reclaim_at_us = now_us + command.notice_us
+    if reclaim_at_us < lease.ends_at_us:
+        yield LeaseReclaiming(at_us=now_us, lease_id=lease.lease_id, reason=reason, reclaim_at_us=reclaim_at_us)
 
 
 def _prices_now(state: MarketState, lease: Lease) -> Int:
@@ -68,12 +82,14 @@ def _repriced(state: MarketState, lease: Lease, prices: Int, now_us: int) -> Lea
             before += int((paid_costs(period, edges).sum(axis=1) * period.row_gpus.astype(object)).sum())
     after = int(np.dot(lease.standing.gpus_per_node, prices)) * (lease.duration_s - now_s)
     more = rounded_micro_usd(after) - rounded_micro_usd(before)
+    earned = due_micro_usd(state.inventory, lease, now_us)
     return LeaseRepriced(
         at_us=now_us,
         lease_id=lease.lease_id,
         from_s=now_s,
         prices_micro_usd_per_gpu_hour=prices.astype("<i8").tobytes(),
         amount_micro_usd=max(more, 0),
-        refund_micro_usd=min(max(-more, 0), lease.refundable_micro_usd),
-        network_fee_micro_usd=max(more, 0) * state.oracle.network_fee_ppm // 1_000_000,
+        refund_micro_usd=min(max(-more, 0), lease.charged_micro_usd - earned),
+        network_fee_micro_usd=network_fee_of(lease.terms, max(more, 0)),
+        earned_micro_usd=earned,
     )

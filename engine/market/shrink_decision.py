@@ -23,7 +23,7 @@ from engine.market.end_reasons import Refund
 from engine.market.events import LeaseShrunk, Terms
 from engine.market.inventory import Inventory
 from engine.market.lease_decision import owned_lease, still_active
-from engine.market.refunds import refund_of
+from engine.market.refunds import due_micro_usd, refund_of
 from engine.market.state import Lease, MarketState
 
 Int = NDArray[np.int64]
@@ -56,6 +56,7 @@ def shrink(state: MarketState, command: ShrinkLease, now_us: int) -> LeaseShrunk
         prices_micro_usd_per_gpu_hour=standing.prices[used].astype("<i8").tobytes(),
         kept=[left.astype("<i4").tobytes() for left in kept],
         refund_micro_usd=refund_of(inventory, lease, given, Refund.AT_MARKET, now_us),
+        earned_micro_usd=due_micro_usd(inventory, lease, now_us),
     )
     _audit(inventory, standing, after, event)
     return event

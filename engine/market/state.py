@@ -17,6 +17,7 @@ import numpy as np
 from engine.market.demand_window import DemandWindow
 from engine.market.events import Key, PlanOutcome, PriceLine, Terms
 from engine.market.inventory import Inventory
+from engine.market.ledger.books import Books
 from engine.market.periods import Period
 from engine.market.published import OracleState
 
@@ -46,6 +47,9 @@ class Lease:
     paid_micro_usd: int = 0
     refunded_micro_usd: int = 0
     network_fee_micro_usd: int = 0
+    earned_micro_usd: int = 0
+    """What was due when it was last extended, shrunk or repriced. Each change is rounded for itself; this keeps
+    what is due from falling by that."""
     added_lines: list[PriceLine] = field(default_factory=list)
     """What was charged beside the terms."""
     locked_s: int = 0
@@ -83,8 +87,8 @@ class Lease:
 
     @property
     def refundable_micro_usd(self) -> int:
-        """The most that can still be paid back: the price of holding and locking is not."""
-        return self.charged_micro_usd - self.terms.spread_micro_usd
+        """The most that can still be paid back: what is earned, or the price of holding and locking, is not."""
+        return self.charged_micro_usd - max(self.terms.spread_micro_usd, self.earned_micro_usd)
 
     @property
     def standing(self) -> Terms:
@@ -163,6 +167,7 @@ class MarketState:
     price_sources: list[str] = field(default_factory=list)
     oracle: OracleState = field(default_factory=OracleState)
     demand: DemandWindow = field(default_factory=DemandWindow)
+    books: Books = field(default_factory=Books)
     held_by: dict[str, dict[str, int]] = field(default_factory=dict)
     """Tenant → its quotes that hold GPUs now, with how many."""
     subjects: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
@@ -248,6 +253,7 @@ class MarketState:
             inventory.half_life_h,
             self.price_sources,
             self.oracle.facts(),
+            self.books.facts(),
             self.demand.kept_us,
             list(self.demand.leased),
             [(tenant_id, list(own.values())) for tenant_id, own in self.demand.wished.items()],

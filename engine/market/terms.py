@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import AuditFailed, Refused
+from engine.domain.money import part_micro_usd
 from engine.market.all_matching import largest
 from engine.market.audit import faults_of
 from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
 from engine.market.demand import demand_of
 from engine.market.events import PriceLine, Profile, Terms
 from engine.market.inventory import Inventory
+from engine.market.ledger.rules import PPM
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
@@ -46,7 +48,7 @@ def terms_of(
         raise _refusal(found)
     charge = charge_of(inventory, found, duration_s)
     terms = _terms(state, request, found, charge)
-    terms = _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0))
+    terms = with_network_fee(state, _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0)))
     terms = msgspec.structs.replace(terms, extension_locked=lock_extension, gpu_count_bound=most)
     _check_cap(state, terms, found)
     stopwatch.lap("decision")
@@ -100,11 +102,21 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge
         relaxations_solved=found.relaxations,
         fleet_version=state.fleet_version,
         price_epoch=state.oracle.epoch,
-        network_fee_micro_usd=charge.total_micro_usd * state.oracle.network_fee_ppm // 1_000_000,
         profile=profile_of(
             state.inventory.sold_as(interruptible=request.interruptible), found.nodes, request.priced_duration_s
         ),
     )
+
+
+def with_network_fee(state: MarketState, terms: Terms) -> Terms:
+    """The terms with the network's part of the total, by the ledger's rules of now."""
+    terms = msgspec.structs.replace(terms, network_fee_ppm=state.books.rules.network_fee_ppm)
+    return msgspec.structs.replace(terms, network_fee_micro_usd=network_fee_of(terms, terms.total_micro_usd))
+
+
+def network_fee_of(terms: Terms, amount_micro_usd: int) -> int:
+    """The network's part of an amount charged under some terms: a lease keeps the fee it was sold with."""
+    return part_micro_usd(amount_micro_usd, terms.network_fee_ppm, PPM)
 
 
 def profile_of(inventory: Inventory, nodes: Int, last_s: int) -> Profile | None:
@@ -134,5 +146,4 @@ def _with_spread(state: MarketState, terms: Terms, held_s: tuple[int, ...]) -> T
         lines=[*terms.lines, line] if spread else terms.lines,
         spread_micro_usd=spread,
         total_micro_usd=total,
-        network_fee_micro_usd=total * state.oracle.network_fee_ppm // 1_000_000,
     )

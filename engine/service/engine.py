@@ -18,7 +18,7 @@ from typing import TypeVar
 from engine.domain.errors import NotLeader, Unavailable, WalrasError
 from engine.journal import Entry, Following, Journal, Receipt
 from engine.market.apply import apply
-from engine.market.commands import Command, EndDueLeases
+from engine.market.commands import Command, EndDueLeases, SettleLeases
 from engine.market.decide import decide
 from engine.market.events import AnyEvent, encode
 from engine.market.prices import PriceBook
@@ -90,10 +90,15 @@ class Engine:
             await self._settled()
 
     def end_due(self, now_us: int) -> None:
-        """End all leases whose agreed end has come, as one batch; while following that is the leader's to do."""
+        """End what has come to its agreed end, as one batch, and settle leases that were not for a period.
+
+        While following both are the leader's to do.
+        """
         due = self.state.next_due()
         if self.leads and due is not None and due[0] <= now_us:
             self._run(EndDueLeases(), now_us, NO_STOPWATCH)
+        if self.leads and self.state.books.is_settlement_due(now_us):
+            self._run(SettleLeases(), now_us, NO_STOPWATCH)
 
     def _run(self, command: Command, now_us: int, stopwatch: Stopwatch) -> tuple[list[AnyEvent], Receipt]:
         if (refusal := self.redirect()) is not None:

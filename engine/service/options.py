@@ -10,6 +10,7 @@ from typing import Any
 from engine.domain.errors import InvalidInput, Violation
 from engine.journal.places import database_at
 from engine.market.commands import HoldLimits
+from engine.market.ledger.rules import LedgerRules
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
 from engine.service.references import PriceSource, price_source
@@ -22,6 +23,30 @@ SECURITY_TEXTS = (
     *("tls_cert", "tls_key", "tls_client_ca", "node_listen"),
 )
 HISTORY_KEPT_US = 7 * 24 * HOUR_US
+DEFAULT_RULES = LedgerRules()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """What is set of the ledger's rules; ranges and meaning as there. The network fee is the oracle's parameter.
+
+    `require_deposit`: None: unless in development mode.
+    """
+
+    require_deposit: bool | None = None
+    burn_ppm: int = DEFAULT_RULES.burn_ppm
+    make_whole_ppm: int = DEFAULT_RULES.make_whole_ppm
+    settlement_period_s: int = DEFAULT_RULES.settlement_period_s
+    statement_kept_s: int = DEFAULT_RULES.statement_kept_s
+
+    def __post_init__(self) -> None:
+        self.rules(dev=False, network_fee_ppm=0)
+
+    def rules(self, dev: bool, network_fee_ppm: int) -> LedgerRules:
+        """The rules; InvalidInput lists what is out of its range."""
+        required = not dev if self.require_deposit is None else self.require_deposit
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return LedgerRules(**given | {"require_deposit": required, "network_fee_ppm": network_fee_ppm})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +73,7 @@ class ServerOptions:
     """None: `default_parameters`, which knows whether price sources are named."""
     price_sources: tuple[PriceSource, ...] = ()
     holds: HoldLimits = field(default_factory=HoldLimits)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
     interruptible_notice_s: int = 120
@@ -120,7 +146,7 @@ def read_config(path: Path) -> dict[str, Any]:
         "snapshot_events": int,
         "price_sources": list,
     }
-    types |= {"oracle": dict, "holds": dict, "quotas": dict, "interruptible_notice_s": int}
+    types |= {"oracle": dict, "holds": dict, "quotas": dict, "ledger": dict, "interruptible_notice_s": int}
     types |= dict.fromkeys(SECURITY_TEXTS, str)
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
@@ -152,6 +178,7 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
         ("oracle", default_parameters(values["price_sources"])),
         ("holds", HoldLimits()),
         ("quotas", Quotas()),
+        ("ledger", LedgerSettings()),
     )
     for table, defaults in tables:
         if table in values:
@@ -160,12 +187,22 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
     return values
 
 
+_TYPES: dict[type, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    tuple: (dict,),
+    bool: (bool,),
+    type(None): (bool,),
+}
+"""What a setting may be in the file, by the type of its default; only a flag has None."""
+
+
 def _changed(defaults: Any, raw: dict[str, Any], prefix: str) -> Any:
-    known = {each.name: type(getattr(defaults, each.name)) for each in fields(defaults)}
+    known: dict[str, type] = {each.name: type(getattr(defaults, each.name)) for each in fields(defaults)}
     found = [Violation(f"{prefix}.{name}", "is not an option") for name in sorted(raw.keys() - known.keys())]
     for name, value in raw.items():
-        wanted = {int: (int,), float: (int, float), tuple: (dict,)}.get(known.get(name, object), (object,))
-        if isinstance(value, bool) or not isinstance(value, wanted):
+        wanted = _TYPES.get(known.get(name, object), (object,))
+        if isinstance(value, bool) != (wanted == (bool,)) or not isinstance(value, wanted):
             found.append(Violation(f"{prefix}.{name}", f"has the wrong type {type(value).__name__}"))
     if found:
         raise InvalidInput(found)

@@ -13,14 +13,23 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2, plan_service_pb2
+from walras.v1 import (
+    cluster_service_pb2,
+    fleet_service_pb2,
+    ledger_service_pb2,
+    oracle_service_pb2,
+    plan_service_pb2,
+)
 from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
+from walras.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
 from engine.journal import Following
+from engine.market.commands import SetLedgerRules
+from engine.market.stopwatch import NO_STOPWATCH
 from engine.planning.queue_plan import OUR_SOLVER, Solver
 from engine.service.acts import Acts
 from engine.service.admission import Admission
@@ -30,6 +39,7 @@ from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
 from engine.service.health import Health
 from engine.service.identity import Identity
+from engine.service.ledger_service import LedgerService
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
@@ -54,6 +64,7 @@ would make commits wait for decisions."""
 SERVICES = (
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     oracle_service_pb2.DESCRIPTOR.services_by_name["OracleService"].full_name,
     plan_service_pb2.DESCRIPTOR.services_by_name["PlanService"].full_name,
 )
@@ -137,6 +148,7 @@ class Server:
         add_ClusterServiceServicer_to_server(clusters, self._server)
         fleet = FleetService(engine, quotas.load_percent_max)
         add_FleetServiceServicer_to_server(fleet, self._server)
+        add_LedgerServiceServicer_to_server(LedgerService(engine), self._server)
         add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
@@ -149,6 +161,7 @@ class Server:
     async def start(self) -> int:
         """Listen and serve; returns the port. Unavailable if the address cannot be had."""
         options = self._options
+        self._set_ledger_rules()
         port = self._listen(options.listen, demand_client=options.node_listen is None)
         if options.node_listen is not None:
             self.node_port = self._listen(options.node_listen, demand_client=True)
@@ -164,6 +177,12 @@ class Server:
             self._ticks.append(asyncio.create_task(self.oracle.run(self._options.oracle_tick_s)))
         return int(port)
 
+    def _set_ledger_rules(self) -> None:
+        """Let the ledger go by the rules of the options, if this engine leads; no event if it does already."""
+        if self._engine.leads:
+            rules = self._options.ledger.rules(self._options.dev, self.oracle.parameters.network_fee_ppm)
+            self._engine.submit(SetLedgerRules(rules), NO_STOPWATCH)
+
     async def _begin_role(self, replica: Replica, port: int) -> None:
         host = self._options.listen.rpartition(":")[0]
         replica.address = self._options.advertise or f"{host}:{port}"
@@ -172,6 +191,7 @@ class Server:
         self._ticks.append(asyncio.create_task(replica.run()))
 
     async def _role_changed(self) -> None:
+        self._set_ledger_rules()
         self.oracle.feed.wake()
         await self._health.show_role(leads=self._engine.leads)
 

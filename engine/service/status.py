@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from engine.domain.errors import (
     AuditFailed,
     IdempotencyConflict,
+    InsufficientFunds,
     InvalidInput,
     NotFound,
     NotLeader,
@@ -43,6 +44,7 @@ CODES: dict[type[WalrasError], grpc.StatusCode] = {
     NotFound: grpc.StatusCode.NOT_FOUND,
     IdempotencyConflict: grpc.StatusCode.ALREADY_EXISTS,
     Refused: grpc.StatusCode.FAILED_PRECONDITION,
+    InsufficientFunds: grpc.StatusCode.FAILED_PRECONDITION,
     QuoteUnusable: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,

@@ -13,6 +13,8 @@ from engine.domain.errors import NotFound, PermissionDenied
 from engine.trust.principal import Principal, Role
 
 TENANTS = frozenset({Role.TENANT})
+OPERATORS = frozenset({Role.OPERATOR})
+ACCOUNT_HOLDERS = frozenset({Role.TENANT, Role.SUPPLIER})
 OWNERS = frozenset({Role.OPERATOR, Role.SUPPLIER})
 NODE_KEEPERS = OWNERS | {Role.NODE}
 CUSTOMERS = frozenset({Role.OPERATOR, Role.SUPPLIER, Role.TENANT})
@@ -44,6 +46,10 @@ METHODS: dict[str, Permission] = {
     "FleetService/ListNodes": Permission(CUSTOMERS, cost=5),
     "FleetService/SetNodeState": Permission(NODE_KEEPERS, mutates=True),
     "FleetService/GetFleetStats": Permission(CUSTOMERS, cost=2),
+    "LedgerService/GetBalance": Permission(ACCOUNT_HOLDERS),
+    "LedgerService/ListEntries": Permission(ACCOUNT_HOLDERS, cost=2),
+    "LedgerService/Deposit": Permission(OPERATORS, mutates=True),
+    "LedgerService/Withdraw": Permission(OPERATORS, mutates=True),
     "OracleService/GetPrice": Permission(CUSTOMERS),
     "OracleService/ListPrices": Permission(CUSTOMERS, cost=5),
     "OracleService/WatchPrices": Permission(CUSTOMERS, cost=5),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from engine.cli.amounts import (
     average_price_micro_usd,
     duration,
+    exact_usd,
     milliseconds,
     moment,
     percent,
@@ -55,3 +56,11 @@ def test_other_texts() -> None:
     assert (milliseconds(12_345), milliseconds(42)) == ("12.3 ms", "0.042 ms")
     assert (percent(1, 4), percent(0, 0)) == ("25.0 %", "-")
     assert (moment(0), moment(1_700_000_000_000_000)) == ("-", "2023-11-14 22:13:20 UTC")
+
+
+@given(st.integers(-(10**18), 10**18))
+def test_books_show_every_micro_dollar(micro_usd: int) -> None:
+    """Law: what is shown of the books is the amount, not near it."""
+    shown = exact_usd(micro_usd)
+    assert Decimal(shown.replace("$", "").replace(",", "")).scaleb(6) == micro_usd
+    assert len(shown.rpartition(".")[2]) >= 2

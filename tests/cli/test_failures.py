@@ -116,6 +116,7 @@ OWN_ERRORS: dict[type[errors.WalrasError], tuple[errors.WalrasError, int]] = {
     errors.NotFound: (errors.NotFound("x"), 1),
     errors.IdempotencyConflict: (errors.IdempotencyConflict("x"), 3),
     errors.Refused: (errors.Refused("R", "x"), 1),
+    errors.InsufficientFunds: (errors.InsufficientFunds("x"), 1),
     errors.QuoteUnusable: (errors.QuoteUnusable("Q", "x"), 1),
     errors.Overloaded: (errors.Overloaded("x", 1.0), 3),
     errors.Unavailable: (errors.Unavailable("x"), 3),

@@ -69,28 +69,9 @@ class SmallMarket:
         interruptible: int | None = None,
     ) -> None:
         """An epoch that gives all markets the same prices."""
-        names = list(self.state.inventory.market_index)
-        column = [posted, 1, 10**9, long_run, posted, volatility, 0]
         self.epoch += 1
-        self.do(
-            commands.PublishPrices(
-                PricesPublished(
-                    at_us=0,
-                    price_snapshot_id=f"prices-{self.epoch}",
-                    epoch=self.epoch,
-                    taken_at_us=self.now_us,
-                    markets=names,
-                    columns=packed(np.array([column] * len(names), dtype=np.int64).T),
-                    snapshot=b"",
-                    half_life_h=half_life_h,
-                    spread_factor=0.4,
-                    network_fee_ppm=50_000,
-                    demand_kept_us=4 * HOUR_S * SECOND_US,
-                    history_kept_us=24 * HOUR_S * SECOND_US,
-                    interruptible=b"" if interruptible is None else _packed(interruptible, len(names)),
-                )
-            )
-        )
+        prices = posted, long_run, half_life_h, volatility, interruptible
+        self.do(commands.PublishPrices(published(self.state, self.epoch, self.now_us, *prices)))
 
     def settle(self, notice_s: int = 120) -> list[AnyEvent]:
         """Let interruptible leases pay the prices of now."""
@@ -120,6 +101,36 @@ class SmallMarket:
         before = lease.refunded_micro_usd
         self.do(commands.ShrinkLease("alice", lease.lease_id, replicas))
         return lease.refunded_micro_usd - before
+
+
+def published(
+    state: MarketState,
+    epoch: int,
+    now_us: int,
+    posted: int,
+    long_run: int,
+    half_life_h: float,
+    volatility: int = 0,
+    interruptible: int | None = None,
+) -> PricesPublished:
+    """An epoch that gives all markets the same prices."""
+    names = list(state.inventory.market_index)
+    column = [posted, 1, 10**9, long_run, posted, volatility, 0]
+    return PricesPublished(
+        at_us=0,
+        price_snapshot_id=f"prices-{epoch}",
+        epoch=epoch,
+        taken_at_us=now_us,
+        markets=names,
+        columns=packed(np.array([column] * len(names), dtype=np.int64).T),
+        snapshot=b"",
+        half_life_h=half_life_h,
+        spread_factor=0.4,
+        network_fee_ppm=50_000,
+        demand_kept_us=4 * HOUR_S * SECOND_US,
+        history_kept_us=24 * HOUR_S * SECOND_US,
+        interruptible=b"" if interruptible is None else _packed(interruptible, len(names)),
+    )
 
 
 def _packed(price: int, markets: int) -> bytes:

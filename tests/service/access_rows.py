@@ -12,6 +12,7 @@ from typing import Any
 
 from walras.v1 import cluster_service_pb2 as clusters
 from walras.v1 import fleet_service_pb2 as fleet
+from walras.v1 import ledger_service_pb2 as ledger
 from walras.v1 import oracle_service_pb2 as oracle
 from walras.v1 import plan_service_pb2 as plans
 
@@ -22,7 +23,7 @@ NO_IDENTIFIERS = {
     *("idempotency_key", "page_token", "request_id", "state", "gpu_model", "region", "security_tier"),
     *("gpu_models", "regions", "countries", "sites", "excluded_regions", "excluded_countries", "excluded_sites"),
     *("client_site", "certifications", "allowed_suppliers", "excluded_suppliers"),
-    *("site_id", "country", "connectivity_tier", "interconnect", "fabric_id", "site_a", "site_b"),
+    *("account_kind", "site_id", "country", "connectivity_tier", "interconnect", "fabric_id", "site_a", "site_b"),
 }
 """Text fields that name no object with an owner: labels of the caller's own, grades, places, filters."""
 
@@ -97,6 +98,18 @@ ROWS: dict[str, Row] = {
         {"name": "node"},
     ),
     "FleetService/GetFleetStats": Row(CUSTOMERS, lambda ids: fleet.GetFleetStatsRequest()),
+    "LedgerService/GetBalance": Row("tenant supplier", lambda ids: ledger.GetBalanceRequest()),
+    "LedgerService/ListEntries": Row("tenant supplier", lambda ids: ledger.ListEntriesRequest()),
+    "LedgerService/Deposit": Row(
+        "operator",
+        lambda ids: ledger.DepositRequest(account="tenants/alice", amount_micro_usd=5),
+        {"account": "account"},
+    ),
+    "LedgerService/Withdraw": Row(
+        "operator",
+        lambda ids: ledger.WithdrawRequest(account="tenants/alice", amount_micro_usd=1),
+        {"account": "account"},
+    ),
     "OracleService/GetPrice": Row(CUSTOMERS, lambda ids: oracle.GetPriceRequest(**MARKET)),
     "OracleService/ListPrices": Row(CUSTOMERS, lambda ids: oracle.ListPricesRequest()),
     "OracleService/WatchPrices": Row(CUSTOMERS, lambda ids: oracle.WatchPricesRequest()),

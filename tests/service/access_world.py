@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from engine.service.engine import Engine
+from engine.service.options import LedgerSettings
 from engine.service.server import Server
 from engine.trust.key_ring import KeyRing, KeyTimes
 from engine.trust.quotas import NO_QUOTAS
@@ -30,7 +31,10 @@ class AccessWorld(Loopback):
 
     def __init__(self, folder: Path) -> None:
         self.issuer = Issuer()
-        super().__init__(folder / "data", dev=False, quotas=NO_QUOTAS, **auth_options(self.issuer, folder))
+        credit = {"ledger": LedgerSettings(require_deposit=False)}
+        super().__init__(
+            folder / "data", dev=False, quotas=NO_QUOTAS, **credit, **auth_options(self.issuer, folder)
+        )
         self.bearer("operator", "root").load(
             [*small_fleet(), node("a9", gpu_model="A100", site_id="fra1", supplier_id="bolt", gpu_count=900)]
         )

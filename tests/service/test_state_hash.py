@@ -12,6 +12,7 @@ from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import NodeState
 from engine.market import commands
 from engine.market.events import Key
+from engine.market.ledger.rules import LedgerRules
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.engine import Engine
 from tests.service.loopback import Book, Clock, Row, node
@@ -122,6 +123,12 @@ VARIANTS: dict[str, list[commands.Command]] = {
     "quote deployed": [quote(), commands.DeployQuote("alice", "q-0000000003")],
     "quote and lease": [quote(), deploy()],
     "released": [deploy(), commands.ReleaseLease("alice", "l-0000000003")],
+    "deposit": [commands.DepositFunds("alice", 10**9)],
+    "deposit of another": [commands.DepositFunds("bob", 10**9)],
+    "deposit of more": [commands.DepositFunds("alice", 10**9 + 1)],
+    "deposit and lease": [commands.DepositFunds("alice", 10**9), deploy()],
+    "rules": [commands.SetLedgerRules(LedgerRules())],
+    "other rules": [commands.SetLedgerRules(LedgerRules(burn_ppm=1))],
     "draining": [commands.SetNodeState("n1", NodeState.DRAINING)],
     "down": [commands.SetNodeState("n1", NodeState.DOWN)],
     "the other down": [commands.SetNodeState("n2", NodeState.DOWN)],

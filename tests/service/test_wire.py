@@ -20,6 +20,7 @@ UNARY = (
     *(f"ClusterService/{name}" for name in ("GetQuote", "ReleaseQuote")),
     *(f"OracleService/{name}" for name in ("GetPrice", "ListPrices", "GetPriceHistory", "EstimateCost")),
     *(f"OracleService/{name}" for name in ("GetSupplyCurve", "GetIndicativePrice")),
+    *(f"LedgerService/{name}" for name in ("GetBalance", "ListEntries", "Deposit", "Withdraw")),
     *(f"PlanService/{name}" for name in ("GetPlan", "ApplyPlan")),
 )
 TRUNCATED = b"\x0a\xff\x01abc"
