@@ -59,6 +59,7 @@ def deposit_funds(
     call = pb.DepositRequest(amount_micro_usd=micro_usd_of(amount), idempotency_key=key or uuid.uuid4().hex)
     if data_dir is not None:
         return _show_offline(deposit_offline(data_dir, connection.tenant, call), connection.tenant, as_json)
+    call.account = f"tenants/{connection.tenant}"
     with connection.channel() as channel:
         return _show_transfer(_stub(channel).Deposit(call, **_said(connection)), as_json)
 
@@ -70,6 +71,7 @@ def withdraw_funds(
     call = pb.WithdrawRequest(amount_micro_usd=micro_usd_of(amount), idempotency_key=key or uuid.uuid4().hex)
     if data_dir is not None:
         return _show_offline(withdraw_offline(data_dir, connection.tenant, call), connection.tenant, as_json)
+    call.account = f"tenants/{connection.tenant}"
     with connection.channel() as channel:
         return _show_transfer(_stub(channel).Withdraw(call, **_said(connection)), as_json)
 

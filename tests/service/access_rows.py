@@ -70,6 +70,9 @@ ROWS: dict[str, Row] = {
         "tenant", lambda ids: clusters.GetLeaseRequest(name=ids["lease"]), {"name": "lease"}
     ),
     "ClusterService/ListLeases": Row("tenant", lambda ids: clusters.ListLeasesRequest(show_ended=True)),
+    "ClusterService/ListLeaseNodes": Row(
+        "tenant", lambda ids: clusters.ListLeaseNodesRequest(name=ids["lease"]), {"name": "lease"}
+    ),
     "ClusterService/ReleaseLease": Row(
         "tenant", lambda ids: clusters.ReleaseLeaseRequest(name=ids["lease"]), {"name": "lease"}
     ),

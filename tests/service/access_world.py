@@ -31,10 +31,8 @@ class AccessWorld(Loopback):
 
     def __init__(self, folder: Path) -> None:
         self.issuer = Issuer()
-        credit = {"ledger": LedgerSettings(require_deposit=False)}
-        super().__init__(
-            folder / "data", dev=False, quotas=NO_QUOTAS, **credit, **auth_options(self.issuer, folder)
-        )
+        options = {"ledger": LedgerSettings(require_deposit=False), **auth_options(self.issuer, folder)}
+        super().__init__(folder / "data", dev=False, quotas=NO_QUOTAS, **options)
         self.bearer("operator", "root").load(
             [*small_fleet(), node("a9", gpu_model="A100", site_id="fra1", supplier_id="bolt", gpu_count=900)]
         )

@@ -22,8 +22,8 @@ class Account:
     def entries(self, **fields: Any) -> Any:
         return self._client.call(self._stub.ListEntries, pb.ListEntriesRequest(**fields))
 
-    def deposit(self, amount_micro_usd: int, key: str = "") -> Any:
-        request = pb.DepositRequest(amount_micro_usd=amount_micro_usd, idempotency_key=key)
+    def deposit(self, amount_micro_usd: int, key: str = "", account: str = "") -> Any:
+        request = pb.DepositRequest(amount_micro_usd=amount_micro_usd, idempotency_key=key, account=account)
         return self._client.call(self._stub.Deposit, request)
 
     def withdraw(self, amount_micro_usd: int, key: str = "") -> Any:

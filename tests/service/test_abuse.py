@@ -26,6 +26,7 @@ from engine.market.commands import HoldLimits, IssueQuote, LoadFleet
 from engine.market.decide import decide
 from engine.market.state import MarketState
 from engine.service.load_pace import TURNS, LoadPace
+from engine.service.options import LedgerSettings
 from engine.trust.audit_log import FILE_NAME, read_acts
 from engine.trust.quotas import NO_QUOTAS, Quotas
 from solvers.pools import END, GPU_COUNT, START
@@ -44,7 +45,8 @@ class Small(Loopback):
 
     def __init__(self, folder: Path, quotas: Quotas = TIGHT, **options: Any) -> None:
         self.issuer = Issuer()
-        super().__init__(folder / "data", dev=False, quotas=quotas, **auth_options(self.issuer, folder), **options)
+        options |= {"ledger": LedgerSettings(require_deposit=False), **auth_options(self.issuer, folder)}
+        super().__init__(folder / "data", dev=False, quotas=quotas, **options)
         self.bearer("operator", "root").load(small_fleet())
 
     def bearer(self, role: str, name: str, **changes: Any) -> Bearer:

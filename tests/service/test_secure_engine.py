@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.service.credentials import Bearer, auth_arguments, engine_process, secure_channel
+from tests.service.ledgers import Account
 from tests.service.loopback import refused, small_fleet
 from tests.trust.issuer import AUDIENCE, ISSUER, Authority, Issuer, JwksServer
 
@@ -68,9 +69,13 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 
 def test_a_tenant_deploys_over_tls(secure: Secure) -> None:
-    """Law 8: with a token over a verified chain a tenant deploys, under the name in its token."""
-    client = secure.bearer("tenant", "alice")
+    """Law 8: with a token over a verified chain a tenant deploys, under the name in its token, once an operator has
+    taken its money in."""
+    client, operator = secure.bearer("tenant", "alice"), Account(secure.bearer("operator", "root"))
+    assert refused(client.deploy, gpu_models=["L40S"]).reason == "INSUFFICIENT_FUNDS"
+    operator.deposit(10**9, account="tenants/alice")
     lease = client.deploy(gpu_models=["L40S"])
+    assert Account(client).balance().balance_micro_usd == 10**9 - lease.price.total_micro_usd
     assert client.lease(lease.name).tenant_id == "alice"
     assert refused(secure.bearer("tenant", "bob").lease, lease.name).code is Status.NOT_FOUND
     client.release(lease.name)
