@@ -60,7 +60,7 @@ def deposit(
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Put money into the account of --tenant: with an operator's token, in development mode, or into a directory."""
+    """Put money into the account of --tenant: by an operator, in development mode, or into a directory."""
     from engine.cli.ledger_calls import deposit_funds
 
     deposit_funds(connection, usd, data_dir, idempotency_key, json)

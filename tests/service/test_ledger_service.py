@@ -163,7 +163,7 @@ def test_money_is_the_operators() -> None:
 
 
 def test_the_operator_names_the_account(paid: Loopback) -> None:
-    """Law 8: an operator that is no tenant must say whose account it is; a kind of account needs its credential."""
+    """Law 8: an operator that is no tenant must say whose account it is; a kind needs its credential."""
 
     async def called(role: Role, method: str, request: Any) -> Any:
         enter(Principal(frozenset({role}), "root", "c", float("inf")))

@@ -69,8 +69,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
 
 
 def test_a_tenant_deploys_over_tls(secure: Secure) -> None:
-    """Law 8: with a token over a verified chain a tenant deploys, under the name in its token, once an operator has
-    taken its money in."""
+    """Law 8: with a token over a verified chain a tenant deploys, under the name in its token, once an operator
+    has taken its money in."""
     client, operator = secure.bearer("tenant", "alice"), Account(secure.bearer("operator", "root"))
     assert refused(client.deploy, gpu_models=["L40S"]).reason == "INSUFFICIENT_FUNDS"
     operator.deposit(10**9, account="tenants/alice")

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import pytest
 
-from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeasesSettled, LeaseStarted, NodeStateSet
+from engine.market.events import (
+    AnyEvent,
+    LeaseEnded,
+    LeaseExtended,
+    LeaseMoved,
+    LeaseRepriced,
+    LeaseShrunk,
+    LeasesSettled,
+    LeaseStarted,
+    NodeStateSet,
+)
 from engine.market.ledger.check import checked
 from engine.market.ledger.entries import Entry, Money
 from engine.market.ledger.rules import LedgerRules
@@ -122,6 +133,80 @@ def test_a_planted_bug_is_found(honest: list[AnyEvent], name: str) -> None:
     faults = checked(replaced(honest, place, change)).faults
     assert code in {fault.code for fault in faults}, faults
     assert place + 1 in {fault.sequence for fault in faults} or code == "NEGATIVE"
+
+
+@pytest.fixture(scope="module")
+def changing() -> list[AnyEvent]:
+    """Leases on falling prices: extended, shrunk, repriced up and down, taken back after notice."""
+    market = LedgerMarket(LedgerRules(settlement_period_s=600, **PARTS))
+    market.publish(2_400_000, 1_300_000, 1_200_003)
+    firm = market.deploy(17, duration_s=9_000).lease_id
+    loose = market.deploy(19, "bob", duration_s=9_000, interruptible=True).lease_id
+    bidder = market.deploy(
+        3, "carol", duration_s=9_000, interruptible=True, max_price_micro_usd_per_gpu_hour=1_700_000
+    )
+    market.wait(1_801)
+    market.extend(firm, 4_000)
+    market.shrink(firm, 5)
+    market.publish(2_300_000, 1_300_000, 1_600_001)
+    market.wait(601)
+    market.publish(2_300_000, 1_300_000, 1_000_000)
+    market.publish(2_300_000, 1_300_000, 1_800_000)
+    market.wait(2_000)
+    assert market.state.leases[bidder.lease_id].end_reason == "OUTBID"
+    market.release(loose, "bob")
+    market.wait(20_000)
+    assert checked(market.events).faults == []
+    return market.events
+
+
+def more(name: str, amount: int, event: AnyEvent) -> AnyEvent:
+    """The event with another amount in one of its fields."""
+    return msgspec.structs.replace(event, **{name: getattr(event, name) + amount})
+
+
+CHANGED: dict[str, tuple[type, int, Callable[[AnyEvent], AnyEvent], str]] = {
+    "an extension that costs more than told": (
+        LeaseExtended,
+        0,
+        lambda event: with_entries(event, legs_of("ESCROW", shifted(1, 0, -1))),
+        "AMOUNT",
+    ),
+    "an extension for nothing": (LeaseExtended, 0, lambda event: with_entries(event, without("ESCROW")), "AMOUNT"),
+    "an extension at another price": (LeaseExtended, 0, partial(more, "amount_micro_usd", 2), "CHARGE"),
+    "a shrink whose refund is lost": (
+        LeaseShrunk,
+        0,
+        lambda event: with_entries(event, without("REFUND")),
+        "AMOUNT",
+    ),
+    "a shrink that pays back what was used": (LeaseShrunk, 0, partial(more, "refund_micro_usd", 10**8), "CHARGE"),
+    "a shrink that forgets what is due": (LeaseShrunk, 0, partial(more, "earned_micro_usd", -9), "CHARGE"),
+    "a shrink after which those who leave are not paid": (
+        LeaseShrunk,
+        0,
+        lambda event: with_entries(event, without("SETTLEMENT")),
+        "CHARGE",
+    ),
+    "a dearer price that is not charged": (
+        LeaseRepriced,
+        0,
+        lambda event: with_entries(more("amount_micro_usd", -event.amount_micro_usd, event), without("ESCROW")),
+        "CHARGE",
+    ),
+    "a price that pays back too much": (LeaseRepriced, 1, partial(more, "refund_micro_usd", 1), "CHARGE"),
+    "paid before it is due": (LeasesSettled, 0, lambda event: more("at_us", -60 * 10**6, event), "CHARGE"),
+    "who was outbid gets less back": (LeaseEnded, 0, partial(more, "refund_micro_usd", -1), "CHARGE"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_planted_bug_in_a_change_is_found(changing: list[AnyEvent], name: str) -> None:
+    """Law 6, for what changes a lease, at prices that follow a curve: extensions, shrinks, new prices, notices."""
+    kind, number, change, code = CHANGED[name]
+    place = place_of(changing, kind, number)
+    faults = checked([*changing[:place], change(changing[place]), *changing[place + 1 :]]).faults
+    assert (place + 1, code) in {(fault.sequence, fault.code) for fault in faults}, faults
 
 
 @pytest.mark.parametrize("kind", [LeaseStarted, LeaseMoved, LeasesSettled, LeaseEnded])

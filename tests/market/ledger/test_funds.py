@@ -120,7 +120,7 @@ def test_an_extension_is_set_aside_like_a_start() -> None:
 
 
 def test_who_cannot_pay_a_higher_price_gets_notice_and_others_pay_it() -> None:
-    """Law 6: a reprice without funds fails nobody's settlement: that lease ends after a notice, at its old price."""
+    """Law 6: a reprice without funds fails nobody's settlement: that lease ends after notice, at its old price."""
     market = LedgerMarket(PAID)
     market.publish(2_000_000, 2_000_000, 1_500_000)
     leases = {}
