@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import grpc
@@ -18,7 +18,9 @@ from engine.cli.main import main
 from engine.domain.errors import Unavailable
 from engine.journal import Following, Journal
 from engine.service.engine import Engine
+from engine.service.options import LedgerSettings, ServerOptions
 from engine.service.replica import Replica
+from engine.service.server import Server
 from engine.service.verify import verify_journal
 from tests.crash.nursery import Nursery, kill
 from tests.postgres import Cluster
@@ -154,6 +156,32 @@ def test_a_follower_that_cannot_use_what_it_reads_answers_nothing(url: str) -> N
             engine.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_who_leads_sets_the_rules_of_the_ledger(url: str, tmp_path: Path, leads: bool) -> None:
+    """Law 4: whoever takes over brings the rules of its own options; a follower records nothing."""
+
+    async def run() -> None:
+        options = ServerOptions(
+            listen="127.0.0.1:0",
+            data_dir=tmp_path,
+            database_url=url,
+            dev=True,
+            oracle_tick_s=0,
+            ledger=LedgerSettings(burn_ppm=7),
+        )
+        engine = Engine(Following.open_url(url), Book(), Clock())
+        server = Server(engine, options, replica=Replica(engine, url, 60))
+        await server.start()
+        engine.end_due(engine.now_us() + 10**15)
+        books = engine.state.books
+        assert (engine.leads, books.opened, books.rules.burn_ppm) == (leads, leads, 7 * leads)
+        await server.drain(0)
+        engine.close()
+
+    with nullcontext() if leads else Journal.open_at(url, lease_s=60):
+        asyncio.run(run())
 
 
 def deploying(client: Client, **fields: object) -> grpc.Future:

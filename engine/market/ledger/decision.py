@@ -14,7 +14,7 @@ from engine.market.ledger.purse import spendable
 from engine.market.state import MarketState
 
 SETTLED_AT_ONCE = 100
-"""Leases settled by one event: 3 ms of CPU at flat prices, 30 along curves; what is more waits for the next call or tick."""
+"""Leases settled by one event: 3 ms of CPU at flat prices, 30 along curves. More wait for the next second."""
 
 Transferring = DepositFunds | WithdrawFunds
 LedgerCommand = Transferring | SettleLeases | SetLedgerRules
