@@ -39,7 +39,6 @@ class OracleState:
     price_snapshot_id: str = ""
     snapshot: bytes = b""
     spread_factor: float = 0.0
-    network_fee_ppm: int = 0
     history_kept_us: int = 0
     volatility_ppb: dict[MarketName, int] = field(default_factory=dict)
     interruptible: dict[MarketName, int] = field(default_factory=dict)
@@ -49,14 +48,14 @@ class OracleState:
     def facts(self) -> tuple[object, ...]:
         """Everything in it, for a hash."""
         named = (self.epoch, self.taken_at_us, self.price_snapshot_id, self.snapshot, self.spread_factor)
-        kept = (self.network_fee_ppm, self.history_kept_us, sorted(self.volatility_ppb.items()))
+        kept = (self.history_kept_us, sorted(self.volatility_ppb.items()))
         return *named, *kept, sorted(self.interruptible.items()), list(self.history)
 
     def publish(self, event: PricesPublished, columns: Int) -> None:
         """Take over an epoch; `columns`: of the event, unpacked."""
         self.epoch, self.taken_at_us = event.epoch, event.taken_at_us
         self.price_snapshot_id, self.snapshot = event.price_snapshot_id, event.snapshot
-        self.spread_factor, self.network_fee_ppm = event.spread_factor, event.network_fee_ppm
+        self.spread_factor = event.spread_factor
         self.history_kept_us = event.history_kept_us
         sigma = columns[VOLATILITY]
         self.volatility_ppb = {event.markets[place]: int(sigma[place]) for place in np.flatnonzero(sigma).tolist()}

@@ -159,7 +159,8 @@ class _Draft:
         booked: list[Entry] = []
         for lease_id in event.leases:
             escrow = self._escrows[lease_id]
-            due = due_micro_usd(self._state.inventory, self._state.leases[lease_id], event.at_us)
+            lease = self._state.leases[lease_id]
+            due = due_micro_usd(self._state.inventory, lease, min(event.at_us, lease.due_at_us))
             booked += _settlement(escrow, parts_due(escrow.span, due - escrow.span.closed_micro_usd))
         return Money(booked, settled=event.leases)
 

@@ -33,7 +33,7 @@ from engine.market.events import (
     LedgerRulesSet,
     Terms,
 )
-from engine.market.ledger.check_lease import POTS, Reckoning
+from engine.market.ledger.check_lease import NEVER_US, POTS, Reckoning
 from engine.market.ledger.check_stretch import Stretch
 from engine.market.ledger.entries import Entry
 
@@ -116,7 +116,7 @@ class LedgerCheck:
             case LeaseExtended() | LeaseShrunk() | LeaseRepriced():
                 self._change(event, booked)
             case LeaseReclaiming() if event.lease_id in self.running:
-                self.running[event.lease_id].is_reclaimed = True
+                self.running[event.lease_id].reclaim_at_us = event.reclaim_at_us
             case LeasesSettled():
                 self._settle(event)
             case LeaseEnded():
@@ -275,7 +275,11 @@ class LedgerCheck:
         for lease_id in event.leases:
             reckoning = self._reckoned(lease_id, event)
             if reckoning is not None:
-                self._list("CHARGE", lease_id, reckoning.faults_while_running(reckoning.due(event.at_us)))
+                self._list(
+                    "CHARGE",
+                    lease_id,
+                    reckoning.faults_while_running(reckoning.due(min(event.at_us, reckoning.reclaim_at_us))),
+                )
                 reckoning.paid_before = reckoning.paid.copy()
             elif lease_id not in self.running:
                 self._fault("STRAY", f"leases/{lease_id} is settled and not running")
@@ -289,7 +293,7 @@ class LedgerCheck:
         self._check_refund(name, reckoning, back, booked)
         reckoning.refunded -= back
         unused = reckoning.unused(event.ended_at_us)
-        in_full = event.reason in ALL_BACK or (reckoning.is_reclaimed and event.reason not in NOT_BACK)
+        in_full = event.reason in ALL_BACK or (reckoning.reclaim_at_us < NEVER_US and event.reason not in NOT_BACK)
         least, most = unused if in_full else 0, 0 if event.reason in NOT_BACK else unused
         if not least <= back <= most:
             self._fault("CHARGE", f"leases/{name}: {back} went back of {unused} unused, {event.reason}")

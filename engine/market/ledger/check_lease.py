@@ -11,6 +11,7 @@ from math import floor
 from engine.market.ledger.check_stretch import Stretch, half_up
 
 MILLION = 1_000_000
+NEVER_US = 2**63
 POTS = ("network-fee", "burn", "make-whole")
 
 
@@ -19,7 +20,8 @@ class Reckoning:
     """A running lease. `weights`: of each supplier, as parts of 1; `parts`: ppm of each of POTS.
 
     `earned`: what was due at its last change, or the price of holding; never paid back. `closed`: what was due
-    when those who earn last changed; `paid`: by account, since then. The other sums are of its whole life.
+    when those who earn last changed; `paid`: by account, since then. `reclaim_at_us`: when a
+    notice ends it. The other sums are of its whole life.
     """
 
     tenant_id: str
@@ -33,7 +35,7 @@ class Reckoning:
     settled: int = 0
     refunded: int = 0
     closed: int = 0
-    is_reclaimed: bool = False
+    reclaim_at_us: int = NEVER_US
     paid: Counter[str] = field(default_factory=Counter)
     paid_before: Counter[str] = field(default_factory=Counter)
     """The same when it was last right to pay."""
