@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,14 +29,14 @@ def _played(trace: SharingTrace, policy: str, seed: int) -> Played:
 @settings(max_examples=WORLDS)
 @given(st.integers(0, 1_000))
 def test_placements_keep_every_rule(policy: str, seed: int) -> None:
-    """Law: cards, CPU, memory and models hold after every pod; only what fits nowhere is refused; shares never fall
-    as demand arrives.
+    """Law: cards, CPU, memory and models hold after every pod; only what fits nowhere is refused; shares never
+    fall as demand arrives.
     """
     trace = small_trace(seed)
     played = _played(trace, policy, seed)
     assert faults(trace, played) == []
     shares = [played.share_at(level) for level in range(131)]
-    assert all(low <= high for low, high in zip(shares, shares[1:], strict=False))
+    assert all(low <= high for low, high in pairwise(shares))
     assert 0.5 < shares[-1] <= 1.0
 
 
