@@ -28,6 +28,11 @@ def itemise_micro_usd(rates_micro_usd_per_hour: Iterable[int], duration_s: int) 
     return lines
 
 
+def unused_micro_usd(total: int, used_us: int, whole_us: int) -> int:
+    """What is left of a total after a part of its time: the used part is rounded down, in the payer's favour."""
+    return total - total * min(max(used_us, 0), whole_us) // whole_us
+
+
 def micro_usd(usd: float) -> int:
     """A dollar figure of an outside source as micro-USD, nearest, ties to even."""
     return round(usd * 1_000_000)

@@ -14,17 +14,23 @@ from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
 from engine.market.commands import (
     ApplyPlan,
+    CancelOrder,
     Command,
     DeployCluster,
     DeployQuote,
+    DrainNode,
     EndDueLeases,
     IssueQuote,
     Keyless,
     LoadFleet,
     NoteDemand,
+    NoteHeartbeats,
+    PlaceOrder,
     PublishPrices,
     ReleaseLease,
     ReleaseQuote,
+    RepairLease,
+    ServeOrder,
     SetNodeState,
 )
 from engine.market.events import (
@@ -36,13 +42,17 @@ from engine.market.events import (
     LeaseEnded,
     LeaseStarted,
     NodeStateSet,
+    OrderEnded,
+    OrderPlaced,
     PlanApplied,
     PricesPosted,
     QuoteEnded,
     QuoteIssued,
     Terms,
 )
+from engine.market.failure_decision import drain_node, note_heartbeats, numbered, repair_lease
 from engine.market.inventory import Inventory
+from engine.market.order_decision import cancel_order, place_order, serve_order
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
 from engine.market.quote_decision import EXPIRED, issue_quote, named, quoted_terms, release_quote
@@ -80,6 +90,18 @@ def decide(
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []
         case NoteDemand():
             return [DemandNoted(at_us=now_us, refused=list(command.refused))]
+        case PlaceOrder():
+            return [place_order(state, command, now_us, book)]
+        case CancelOrder():
+            return cancel_order(state, command, now_us)
+        case ServeOrder():
+            return serve_order(state, command, now_us, book)
+        case DrainNode():
+            return [drain_node(state, command, now_us)]
+        case NoteHeartbeats():
+            return note_heartbeats(state, command, now_us)
+        case RepairLease():
+            return repair_lease(state, command, now_us)
         case SetNodeState():
             return [_set_node_state(state, command, now_us)]
         case LoadFleet():
@@ -99,12 +121,14 @@ def subject_of(state: MarketState, key: Key | None) -> str | None:
 
 
 def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
-    """Id of the lease, quote, load or applied plan of the events; without events, of an earlier call."""
+    """Id of the lease, quote, order, load or applied plan of the events; without events, of an earlier call."""
     for event in reversed(events):
         if isinstance(event, LeaseStarted):
             return event.lease_id
         if isinstance(event, QuoteIssued | QuoteEnded):
             return event.quote_id
+        if isinstance(event, OrderPlaced | OrderEnded):
+            return event.order_id
         if isinstance(event, FleetLoaded):
             return event.load_id
         if isinstance(event, PlanApplied):
@@ -126,7 +150,8 @@ def _deploy(
     state: MarketState, command: DeployCluster, now_us: int, book: PriceBook, stopwatch: Stopwatch
 ) -> LeaseStarted:
     terms = terms_of(state, named(command.request, state), book, stopwatch)
-    return _lease_started(state, command.tenant_id, terms, now_us, command.key)
+    started = _lease_started(state, command.tenant_id, terms, now_us, command.key)
+    return msgspec.structs.replace(started, retry_on_loss_s=command.retry_on_loss_s)
 
 
 def _lease_started(
@@ -153,18 +178,19 @@ def _release(state: MarketState, command: ReleaseLease, now_us: int) -> list[Any
 
 
 def _end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
-    return [
-        QuoteEnded(at_us=now_us, quote_id=name, reason=EXPIRED)
-        if name in state.quotes
-        else LeaseEnded(at_us=now_us, lease_id=name, reason="COMPLETED", ended_at_us=ends_at_us)
-        for ends_at_us, name in state.due_by(now_us)
-    ]
+    return [_due_end(state, name, ends_at_us, now_us) for ends_at_us, name in state.due_by(now_us)]
+
+
+def _due_end(state: MarketState, name: str, ends_at_us: int, now_us: int) -> AnyEvent:
+    if name in state.orders:
+        return OrderEnded(at_us=now_us, order_id=name, reason=EXPIRED)
+    if name in state.quotes:
+        return QuoteEnded(at_us=now_us, quote_id=name, reason=EXPIRED)
+    return LeaseEnded(at_us=now_us, lease_id=name, reason="COMPLETED", ended_at_us=ends_at_us)
 
 
 def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> NodeStateSet:
-    node = state.inventory.number.get(command.node_id)
-    if node is None:
-        raise NotFound(f"there is no node nodes/{command.node_id}")
+    node = numbered(state, command.node_id)
     return NodeStateSet(at_us=now_us, key=command.key, node=node, state=command.state.name)
 
 

@@ -59,6 +59,7 @@ class PricedFleet:
             self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, self.model_count)
             self.placer = Placer(self.pools, self.distances)
         self._priced: dict[int, PricedPools] = {}
+        self._at_asks: list[PricedPools] = []
         self._cheapest_known: dict[tuple[int, int], int] = {}
 
     def is_flat(self, duration_s: int) -> bool:
@@ -78,11 +79,19 @@ class PricedFleet:
         self._priced[duration_s] = priced
         kept = list(self._priced.values())[-PRICED_MAX:]
         self._priced = {view.duration_s: view for view in kept}
-        self.pools.views = [*kept]
+        self.pools.views = [*kept, *self._at_asks]
         if priced.largest > LARGEST // gpus:
             priced = PricedPools(self.pools, self.curves_of, duration_s, LARGEST // gpus)
             priced.show(models)
         return self.placer.at(priced)
+
+    def placer_at_asks(self, models: Int) -> Placer:
+        """Who places at the least sum of asks, whatever prices are posted: for what is paid for already."""
+        if not self._at_asks:
+            self._at_asks = [PricedPools(self.pools, _no_curves, HOUR_S)]
+            self.pools.views = [*self._priced.values(), *self._at_asks]
+        self._at_asks[0].show(models)
+        return self.placer.at(self._at_asks[0])
 
     def cheapest_for(self, markets: Int, duration_s: int) -> Int:
         """For each of some markets the cheapest one of its model and tier, for a duration."""
@@ -110,3 +119,8 @@ class PricedFleet:
         cheapest = np.empty_like(order)
         cheapest[order] = order[np.maximum.accumulate(np.where(first, np.arange(order.size), 0))]
         return cheapest
+
+
+def _no_curves(markets: Int, duration_s: int) -> Curves:
+    nothing = np.zeros(markets.size, dtype=np.int64)
+    return Curves.of(nothing, nothing, 1.0, duration_s)

@@ -39,6 +39,8 @@ class Engine:
     def __init__(self, data_dir: Path, book: PriceBook, clock_us: Callable[[], int] = wall_clock_us) -> None:
         """Open the journal and replay it. Errors as in `Journal.open` and `Journal.replay`."""
         self.book, self._clock_us = book, clock_us
+        self.listeners: list[Callable[[], object]] = []
+        """Called after events were applied."""
         self.journal = Journal.open(data_dir)
         try:
             self.state, self._last_us = replayed(self.journal.replay())
@@ -95,6 +97,8 @@ class Engine:
         for event in events:
             apply(self.state, event)
         stopwatch.lap("apply")
+        for listener in self.listeners if events else ():
+            listener()
         return events, receipt
 
     async def _settled(self) -> None:
