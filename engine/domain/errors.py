@@ -7,6 +7,7 @@ WalrasError
 ├── IdempotencyConflict   a key came back with a different body
 ├── Refused               the answer is no: typed reasons and an explanation
 ├── QuoteUnusable         the quote expired, was used, or what it promised is gone
+├── OutOfRange            a stream cannot go on from where it was told to; list again
 ├── Overloaded            try again after `retry_after_s`
 ├── Unavailable           the engine cannot promise durability now
 ├── AuditFailed           a placement of our own broke a rule; nothing was changed
@@ -90,6 +91,12 @@ class QuoteUnusable(WalrasError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class OutOfRange(WalrasError):
+    """A version that the kept history does not reach; whoever follows must list again."""
+
+    reason = "VERSION_OUT_OF_RANGE"
 
 
 class Overloaded(WalrasError):

@@ -1,10 +1,10 @@
 """From heartbeats to nodes that are lost or back: with hysteresis, so that a flapping node changes little.
 
-A node is lost after `missed_max` periods without a heartbeat. It is back after `good_min` heartbeats in a row, one a
-period, none later than `LATE_FACTOR` periods after the one before; many in one period count as one. So a return
-takes at least `good_min` - 1 periods after a loss, and the next loss `missed_max` silent periods after the return:
-however a node flaps, it changes at most twice in that time. Times are handed in; arrivals are kept here and in no
-journal.
+A node is lost after `missed_max` periods without a heartbeat. It is back after `good_min` heartbeats in a row,
+one a period, none later than `LATE_FACTOR` periods after the one before; many in one period count as one. So a
+return takes at least `good_min` - 1 periods after a loss, and the next loss `missed_max` silent periods after
+the return: however a node flaps, it changes at most twice in that time. Times are handed in; arrivals are kept
+here and in no journal.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Which orders are to be tried next: woken by what changed, in the order of their surplus, in rounds.
 
 An order is asleep until something changes that it was waiting for: a node it can use got free GPUs, a market it
-may use became cheaper, or a load made another fleet. Woken orders are taken by rank: surplus (price limit minus the
-least price of now, per GPU-hour, plus the weight of its priority), then age, then id. A round is what was awake
-when it began, and it ends before the next one begins: so whatever comes in between, each woken order is tried in its
-round. Every step is bounded by the constants below.
+may use became cheaper, or a load made another fleet. Woken orders are taken by rank: surplus (price limit minus
+the least price of now, per GPU-hour, plus the weight of its priority), then age, then id. A round is what was
+awake when it began, and it ends before the next one begins: so whatever comes in between, each woken order is
+tried in its round. Every step is bounded by the constants below.
 
 Nothing here is a fact of the market: a restart wakes all open orders once.
 """

@@ -17,11 +17,13 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
-from engine.domain.errors import InvalidInput, Violation, WalrasError
+from engine.domain.errors import InvalidInput, Overloaded, Violation, WalrasError
 from engine.service.identity import enter, identify
 from engine.service.status import DETAILS_METADATA, status_of
 
 log = logging.getLogger("walras.calls")
+SLOW_READER_S, RETRY_AFTER_S = 5.0, 1.0
+"""How long a stream waits for its reader to take a message."""
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
 
 
@@ -105,7 +107,11 @@ def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitabl
     async def write(request: Any, context: ServicerContext[Any, Any]) -> None:
         async with aclosing(stream(request, context)) as replies:
             async for reply in replies:
-                await context.write(reply)
+                try:
+                    async with asyncio.timeout(SLOW_READER_S):
+                        await context.write(reply)
+                except TimeoutError:
+                    raise Overloaded("the reader of this stream is too slow", RETRY_AFTER_S) from None
 
     return write
 

@@ -139,6 +139,8 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         end_time_us=lease.ends_at_us,
         gpu_count=lease.terms.request.gpu_count,
         plan_id=lease.terms.plan_id,
+        order=f"orders/{lease.order_id}" if lease.order_id else "",
+        retry_on_loss_s=lease.retry_on_loss_s,
     )
     write_price(message.price, lease.terms)
     if with_placement:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from walras.v1.cluster_service_pb2_grpc import ClusterServiceServicer
 
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.market import commands
+from engine.market.changes import LEASE
 from engine.market.commands import HoldLimits
 from engine.market.decide import made_by, owned_lease
 from engine.market.events import AnyEvent, Key, WantedRequest
@@ -25,11 +27,14 @@ from engine.service.calls import RefusedWithDetails
 from engine.service.engine import Engine
 from engine.service.fields import Checks, idempotency_key, page_size, page_start, page_token, resource_id
 from engine.service.identity import calling_tenant
+from engine.service.order_codec import retry_on_loss_s
+from engine.service.watch_changes import Watches, watched_from
 
 Placing = commands.DeployCluster | commands.DeployQuote | commands.IssueQuote
 Reply = TypeVar("Reply")
 QUOTE_TTL_S_DEFAULT, QUOTE_TTL_S_MAX = 60, 3_600
 HOLD_LIMITS = HoldLimits()
+LONGEST_WATCH_S = 30.0
 
 
 class ClusterService(ClusterServiceServicer):
@@ -40,9 +45,11 @@ class ClusterService(ClusterServiceServicer):
         engine: Engine,
         holds: HoldLimits = HOLD_LIMITS,
         note_refused: Callable[[WantedRequest], None] = lambda _: None,
+        watches: Watches | None = None,
     ) -> None:
         """`note_refused`: told of every request that was refused."""
         self._engine, self._holds, self._note_refused = engine, holds, note_refused
+        self._watches = watches or Watches(engine, LONGEST_WATCH_S)
 
     async def QuoteCluster(self, request: pb.QuoteClusterRequest, context: Any) -> pb.Quote:  # noqa: N802
         """A firm price."""
@@ -138,7 +145,8 @@ class ClusterService(ClusterServiceServicer):
             shown = (lease for lease in leases if request.show_ended or lease.state == ACTIVE)
             page = list(islice(shown, size + 1))
             response = pb.ListLeasesResponse(
-                leases=[codec.lease_message(state.inventory, each, with_placement=False) for each in page[:size]]
+                leases=[codec.lease_message(state.inventory, each, with_placement=False) for each in page[:size]],
+                state_version=state.version,
             )
             if len(page) > size:
                 response.next_page_token = page_token(page[size - 1].lease_id)
@@ -159,6 +167,24 @@ class ClusterService(ClusterServiceServicer):
 
         command = commands.ReleaseLease(tenant_id, lease_id, key)
         return await self._engine.execute(command, NO_STOPWATCH, answer)
+
+    async def WatchLeases(  # noqa: N802
+        self, request: pb.WatchLeasesRequest, context: Any
+    ) -> AsyncIterator[pb.WatchLeasesResponse]:
+        """Changes of the caller's leases."""
+
+        def message(state: MarketState, version: int, lease_id: str | None) -> pb.WatchLeasesResponse:
+            response = pb.WatchLeasesResponse(version=version)
+            lease = None if lease_id is None else state.leases.get(lease_id)
+            if lease is not None:
+                response.lease.CopyFrom(codec.lease_message(state.inventory, lease, with_placement=False))
+            return response
+
+        wanted = calling_tenant(), LEASE
+        watch = self._watches.run(wanted, watched_from(request), context.time_remaining(), message)
+        async with aclosing(watch) as messages:
+            async for each in messages:
+                yield each
 
     async def _place(
         self, command: Placing, stopwatch: Stopwatch, answer: Callable[[MarketState, list[AnyEvent]], Reply]
@@ -199,5 +225,12 @@ def _deploy_command(
     if request.HasField("cluster") == bool(request.quote):
         raise InvalidInput([Violation("cluster", "give exactly one of cluster and quote")])
     if request.quote:
+        if request.retry_on_loss_s:
+            raise InvalidInput([Violation("retry_on_loss_s", "is for a cluster, not for a quote")])
         return commands.DeployQuote(tenant_id, resource_id(request.quote, "quotes", "quote"), key)
-    return commands.DeployCluster(tenant_id, codec.request_from(request.cluster), key)
+    checks = Checks()
+    cluster = checks.read(codec.request_from, request.cluster)
+    on_loss_s = checks.read(retry_on_loss_s, request.retry_on_loss_s)
+    checks.done()
+    assert cluster is not None and on_loss_s is not None
+    return commands.DeployCluster(tenant_id, cluster, key, on_loss_s)

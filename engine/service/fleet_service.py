@@ -14,7 +14,7 @@ from walras.v1.fleet_service_pb2_grpc import FleetServiceServicer
 from engine.domain.errors import InvalidInput, NotFound, Violation
 from engine.domain.tables import check_fleet, check_rtt
 from engine.domain.tiers import NodeState
-from engine.market.commands import LoadFleet, SetNodeState
+from engine.market.commands import DrainNode, LoadFleet, SetNodeState
 from engine.market.decide import made_by
 from engine.market.events import AnyEvent
 from engine.market.state import MarketState
@@ -31,14 +31,18 @@ from engine.service.fields import (
     resource_id,
 )
 from engine.service.fleet_codec import FleetChunks, load_message, node_message, stats_message
+from engine.service.heartbeats import HeartbeatRunner
 from engine.service.identity import calling_tenant
+
+HEARTBEATS_MAX = 4_096
+NOTICE_S_MAX = 30 * 86_400
 
 
 class FleetService(FleetServiceServicer):
     """Thin: collect, check, submit, await durability, answer."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, heartbeats: HeartbeatRunner) -> None:
+        self._engine, self._heartbeats = engine, heartbeats
 
     async def LoadFleet(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.LoadFleetRequest], context: Any
@@ -85,15 +89,27 @@ class FleetService(FleetServiceServicer):
         return await self._engine.read(answer)
 
     async def SetNodeState(self, request: pb.SetNodeStateRequest, context: Any) -> pb.Node:  # noqa: N802
-        """The node in its new state. Leases on it go on; only READY nodes take new work."""
+        """The node in its new state; only READY nodes take new work. With a notice its leases have to leave."""
         checks = Checks()
         node_id = checks.read(resource_id, request.name, "nodes")
         node_state = checks.read(_node_state, request.state)
+        notice_s = checks.read(_notice_s, request)
         key = checks.read(idempotency_key, calling_tenant(), "SetNodeState", request)
         checks.done()
         assert node_id is not None and node_state is not None
-        return await self._engine.execute(
-            SetNodeState(node_id, node_state, key), NO_STOPWATCH, lambda state, events: _node(state, node_id)
+        command = SetNodeState(node_id, node_state, key) if notice_s is None else DrainNode(node_id, notice_s, key)
+        return await self._engine.execute(command, NO_STOPWATCH, lambda state, events: _node(state, node_id))
+
+    async def ReportHeartbeats(  # noqa: N802
+        self, request: pb.ReportHeartbeatsRequest, context: Any
+    ) -> pb.ReportHeartbeatsResponse:
+        """Heartbeats are taken in at once; what they mean comes with the next tick."""
+        if len(request.node_ids) > HEARTBEATS_MAX:
+            text = f"has {len(request.node_ids):,} entries, at most {HEARTBEATS_MAX:,} are allowed"
+            raise InvalidInput([Violation("node_ids", text)])
+        return pb.ReportHeartbeatsResponse(
+            unknown_node_ids=self._heartbeats.beat(request.node_ids),
+            period_ms=round(self._heartbeats.heartbeats.rules.period_s * 1_000),
         )
 
     async def GetFleetStats(self, request: pb.GetFleetStatsRequest, context: Any) -> pb.FleetStats:  # noqa: N802
@@ -112,6 +128,19 @@ def _node_state(name: str) -> NodeState:
         known = ", ".join(NodeState.__members__)
         raise InvalidInput([Violation("state", f"must be one of {known}, got {name[:40]!r}")])
     return NodeState[name]
+
+
+def _notice_s(request: pb.SetNodeStateRequest) -> int | None:
+    if not request.HasField("notice_s"):
+        return None
+    found = []
+    if request.state != NodeState.DRAINING.name:
+        found.append(Violation("notice_s", "is for DRAINING only"))
+    if not 0 <= request.notice_s <= NOTICE_S_MAX:
+        found.append(Violation("notice_s", f"must be between 0 and {NOTICE_S_MAX:,}, got {request.notice_s}"))
+    if found:
+        raise InvalidInput(found)
+    return int(request.notice_s)
 
 
 def _checked(chunks: FleetChunks) -> tuple[pl.DataFrame, pl.DataFrame]:

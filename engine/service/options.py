@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.domain.errors import InvalidInput, Violation
-from engine.market.commands import HoldLimits
+from engine.market.commands import HoldLimits, OrderLimits
+from engine.market.heartbeats import HeartbeatRules
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
 from engine.service.references import PriceSource, price_source
@@ -33,6 +34,8 @@ class ServerOptions:
     """None: `default_parameters`, which knows whether price sources are named."""
     price_sources: tuple[PriceSource, ...] = ()
     holds: HoldLimits = field(default_factory=HoldLimits)
+    orders: OrderLimits = field(default_factory=OrderLimits)
+    heartbeats: HeartbeatRules = field(default_factory=HeartbeatRules)
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
 
@@ -64,7 +67,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
     types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
-    types |= {"oracle": dict, "holds": dict}
+    types |= {"oracle": dict, "holds": dict, "orders": dict, "heartbeats": dict}
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
         for name in values
@@ -94,6 +97,8 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
     tables: tuple[tuple[str, Any], ...] = (
         ("oracle", default_parameters(values["price_sources"])),
         ("holds", HoldLimits()),
+        ("orders", OrderLimits()),
+        ("heartbeats", HeartbeatRules()),
     )
     for table, defaults in tables:
         if table in values:

@@ -12,10 +12,17 @@ from contextlib import suppress
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from walras.v1 import cluster_service_pb2, fleet_service_pb2, oracle_service_pb2, plan_service_pb2
+from walras.v1 import (
+    cluster_service_pb2,
+    fleet_service_pb2,
+    oracle_service_pb2,
+    order_service_pb2,
+    plan_service_pb2,
+)
 from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
 from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
+from walras.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
@@ -28,9 +35,12 @@ from engine.service.health import Health
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
+from engine.service.order_service import OrderService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
+from engine.service.upkeep import Upkeep
+from engine.service.watch_changes import Watches
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -43,6 +53,7 @@ SERVICES = (
     cluster_service_pb2.DESCRIPTOR.services_by_name["ClusterService"].full_name,
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
     oracle_service_pb2.DESCRIPTOR.services_by_name["OracleService"].full_name,
+    order_service_pb2.DESCRIPTOR.services_by_name["OrderService"].full_name,
     plan_service_pb2.DESCRIPTOR.services_by_name["PlanService"].full_name,
 )
 
@@ -78,8 +89,10 @@ async def _serve(options: ServerOptions) -> int:
 class Server:
     """The gRPC server around one engine."""
 
-    def __init__(self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER) -> None:
-        """`solver`: who makes joint plans."""
+    def __init__(
+        self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER, *, works_alone: bool = True
+    ) -> None:
+        """`solver`: who makes joint plans. Unless it `works_alone`, `upkeep` is for the caller to run."""
         self._engine, self._options = engine, options
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
@@ -96,10 +109,14 @@ class Server:
             references_of(options.price_sources, engine.book),
             options.oracle or default_parameters(options.price_sources),
         )
-        clusters = ClusterService(engine, options.holds, self.oracle.note_refused)
+        self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
+        self._watches = Watches(engine, options.deadline_s_max)
+        clusters = ClusterService(engine, options.holds, self.oracle.note_refused, self._watches)
+        orders = OrderService(engine, self._watches, options.orders)
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
         add_ClusterServiceServicer_to_server(clusters, self._server)
-        add_FleetServiceServicer_to_server(FleetService(engine), self._server)
+        add_FleetServiceServicer_to_server(FleetService(engine, self.upkeep.heartbeats), self._server)
+        add_OrderServiceServicer_to_server(orders, self._server)
         add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
@@ -119,6 +136,8 @@ class Server:
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._ticks = [asyncio.create_task(self._watch())]
+        if self._works_alone:
+            self._ticks.append(asyncio.create_task(self.upkeep.run()))
         if self._options.oracle_tick_s:
             self._ticks.append(asyncio.create_task(self.oracle.run(self._options.oracle_tick_s)))
         return int(port)
@@ -128,15 +147,18 @@ class Server:
         for tick in self._ticks:
             tick.cancel()
         self.oracle.feed.close()
+        self._watches.close()
         await self._health.drain()
         await self._server.stop(grace_s)
 
     async def _watch(self) -> None:
-        """End due leases even when nobody calls, and stop claiming health if the journal fails."""
+        """See to what time brings even when nobody calls, and stop claiming health if the journal fails."""
         while self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
+                if self._works_alone:
+                    self.upkeep.tick()
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
         await self._health.enter_graceful_shutdown()
 

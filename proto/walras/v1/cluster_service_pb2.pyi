@@ -184,10 +184,15 @@ class DeployClusterRequest(_message.Message):
     CLUSTER_FIELD_NUMBER: _builtins.int
     QUOTE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
     quote: _builtins.str
     """quotes/{quote_id}: deploy that placement at that price."""
     idempotency_key: _builtins.str
     """Same key and body: same answer, no second effect. At most 128 characters."""
+    retry_on_loss_s: _builtins.int
+    """If nodes of the lease are lost and it cannot go on elsewhere: seconds that an order for the remaining time waits,
+    at most 2,592,000. 0: no such order.
+    """
     @_builtins.property
     def cluster(self) -> _cluster_request_pb2.ClusterRequest:
         """What is wanted."""
@@ -198,10 +203,11 @@ class DeployClusterRequest(_message.Message):
         cluster: _cluster_request_pb2.ClusterRequest | None = ...,
         quote: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        retry_on_loss_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "quote", b"quote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "quote", b"quote", "retry_on_loss_s", b"retry_on_loss_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,6 +256,8 @@ class Lease(_message.Message):
     GPU_COUNT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     PLAN_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """leases/{lease_id}."""
     lease_id: _builtins.str
@@ -261,7 +269,9 @@ class Lease(_message.Message):
     state: Global___Lease.State.ValueType
     """Active or ended."""
     end_reason: _builtins.str
-    """COMPLETED or RELEASED once ended; PREEMPTED or DISPLACED if applying a plan ended it."""
+    """COMPLETED or RELEASED once ended; PREEMPTED or DISPLACED if applying a plan ended it;
+    NODE_LOST or SUPPLIER_DRAINED if its nodes failed or had to be left and nothing else would do.
+    """
     start_time_us: _builtins.int
     """Start, microseconds since the epoch, UTC."""
     end_time_us: _builtins.int
@@ -270,6 +280,10 @@ class Lease(_message.Message):
     """GPUs in all."""
     plan_id: _builtins.str
     """The plan whose application started it; empty otherwise."""
+    order: _builtins.str
+    """orders/{order_id} that it filled; empty otherwise."""
+    retry_on_loss_s: _builtins.int
+    """As in DeployClusterRequest."""
     @_builtins.property
     def placement(self) -> _placement_pb2.Placement:
         """Where it runs. Empty in lists."""
@@ -303,10 +317,12 @@ class Lease(_message.Message):
         gpu_count: _builtins.int = ...,
         timings: Global___Timings | None = ...,
         plan_id: _builtins.str = ...,
+        order: _builtins.str = ...,
+        retry_on_loss_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "placement", b"placement", "price", b"price", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "request_id", b"request_id", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "order", b"order", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "request_id", b"request_id", "retry_on_loss_s", b"retry_on_loss_s", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -570,8 +586,11 @@ class ListLeasesResponse(_message.Message):
 
     LEASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
+    state_version: _builtins.int
+    """Version of the state that was read: watch from that of the first page on."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """Leases, oldest first."""
@@ -581,14 +600,67 @@ class ListLeasesResponse(_message.Message):
         *,
         leases: _abc.Iterable[Global___Lease] | None = ...,
         next_page_token: _builtins.str = ...,
+        state_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "next_page_token", b"next_page_token", "state_version", b"state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListLeasesResponse: _TypeAlias = ListLeasesResponse  # noqa: Y015
+
+@_typing.final
+class WatchLeasesRequest(_message.Message):
+    """Asks to follow leases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    after_version: _builtins.int
+    """Begin after this version of the state. Absent: now."""
+    def __init__(
+        self,
+        *,
+        after_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "after_version", b"after_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "after_version", b"after_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_version: _TypeAlias = _typing.Literal["after_version"]  # noqa: Y015
+    _WhichOneofArgType__after_version: _TypeAlias = _typing.Literal["_after_version", b"_after_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_version) -> _WhichOneofReturnType__after_version | None: ...
+
+Global___WatchLeasesRequest: _TypeAlias = WatchLeasesRequest  # noqa: Y015
+
+@_typing.final
+class WatchLeasesResponse(_message.Message):
+    """A change of one lease; without a lease only the version to resume from, as at the beginning and the end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Resume after this version."""
+    @_builtins.property
+    def lease(self) -> Global___Lease:
+        """The lease as it was at that version or later, without its placement."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        lease: Global___Lease | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchLeasesResponse: _TypeAlias = WatchLeasesResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseLeaseRequest(_message.Message):

@@ -53,6 +53,11 @@ class ClusterServiceStub:
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]
     """Ends a lease of the calling tenant now."""
+    WatchLeases: _grpc.UnaryStreamMultiCallable[_cluster_service_pb2.WatchLeasesRequest, _cluster_service_pb2.WatchLeasesResponse]
+    """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+    itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+    too slow is dropped with RESOURCE_EXHAUSTED.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -79,6 +84,11 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
     """Ends a lease of the calling tenant now."""
+    WatchLeases: _aio.UnaryStreamMultiCallable[_cluster_service_pb2.WatchLeasesRequest, _cluster_service_pb2.WatchLeasesResponse]  # type: ignore[assignment]
+    """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+    itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+    too slow is dropped with RESOURCE_EXHAUSTED.
+    """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Quotes, deploys and explains clusters, and keeps their leases."""
@@ -150,5 +160,16 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
         """Ends a lease of the calling tenant now."""
+
+    @_abc_1.abstractmethod
+    def WatchLeases(
+        self,
+        request: _cluster_service_pb2.WatchLeasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_service_pb2.WatchLeasesResponse], _abc.AsyncIterator[_cluster_service_pb2.WatchLeasesResponse]]:
+        """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+        itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+        too slow is dropped with RESOURCE_EXHAUSTED.
+        """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
