@@ -52,13 +52,14 @@ def new_seats(state: MarketState, lease: Lease, leaving: Flags) -> Seats | None:
     """Where the lease goes on if it leaves the nodes flagged in `leaving`; None if nowhere."""
     terms = lease.standing
     old = Seats(terms.node_numbers, terms.gpus_per_node, terms.prices)
-    found = None
-    if not leaving.all() and not terms.request.same_fabric and terms.request.max_supplier_share is None:
+    found, request = None, terms.request
+    bound = request.same_fabric or request.max_supplier_share is not None
+    if not leaving.all() and not bound and not _faults(state.inventory, terms, old, old):
         found = _with_rest_kept(state.inventory, terms, old, leaving)
     if found is None:
         found = _anew(state.inventory, terms, old)
     if found is not None:
-        _audit(state, terms, old, found)
+        _audit(state.inventory, terms, old, found)
     return found
 
 
@@ -136,23 +137,29 @@ def _joined(inventory: Inventory, kept: Seats, added: Seats) -> Seats:
     return Seats(nodes[by_id], gpus[by_id], (rate // gpus)[by_id])
 
 
-def _audit(state: MarketState, terms: Terms, old: Seats, new: Seats) -> None:
-    """The new place against the request, by code that the solver does not share; AuditFailed if it breaks a rule.
-
-    GPUs that stay where they are need not be free, nor their node READY.
-    """
-    moved = msgspec.structs.replace(
-        terms, nodes=new.nodes.astype("<i4").tobytes(), gpus=new.gpus.astype("<i4").tobytes()
-    )
-    seen = state.inventory.glance(new.nodes)
-    own = dict(zip(old.nodes.tolist(), old.gpus.tolist(), strict=True))
-    back = np.array([own.get(node, 0) for node in new.nodes.tolist()], dtype=np.int64)
-    stays = (new.gpus <= back) & (seen.state != int(NodeState.DOWN))
-    seen = seen._replace(unused=seen.unused + back, state=np.where(stays, READY, seen.state))
-    faults = placement_faults(state.inventory, moved, seen)
+def _audit(inventory: Inventory, terms: Terms, old: Seats, new: Seats) -> None:
+    """The new place against the request, by code that no solver shares; AuditFailed if it breaks a rule."""
+    faults = _faults(inventory, terms, old, new)
     if new.rate > terms.rate_micro_usd_per_hour:
         faults.append("is dearer than what the tenant pays")
-    if (new.prices < seen.ask_micro_usd)[back == 0].any():
+    moved = ~np.isin(new.nodes, old.nodes)
+    if (new.prices < inventory.nodes.ask_micro_usd[new.nodes])[moved].any():
         faults.append("pays a supplier less than its ask")
     if faults:
         raise AuditFailed("the new place of a lease failed its audit: " + "; ".join(faults))
+
+
+def _faults(inventory: Inventory, terms: Terms, old: Seats, new: Seats) -> list[str]:
+    """Rules that a place breaks. GPUs that stay where they are need not be free, nor their node READY."""
+    place = msgspec.structs.replace(
+        terms, nodes=new.nodes.astype("<i4").tobytes(), gpus=new.gpus.astype("<i4").tobytes()
+    )
+    seen = inventory.glance(new.nodes)
+    own = dict(zip(old.nodes.tolist(), old.gpus.tolist(), strict=True))
+    back = np.array([own.get(node, 0) for node in new.nodes.tolist()], dtype=np.int64)
+    stays = new.gpus <= back
+    if new is not old:
+        stays &= seen.state != int(NodeState.DOWN)
+    return placement_faults(
+        inventory, place, seen._replace(unused=seen.unused + back, state=np.where(stays, READY, seen.state))
+    )

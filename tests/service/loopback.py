@@ -362,9 +362,15 @@ class Loopback:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
 
     def epoch(self, after_s: float = 300.0) -> bool:
-        """Let time pass and the oracle look whether an epoch is due; whether it published one."""
+        """Let time pass and the oracle look whether an epoch is due; whether it published one, durably by now."""
         self.clock.advance_s(after_s)
-        return bool(self.run(self.server.oracle.tick()))
+
+        async def tick() -> bool:
+            published = await self.server.oracle.tick()
+            await self.engine.read(lambda state: None)
+            return published
+
+        return bool(self.run(tick()))
 
     def settle(self) -> None:
         """What the engine does by itself: note heartbeats, repair leases, serve orders, until there is nothing."""
