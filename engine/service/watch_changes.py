@@ -66,7 +66,8 @@ class Watches:
                     await asyncio.sleep(0)
                 elif not await _rings(bell, ends_s):
                     break
-            yield message_of(self._engine.state, seen, None)
+            last = await self._engine.read(partial(_reached, seen, wanted))
+            yield message_of(self._engine.state, last, None)
         finally:
             self._open -= 1
 
@@ -122,6 +123,14 @@ def _next(state: MarketState, seen: int, wanted: tuple[str, str]) -> tuple[list[
                 return list(own.values()), change.version
     reached = looked_at[-1].version if len(looked_at) == LOOKED_AT_MAX else state.version
     return list(own.values()), reached
+
+
+def _reached(seen: int, wanted: tuple[str, str], state: MarketState) -> int:
+    """The last version before the next own change, so that a resumed watch need not look through the others'."""
+    if seen < state.changes.complete_from:
+        return seen
+    own, version = _next(state, seen, wanted)
+    return seen if own else version
 
 
 def _told(changes: list[Change], message_of: MessageOf[Message], state: MarketState) -> list[Message]:
