@@ -5,7 +5,7 @@ anything, each a necessary condition for a placement: an order that stays asleep
 
 - `could_use`: does any of some nodes pass the order's filters, with room for a replica?
 - `least_price`: what would the cheapest node that passes cost? No placement averages less.
-- `could_hold`: do the pools that pass have room for the whole gang?
+- `could_hold`: do the pools that pass have room for the whole gang, and at its limit?
 
 Cost: orders × nodes for the first, orders × pools of their models for the others, about 3 ns each; a caller bounds
 both. Joint constraints (one fabric, close sites, a supplier's share) are left to the placement itself.
@@ -25,8 +25,9 @@ Float = NDArray[np.float64]
 
 # Columns of an order's row.
 REPLICA, GPUS, MIN_TIER, MIN_CERTIFICATIONS, MIN_CONNECTIVITY, MIN_INTERCONNECT = range(6)
-ON_FABRIC, SITE_ROW, SUPPLIER_ROW, IS_SHORT, ONE_MODEL = range(6, 11)
-ORDER_COLUMNS = 11
+ON_FABRIC, SITE_ROW, SUPPLIER_ROW, IS_SHORT, ONE_MODEL, LIMIT = range(6, 12)
+ORDER_COLUMNS = 12
+NO_ROOM, TOO_DEAR, MAYBE = range(3)
 ANY_SUPPLIER = -1
 """Value of SUPPLIER_ROW in an order that takes all of them."""
 NO_PRICE = np.iinfo(np.int64).max
@@ -109,31 +110,63 @@ def least_price(
 
 @kernel
 def could_hold(
-    orders: Arrays, chosen: Int, table: Int, reliability_high: Float, model_start: Int, room: Int, room_of: Int
-) -> Flags:
-    """Which of the chosen orders find room for their whole gang, on one model or together: an upper bound.
+    orders: Arrays,
+    chosen: Int,
+    table: Int,
+    reliability_high: Float,
+    model_start: Int,
+    supply: Arrays,
+    room_of: Int,
+) -> Int:
+    """NO_ROOM, TOO_DEAR or MAYBE for each chosen order: an upper bound of its room, a lower bound of its cost.
 
-    `room` (sizes, pools): GPUs in whole replicas of each size; `room_of` (chosen,): which size an order has.
+    `supply`: `prices` as in `least_price`; `by_price` (2, pools): each model's pools, cheapest first, for either
+    duration; `room` (sizes, pools): GPUs in whole replicas of each size; `room_of` (chosen,): an order's size.
     """
+    prices, by_price, room = supply
     models = orders[2]
-    found = np.zeros(chosen.size, dtype=np.bool_)
+    found = np.full(chosen.size, NO_ROOM)
     for index in range(chosen.size):
-        order = chosen[index]
-        wanted, gpus = orders[0][order, GPUS], 0
+        order, own_room = chosen[index], room[room_of[index]]
+        own = orders[0][order]
+        kind, wanted, together = own[IS_SHORT], own[GPUS], 0
         for model in range(models.shape[1]):
-            if not models[order, model]:
+            if not models[order, model] or found[index] == MAYBE:
                 continue
-            if orders[0][order, ONE_MODEL]:
-                gpus = 0
-            for pool in range(model_start[model], model_start[model + 1]):
-                if room[room_of[index], pool] > 0 and pool_passes(orders, order, table, reliability_high, pool):
-                    gpus += room[room_of[index], pool]
-                    if gpus >= wanted:
+            first, last = model_start[model], model_start[model + 1]
+            if own[ON_FABRIC] == 1:
+                gpus = most_on_a_fabric(orders, order, table, reliability_high, first, last, own_room)
+                found[index] = max(found[index], MAYBE if gpus >= wanted else NO_ROOM)
+                continue
+            gpus, cost = 0, 0
+            for place in range(first, last):
+                pool = by_price[kind, place]
+                if own_room[pool] > 0 and pool_passes(orders, order, table, reliability_high, pool):
+                    taken = min(own_room[pool], wanted - gpus)
+                    gpus, cost = gpus + taken, cost + taken * prices[kind, pool]
+                    if gpus == wanted:
                         break
-            if gpus >= wanted:
-                break
-        found[index] = gpus >= wanted
+            together += gpus
+            if gpus == wanted:
+                found[index] = max(found[index], TOO_DEAR if cost > wanted * own[LIMIT] else MAYBE)
+        if own[ONE_MODEL] == 0 and together >= wanted:
+            found[index] = MAYBE
     return found
+
+
+@kernel
+def most_on_a_fabric(
+    orders: Arrays, order: int, table: Int, reliability_high: Float, first: int, last: int, room: Int
+) -> int:
+    """The most GPUs that one fabric of a model has room for; its pools stand together, fabric by fabric."""
+    most, gpus, fabric = 0, 0, -1
+    for pool in range(first, last):
+        if table[pool, FABRIC] != fabric:
+            gpus, fabric = 0, table[pool, FABRIC]
+        if room[pool] > 0 and pool_passes(orders, order, table, reliability_high, pool):
+            gpus += room[pool]
+            most = max(most, gpus)
+    return most
 
 
 @kernel

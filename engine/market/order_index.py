@@ -13,7 +13,7 @@ from engine.market.inventory import Inventory
 from engine.market.orders import Order
 from solvers.forward import HOUR_S
 from solvers.placement import Demand
-from solvers.pools import MARKET, START
+from solvers.pools import MARKET, MODEL, START
 from solvers.wake import ANY_SUPPLIER, ORDER_COLUMNS, could_hold, could_use, least_price, room_by_pool
 
 Int = NDArray[np.int64]
@@ -65,6 +65,7 @@ class OrderIndex:
             self._suppliers.row(demand.supplier_ok) if demand.supplier_ok.size else ANY_SUPPLIER,
             order.request.priced_duration_s <= HOUR_S,
             demand.one_model,
+            order.limit_micro_usd,
         )
         self._reliability[row] = demand.reliability
         self._take_models(row, demand)
@@ -96,8 +97,8 @@ class OrderIndex:
         )
         return rows[could_use(self._orders(), rows, offered)]
 
-    def could_hold(self, rows: Int) -> Flags:
-        """Which of some rows have room for their whole gang now, by an upper bound."""
+    def could_hold(self, rows: Int) -> Int:
+        """NO_ROOM, TOO_DEAR or MAYBE for each of some rows as the fleet is now."""
         pools = self.inventory.pools
         if self._rooms_revision != self.inventory.freed.revision:
             self._rooms, self._rooms_revision = {}, self.inventory.freed.revision
@@ -107,8 +108,9 @@ class OrderIndex:
                 self._rooms[size] = np.zeros(pools.table.shape[0], dtype=np.int64)
                 room_by_pool(pools.pool_of, pools.free, size, self._rooms[size])
         room = np.stack([self._rooms[size] for size in sizes.tolist()])
+        supply = self._pool_prices, self._by_price, room
         return could_hold(
-            self._orders(), rows, pools.table, pools.reliability_high, pools.model_start, room, room_of
+            self._orders(), rows, pools.table, pools.reliability_high, pools.model_start, supply, room_of
         )
 
     def prices_moved(self) -> Flags | None:
@@ -136,6 +138,8 @@ class OrderIndex:
         first_ask, market = pools.ask[pools.table[:, START]], pools.table[:, MARKET]
         lowest = np.minimum(self._posted, self._long_run)
         self._pool_prices = np.maximum(first_ask, np.stack((lowest[market], self._posted[market])))
+        model = pools.table[:, MODEL]
+        self._by_price = np.stack([np.lexsort((prices, model)) for prices in self._pool_prices])
 
     def _orders(self) -> tuple[Int, NDArray[np.float64], Flags, Flags, Flags]:
         return self._rows, self._reliability, self._models, self._sites.flags, self._suppliers.flags

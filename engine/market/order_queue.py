@@ -20,12 +20,13 @@ from engine.market.order_index import OrderIndex
 from engine.market.orders import Order
 from engine.market.state import MarketState
 from engine.market.terms import NO_CAPACITY
+from solvers.wake import MAYBE, NO_ROOM
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 PRIORITY_WEIGHT_MICRO_USD = 10_000
 """A point of priority counts as so much surplus per GPU-hour: a cent."""
-FREED_MAX, ADDED_MAX, PRICED_MAX, TRIED_MAX = 256, 64, 256, 32
+FREED_MAX, ADDED_MAX, PRICED_MAX, TRIED_MAX = 256, 32, 128, 32
 """In one step: freed nodes looked up, orders made known, orders priced anew, orders handed out."""
 
 
@@ -154,17 +155,13 @@ class OrderQueue:
         if not order_ids:
             return []
         rows = np.array([index.row_of[each] for each in order_ids], dtype=np.int64)
-        affordable = [
-            index.least_micro_usd[row] <= state.orders[each].limit_micro_usd
-            for row, each in zip(rows.tolist(), order_ids, strict=True)
-        ]
         found = []
-        for each, fits, pays in zip(order_ids, index.could_hold(rows).tolist(), affordable, strict=True):
-            if state.orders[each].once or (fits and pays):
+        for each, verdict in zip(order_ids, index.could_hold(rows).tolist(), strict=True):
+            if verdict == NO_ROOM:
+                self._no_capacity.add(each)
+            if verdict == MAYBE or state.orders[each].once:
                 self._no_capacity.discard(each)
                 found.append(each)
-            elif not fits:
-                self._no_capacity.add(each)
         self.tried += len(found)
         return found
 
