@@ -120,8 +120,11 @@ class Bench:
             rows.append(
                 (1e6 * work["cpu_s"], work["longest_cpu_ms"], queue.woken - woken, queue.tried - tried, filled)
             )
-        columns = np.array(rows)
+        columns, index = np.array(rows), queue._index
+        node = np.array([0])
         return {
+            "one_node_us": 1_000 * milliseconds(lambda: index.could_use(index.rows, node)),
+            "known_orders": len(index.row_of),
             "cpu_us_p50": float(np.percentile(columns[:, 0], 50)),
             "cpu_us_p99": float(np.percentile(columns[:, 0], 99)),
             "longest_cpu_ms": float(columns[:, 1].max()),

@@ -94,6 +94,12 @@ class Freed:
         self._is_freed[nodes] = True
         self.any = True
 
+    def forget(self) -> None:
+        """Forget all of them: nobody waits."""
+        if self.any:
+            self._is_freed[:] = False
+            self.any = False
+
     def take(self, most: int) -> Int:
         """Up to `most` of them, which are forgotten here."""
         nodes = np.flatnonzero(self._is_freed)[:most]

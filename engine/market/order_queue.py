@@ -94,9 +94,12 @@ class OrderQueue:
             self._wake(state, rows[cheaper], by_price=True)
             if not self._to_price.size:
                 self._tidy(state)
+        elif not index.row_of:
+            state.inventory.freed.forget()
+            return False
         elif state.inventory.freed.any:
             nodes = state.inventory.freed.take(FREED_MAX)
-            if index.row_of and nodes.size:
+            if nodes.size:
                 self._wake(state, index.could_use(index.rows, nodes), by_price=False)
         elif not self._round and not self._next:
             return False

@@ -17,6 +17,7 @@ from engine.domain.tiers import NodeState
 from engine.market.commands import DrainNode, LoadFleet, SetNodeState
 from engine.market.decide import made_by
 from engine.market.events import AnyEvent
+from engine.market.heartbeats import HeartbeatRules
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.engine import Engine
@@ -41,8 +42,10 @@ NOTICE_S_MAX = 30 * 86_400
 class FleetService(FleetServiceServicer):
     """Thin: collect, check, submit, await durability, answer."""
 
-    def __init__(self, engine: Engine, heartbeats: HeartbeatRunner) -> None:
-        self._engine, self._heartbeats = engine, heartbeats
+    def __init__(self, engine: Engine, heartbeats: HeartbeatRunner | None = None) -> None:
+        """`heartbeats`: who notes what they mean; a service alone only takes them in."""
+        self._engine = engine
+        self._heartbeats = heartbeats or HeartbeatRunner(engine, HeartbeatRules())
 
     async def LoadFleet(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.LoadFleetRequest], context: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from engine.domain.errors import AuditFailed, InvalidInput, Refused
+from engine.domain.errors import AuditFailed, InvalidInput, Overloaded, Refused, Unavailable
 from engine.market.commands import ServeOrder
 from engine.market.order_queue import OrderQueue
 from engine.market.stopwatch import NO_STOPWATCH
@@ -30,8 +30,10 @@ class OrderRunner:
         begun_ns, left = time.perf_counter_ns(), due[::-1]
         try:
             while left and time.perf_counter_ns() - begun_ns < STEP_NS:
-                self._try(left[-1])
-                left.pop()
+                self._try(order_id := left.pop())
+        except (Overloaded, Unavailable):
+            left.append(order_id)
+            raise
         finally:
             self.queue.put_back(left[::-1])
         return True
