@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import grpc
 from walras.v1 import cluster_service_pb2, cluster_service_pb2_grpc
 
-from engine.cli.cluster_message import checked_request
+from engine.cli.cluster_message import checked_request, cluster_message
 from engine.cli.cluster_view import show_lease, show_quote, show_request
 from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.cli.explanation_view import show_explanation
 from engine.cli.json_reply import lease_json, plain, quote_json
 from engine.cli.screen import answers, print_json, remarks
 from engine.domain.errors import InvalidInput, Violation
-from engine.service.request_message import cluster_message
 
 if TYPE_CHECKING:
     from engine.cli.request_options import AskedCluster

@@ -8,6 +8,9 @@ from typing import Any
 from engine.cli.request_file import NOT_THE_CALLERS
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Violation
+from engine.service.request_message import cluster_message
+
+__all__ = ["checked_request", "cluster_message"]
 
 
 def checked_request(raw: Mapping[str, Any], source: str = "") -> ClusterRequest:

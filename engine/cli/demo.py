@@ -20,7 +20,7 @@ import grpc
 from walras.v1 import cluster_service_pb2, fleet_service_pb2
 
 from engine.cli.cluster_calls import deploy
-from engine.cli.cluster_message import checked_request
+from engine.cli.cluster_message import checked_request, cluster_message
 from engine.cli.cluster_view import show_lease, show_request
 from engine.cli.connection import Connection
 from engine.cli.demo_queue import plan_queue
@@ -31,7 +31,6 @@ from engine.cli.fleet_load import Inventory, load_inventory
 from engine.cli.screen import answers, remarks
 from engine.cli.server_process import ServerProcess, server_process
 from engine.datasets.synthetic import synthetic_fleet, synthetic_rtt
-from engine.service.request_message import cluster_message
 
 if TYPE_CHECKING:
     from rich.console import Console

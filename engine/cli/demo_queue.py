@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from walras.v1 import plan_service_pb2, plan_service_pb2_grpc
 
 from engine.cli.amounts import usd
-from engine.cli.cluster_message import checked_request
+from engine.cli.cluster_message import checked_request, cluster_message
 from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.cli.plan_run import gap_text
 from engine.cli.plan_screen import watching
@@ -19,7 +19,6 @@ from engine.cli.request_file import NOT_THE_CALLERS
 from engine.cli.screen import remarks
 from engine.cli.text_table import pair_table
 from engine.datasets.synthetic import synthetic_requests
-from engine.service.request_message import cluster_message
 from solvers.planning.plan import OnProgress, Progress
 from solvers.planning.warmup import warm_up
 

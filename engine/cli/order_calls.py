@@ -10,12 +10,11 @@ from walras.v1 import order_service_pb2 as pb
 from walras.v1 import order_service_pb2_grpc
 
 from engine.cli.amounts import moment, usd_per_gpu_hour
-from engine.cli.cluster_message import checked_request
+from engine.cli.cluster_message import checked_request, cluster_message
 from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.cli.json_reply import plain
 from engine.cli.screen import answers, print_json
 from engine.cli.text_table import Row, text_table
-from engine.service.request_message import cluster_message
 
 if TYPE_CHECKING:
     from engine.cli.request_options import AskedCluster

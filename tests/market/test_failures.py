@@ -189,3 +189,25 @@ def test_the_audit_finds_a_wrong_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     market.settle()
     assert market.state.leases[lease_id].end_reason == "NODE_LOST"
+
+
+def test_what_is_known_of_nodes_is_a_fact() -> None:
+    """Law 10: a first heartbeat, a loss and a notice each give another hash; so does another deadline."""
+
+    def hash_of(*steps: commands.Command) -> str:
+        market = fleet(2)
+        for step in steps:
+            market.submit(step)
+        return market.state.hash()
+
+    node_0, node_1 = np.array([0]), np.array([1])
+    hashes = [
+        hash_of(commands.NoteHeartbeats(node_0, NONE, NONE)),
+        hash_of(commands.NoteHeartbeats(node_1, NONE, NONE)),
+        hash_of(commands.NoteHeartbeats(NONE, node_0, NONE)),
+        hash_of(commands.SetNodeState("n0", NodeState.DOWN)),
+        hash_of(commands.DrainNode("n0", 60)),
+        hash_of(commands.DrainNode("n0", 61)),
+        hash_of(commands.SetNodeState("n0", NodeState.DRAINING)),
+    ]
+    assert len(set(hashes)) == len(hashes)

@@ -255,3 +255,40 @@ def test_an_order_is_a_fact() -> None:
 
     changes = ({}, {"ttl_s": 61}, {"priority": 1}, {"once": True}, {"retry_on_loss_s": 1}, {"tenant_id": "bob"})
     assert len({hash_of(**each) for each in changes}) == len(changes)
+
+
+@pytest.mark.parametrize("kind", [commands.ServeOrder, commands.RepairLease])
+def test_a_full_journal_loses_no_work(market: Upkept, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+    """Law 9: what could not be submitted is done once the journal takes it."""
+    lease_id = market.deploy(ClusterRequest(8, gpu_models=("H100",)))
+    order_id = market.place(wanted(8, gpu_models=("A100",)))
+    market.lose("h1")
+    true, refusals = market.submit, [Overloaded("full", 1.0)]
+
+    def submit(command: Any, stopwatch: Any = None) -> Any:
+        if isinstance(command, kind) and refusals:
+            raise refusals.pop()
+        return true(command, stopwatch)
+
+    monkeypatch.setattr(market, "submit", submit)
+    with pytest.raises(Overloaded):
+        market.settle()
+    market.settle()
+    assert market.where(lease_id) == {"h2": 8} and market.state.orders[order_id].state == "FILLED"
+
+
+def test_one_bad_order_does_not_stop_the_others(market: Upkept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 9: a try that fails unexpectedly is not tried again before something changes; the next ones are."""
+    bad, good = market.place(wanted(1, 9_000_000)), market.place(wanted(1))
+    true = market.submit
+
+    def submit(command: Any, stopwatch: Any = None) -> Any:
+        if isinstance(command, commands.ServeOrder) and command.order_id == bad:
+            raise RuntimeError
+        return true(command, stopwatch)
+
+    monkeypatch.setattr(market, "submit", submit)
+    with pytest.raises(RuntimeError):
+        market.settle()
+    market.settle()
+    assert filled(market) == [good]
