@@ -4,13 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-CODE := engine solvers tests benchmarks
+CODE := engine solvers tests benchmarks supply_chain
 
 # One process a core; a file's tests share one process, and what they have in common is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types imports proto proto-check pytest full exact bench serve clean \
-  kernels kernels-single kernels-joint
+.PHONY: demo test check lint types imports proto proto-check pytest full exact crash fuzz sbom advisories serve clean \
+  bench bench-day bench-compare profile kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -30,7 +30,7 @@ test: .venv/dev
 	@$(MAKE) --no-print-directory -j2 -Otarget kernels check
 	$(PYTEST)
 
-check: lint types imports proto-check
+check: lint types imports proto-check advisories
 
 lint: .venv/dev
 	$(BIN)/ruff check $(CODE)
@@ -78,8 +78,40 @@ full: .venv/dev
 exact: .venv/dev
 	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(PYTEST) -m exact tests/solvers tests/planning
 
+# 500 times `kill -9` of a real server under load, on SQLite and on PostgreSQL.
+KILLS ?= 500
+SEED ?= 1
+crash: .venv/dev
+	$(BIN)/python -m tests.crash.kills $(KILLS) $(SEED)
+
+# Everything within 30 minutes on 2 cores; results.json, RESULTS.md and figures/ in benchmarks/.
 bench: .venv/dev
-	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))
+	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA)) $(KINDS)
+
+# The whole day of the real trace at 60 times its speed: 24 minutes more.
+bench-day: .venv/dev
+	$(BIN)/python -m benchmarks day $(if $(DATA),--data $(DATA))
+
+# What changed since BASE, in turns with it: make bench-compare BASE=main
+bench-compare: .venv/dev
+	$(BIN)/python -m benchmarks.compare $(BASE)
+
+# Flame graphs of the deploy path and of planning: benchmarks/figures/flames-*.svg
+profile: .venv/dev
+	$(BIN)/python -m benchmarks.flames
+
+# A million mutated messages parsed, 50,000 handled: only documented answers, and the event loop never held up.
+fuzz: .venv/dev
+	$(BIN)/python -m tests.service.fuzz
+
+# What the engine is made of, as CycloneDX.
+sbom: .venv/dev
+	@mkdir -p build
+	@$(BIN)/python -m supply_chain.sbom > build/sbom.cdx.json && echo "build/sbom.cdx.json"
+
+# The pinned versions against a snapshot of advisories that $$WALRAS_ADVISORIES names; skipped, and said, without.
+advisories: .venv/dev
+	@$(BIN)/python -m supply_chain.advisories
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -24,6 +25,11 @@ class Child:
     target: str
     ready_s: float
 
+    def cpu_s(self) -> float:
+        """CPU time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def peak_rss_mb(self) -> float:
         """The most memory it ever had resident, in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -39,9 +45,9 @@ def engine_process(data_dir: Path) -> Iterator[Child]:
 
 
 @contextmanager
-def floor_process(data_dir: Path) -> Iterator[Child]:
-    """The engine with the floor beside it."""
-    with _child(["benchmarks.floor", "--data-dir", str(data_dir)], data_dir) as child:
+def floor_process(data_dir: Path, *options: str) -> Iterator[Child]:
+    """The engine with the floor beside it; `options` are those of `benchmarks.floor`."""
+    with _child(["benchmarks.floor", "--data-dir", str(data_dir), *options], data_dir) as child:
         yield child
 
 

@@ -96,6 +96,27 @@ EXPONENT_SIZES = (8, 512)
 """Larger requests do not fit the smallest fleet."""
 
 
+CLIENTS = (1, 4, 16, 64)
+PRESSURE_GPUS = 8
+"""Of every deploy under pressure."""
+PRESSURE_DEADLINE_S = 2.0
+OVERLOAD_TIMES = 10
+RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0
+"""The server is back when it answers so much of its peak; looked at for so long."""
+EPOCHS, EPOCH_CLIENTS = 4, 4
+EPOCH_ORDERS = 10_000
+"""Leases that the epochs price, at least."""
+
+
+SPEED = 60
+TWO_HOURS, DAY_HOURS = 2.0, 24.0
+DAY_GPUS, DAY_REQUESTS = 100_000, 10_000
+DAY_LOAD = 8.0
+"""GPUs of all jobs of the trace's week over free GPUs: about a tenth of them run at the same time."""
+DAY_BEGINS_H = 72
+"""Into the trace: long enough for what runs to be usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How much is measured. A round is a floor block, an engine block and a decision block."""
@@ -107,6 +128,9 @@ class Effort:
     plan_loads: tuple[float, ...] = (0.5, 0.9, 1.3)
     general_solvers: bool = True
     """Whether CP-SAT and HiGHS plan too."""
+    clients: tuple[int, ...] = CLIENTS
+    pressure_s: float = 4.0
+    overload_s: float = 10.0
 
     def calls(self, size: Size) -> int:
         """Timed calls in one block."""
@@ -114,8 +138,21 @@ class Effort:
 
 
 FULL = Effort(rounds=20, starts=3)
-QUICK = Effort(rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False)
-SMALL = Effort(rounds=1, starts=1, fleets=(SMALL_FLEET,), calls_max=2, general_solvers=False)
+QUICK = Effort(
+    rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False, pressure_s=2.0
+)
+TURN = Effort(rounds=4, starts=1, fleets=FLEETS[:2], calls_max=10)
+"""One turn of a comparison of two revisions."""
+SMALL = Effort(
+    rounds=1,
+    starts=1,
+    fleets=(SMALL_FLEET,),
+    calls_max=2,
+    general_solvers=False,
+    clients=(1, 2),
+    pressure_s=0.2,
+    overload_s=0.5,
+)
 
 
 def small(family: Family) -> Family:

@@ -45,16 +45,16 @@ def report(results: Results, families: Sequence[Family], effort: Effort, plans: 
             for size in SIZES
         ]
         if any(NOT_APPLICABLE not in row for row in rows):
-            parts.append(f"### `{family.name}`\n\n{_table(DEPLOY_HEADER, rows)}")
+            parts.append(f"### `{family.name}`\n\n{table(DEPLOY_HEADER, rows)}")
     growth = [f"`{key}` {value:.3f}" for key, value in results.items() if key.endswith("exponent_fleet")]
     if growth:
         parts.append("Growth of the decision with the fleet: " + ", ".join(growth) + ".")
     servers = sorted({key.split(".")[0] for key in results if key.startswith("server")})
     for server in servers:
-        parts.append(f"### `{server}`\n\n{_table(SERVER_HEADER, _server_rows(results, server, effort))}")
+        parts.append(f"### `{server}`\n\n{table(SERVER_HEADER, _server_rows(results, server, effort))}")
     rows = [row for family in plans for load in family.loads for row in _plan_rows(results, family.key(load))]
     if rows:
-        parts.append(f"### `plan`\n\n{_table(PLAN_HEADER, rows)}")
+        parts.append(f"### `plan`\n\n{table(PLAN_HEADER, rows)}")
     return "\n\n".join(parts)
 
 
@@ -117,7 +117,8 @@ def _plan_row(results: Results, key: str, prefix: str) -> tuple[str, ...]:
     )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
     lines = [header, ["---:"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -25,9 +25,10 @@ def measure_startup(world: World, data_dir: Path, starts: int) -> Results:
         with engine_process(data_dir) as child:
             ready.append(child.ready_s)
             peaks.append(child.peak_rss_mb())
-    return {
-        "load_s": load_s,
-        "load_peak_rss_mb": load_peak_mb,
+    loaded = {"load_s": load_s, "load_peak_rss_mb": load_peak_mb}
+    if not ready:
+        return loaded
+    return loaded | {
         "ready_s": p50(ready),
         "ready_s_max": max(ready),
         "ready_peak_rss_mb": max(peaks),

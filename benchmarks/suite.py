@@ -13,9 +13,19 @@ from benchmarks.deploy import Results, measure
 from benchmarks.planning import measure_plan
 from benchmarks.planning import warm_up as plan_warm_up
 from benchmarks.processes import Child, floor_process
-from benchmarks.registry import EXPONENT_FAMILY, EXPONENT_SIZES, SIZES, Effort, Family, PlanFamily, WorldKind
+from benchmarks.registry import (
+    EXPONENT_FAMILY,
+    EXPONENT_SIZES,
+    PRESSURE_GPUS,
+    SIZES,
+    Effort,
+    Family,
+    PlanFamily,
+    WorldKind,
+)
 from benchmarks.startup import measure_startup
 from benchmarks.statistics import exponent
+from benchmarks.throughput import measure_epochs, measure_overload, measure_throughput
 from benchmarks.worlds import requests_for, world_of
 from engine.datasets.real import World
 from engine.market.state import MarketState
@@ -46,6 +56,21 @@ def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | N
                 _say(f"{family.key(load)}: planning {family.requests:,} requests")
                 results |= measure_plan(family, load, data_dir, effort)
     return results
+
+
+def run_pressure(effort: Effort) -> Results:
+    """Throughput, the oracle's epochs and overload, on the largest fleet."""
+    gpus = effort.fleets[-1]
+    _say(f"pressure on a synthetic world of {gpus:,} GPUs")
+    world = world_of("synthetic", gpus, None)
+    requests = requests_for(world.fleet, PRESSURE_GPUS, {})
+    with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
+        data_dir = Path(place) / "data"
+        measure_startup(world, data_dir, 0)
+        with floor_process(data_dir, "--epochs-asked") as child:
+            results, peak = measure_throughput(child, requests, effort)
+            results |= measure_epochs(child, requests, effort)
+            return results | measure_overload(child, requests, effort, peak)
 
 
 def _worlds(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Iterator[tuple[WorldKind, int]]:

@@ -26,7 +26,6 @@ from engine.domain.errors import WalrasError
 from engine.market import commands
 from engine.market.events import LeaseEnded, LeaseMoved, encode
 from engine.market.heartbeats import HeartbeatRules, Heartbeats
-from engine.market.state import ACTIVE
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.oracle.epoch import next_epoch
 from engine.service.engine import Engine
@@ -107,9 +106,7 @@ class Bench:
     def free_one_by_one(self) -> Figures:
         """End leases in a random order: per lease the CPU time, and the orders looked at, woken and tried."""
         state, queue = self.engine.state, self.upkeep.orders.queue
-        active = [
-            lease for lease in state.leases.values() if lease.state == ACTIVE and lease.tenant_id == "leasing"
-        ]
+        active = [lease for lease in state.leases.values() if lease.runs and lease.tenant_id == "leasing"]
         chosen = np.random.default_rng(SEED).choice(len(active), min(FREED, len(active)), replace=False)
         rows = []
         for place in chosen.tolist():

@@ -117,3 +117,27 @@ def band_costs(
             counts[own, band, kind] += gpus[node]
             at_ask, at_curve, at_both, at_other = ask_cost, curve_cost, both_cost, other_cost
     return costs, counts
+
+
+def running_costs(rate: Int, running: Int, asks: Int, seconds: int) -> NDArray[np.object_]:
+    """Cost of one GPU of a market at each of some asks over the first `seconds`, exact Python integers in
+    micro-USD · seconds / hour, (asks,).
+
+    `rate`, `running`: the market's row of `Curves`. As `cost`, for any number of seconds and without a limit.
+    """
+    whole, part = seconds // HOUR_S, seconds % HOUR_S
+    hours, last = rate.size, int(rate[-1])
+
+    def up_to(hour: Int | int) -> Int:
+        stays: Int = running[np.minimum(hour, hours)] + np.maximum(0, np.asarray(hour) - hours) * last
+        return stays
+
+    falling = rate[0] >= last
+    before = hours - np.searchsorted(rate[::-1], asks) if falling else np.searchsorted(rate, asks)
+    turn = np.minimum(np.where(before == hours, whole, before), whole)
+    at_curve = up_to(turn)
+    at_ask = asks * turn if not falling else asks * (whole - turn)
+    total = at_curve + at_ask if falling else at_ask + up_to(whole) - at_curve
+    rest = np.maximum(asks, rate[min(whole, hours - 1)]) * part
+    exact: NDArray[np.object_] = total.astype(object) * HOUR_S + rest.astype(object)
+    return exact

@@ -91,13 +91,15 @@ def least_price(
 ) -> tuple[Int, Flags]:
     """(least price per GPU-hour of each chosen order, NO_PRICE without a pool; whether a market it may use fell).
 
-    `prices` (2, pools): no node of the pool is cheaper, for a long and for a short duration; `fell` (markets,).
+    `prices` (3, pools): no node of the pool is cheaper, for a long duration, for a short one, and at asks alone,
+    whose price may have fallen whatever the markets did; `fell` (markets,).
     """
     models = orders[2]
     least, cheaper = np.full(chosen.size, NO_PRICE), np.zeros(chosen.size, dtype=np.bool_)
     for index in range(chosen.size):
         order = chosen[index]
         kind = orders[0][order, IS_SHORT]
+        cheaper[index] = kind == 2
         for model in range(models.shape[1]):
             if not models[order, model]:
                 continue

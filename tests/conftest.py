@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.crash.nursery import Nursery, nursery
+from tests.postgres import Cluster, cluster
 
 settings.register_profile(
     "walras",
@@ -37,3 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     rank = {tests / name: number for number, name in enumerate(SLOWEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """One PostgreSQL server for all tests of a process that do not ask what a power cut leaves."""
+    with cluster(fsync="off") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Nursery]:
+    """Where tests get real servers, in processes of their own, without waiting for them to load."""
+    with nursery() as made:
+        yield made

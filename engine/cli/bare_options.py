@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-BARE_OPTIONS = frozenset({"--real"})
+BARE_OPTIONS = frozenset({"--real", "--hold"})
 
 
 def with_bare_values(arguments: list[str]) -> list[str]:

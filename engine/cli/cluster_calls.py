@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
@@ -25,13 +26,37 @@ RETRY_PAUSE_S = 0.25
 QUOTE_PREFIX = "quotes/"
 
 
+@dataclass(frozen=True, slots=True)
+class Firmness:
+    """How long a quote is firm, and what it sets aside."""
+
+    ttl_s: int | None = None
+    hold: bool = False
+    lock_extension_price: bool = False
+
+    @classmethod
+    def of(cls, ttl_s: int | None, hold: str | None, lock_extension_price: bool) -> Firmness:
+        """From the options; `hold`: seconds as text, empty for the engine's default. InvalidInput otherwise."""
+        if not hold:
+            return cls(ttl_s, hold is not None, lock_extension_price)
+        if ttl_s is not None:
+            raise InvalidInput([Violation("--hold", "says the same as --ttl-s: give the seconds once")])
+        if not hold.isascii() or not hold.isdigit():
+            raise InvalidInput([Violation("--hold", f"must be whole seconds, got {hold[:40]!r}")])
+        return cls(int(hold[:12]), True, lock_extension_price)
+
+
 def quote_cluster(
-    connection: Connection, asked: AskedCluster, ttl_s: int | None, idempotency_key: str, as_json: bool
+    connection: Connection, asked: AskedCluster, firmness: Firmness, idempotency_key: str, as_json: bool
 ) -> None:
     """Ask for a price."""
     request = _request(asked)
     call = cluster_service_pb2.QuoteClusterRequest(
-        cluster=cluster_message(request), ttl_s=ttl_s, idempotency_key=idempotency_key
+        cluster=cluster_message(request),
+        ttl_s=firmness.ttl_s,
+        idempotency_key=idempotency_key,
+        hold=firmness.hold,
+        lock_extension_price=firmness.lock_extension_price,
     )
     with connection.channel() as channel, remarks().status("asking for a quote"):
         service = cluster_service_pb2_grpc.ClusterServiceStub(channel)
@@ -44,7 +69,12 @@ def quote_cluster(
 
 
 def deploy_cluster(
-    connection: Connection, asked: AskedCluster, quote: str | None, idempotency_key: str | None, as_json: bool
+    connection: Connection,
+    asked: AskedCluster,
+    quote: str | None,
+    lock_extension_price: bool,
+    idempotency_key: str | None,
+    as_json: bool,
 ) -> None:
     """Lease a cluster, of a request or of a quote."""
     request = _request_unless_quoted(asked, quote)
@@ -52,6 +82,7 @@ def deploy_cluster(
         cluster=cluster_message(request) if request is not None else None,
         quote=_quote_name(quote) if quote is not None else "",
         idempotency_key=idempotency_key or uuid.uuid4().hex,
+        lock_extension_price=lock_extension_price,
     )
     with connection.channel() as channel, remarks().status("deploying"):
         lease = deploy(channel, connection, call)

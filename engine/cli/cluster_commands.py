@@ -14,6 +14,10 @@ KeyOption = Annotated[
     str | None, typer.Option(metavar="KEY", help="Same key and request: same answer, no second effect.")
 ]
 
+LockFlag = Annotated[
+    bool, typer.Option("--lock-extension-price", help="Lock the price for an extension, for a spread.")
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -27,13 +31,19 @@ def quote(
     connection: Connection,
     asked: AskedCluster,
     ttl_s: Annotated[int | None, typer.Option(help="Seconds the quote stays firm.")] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(metavar="[SECONDS]", help="Set the capacity aside until the quote expires, for a spread."),
+    ] = None,
+    lock_extension_price: LockFlag = False,
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Preview a placement and its firm price. Holds no capacity."""
-    from engine.cli.cluster_calls import quote_cluster
+    """Preview a placement and its firm price. Holds capacity if told to."""
+    from engine.cli.cluster_calls import Firmness, quote_cluster
 
-    quote_cluster(connection, asked, ttl_s, idempotency_key or "", json)
+    firmness = Firmness.of(ttl_s, hold, lock_extension_price)
+    quote_cluster(connection, asked, firmness, idempotency_key or "", json)
 
 
 @connects
@@ -42,13 +52,14 @@ def deploy(
     connection: Connection,
     asked: AskedCluster,
     quote: Annotated[str | None, typer.Option(metavar="quotes/ID", help="Deploy this quote at its price.")] = None,
+    lock_extension_price: LockFlag = False,
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
 ) -> None:
     """Place a cluster and lease it durably."""
     from engine.cli.cluster_calls import deploy_cluster
 
-    deploy_cluster(connection, asked, quote, idempotency_key, json)
+    deploy_cluster(connection, asked, quote, lock_extension_price, idempotency_key, json)
 
 
 @connects

@@ -33,7 +33,8 @@ def show_request(console: Console, request: ClusterRequest) -> None:
 def show_quote(console: Console, quote: cluster_service_pb2.Quote) -> None:
     """Placement, price and certificate of a quote."""
     _show_cluster(console, quote.placement, quote.price, quote.certificate)
-    console.print(f"{quote.name} is firm until {moment(quote.expire_time_us)}; deploy it with:")
+    firm = "firm, and its capacity held," if quote.hold else "firm"
+    console.print(f"{quote.name} is {firm} until {moment(quote.expire_time_us)}; deploy it with:")
     console.print(f"  walras deploy --quote {quote.name}")
 
 
@@ -43,6 +44,8 @@ def show_lease(console: Console, lease: cluster_service_pb2.Lease) -> None:
     if lease.HasField("timings"):
         console.print(pair_table("time", [(name, milliseconds(spent)) for name, spent in stages(lease.timings)]))
     console.print(_lease_line(lease))
+    if lease.refund_micro_usd:
+        console.print(charged_line(lease))
 
 
 def asked_rows(request: ClusterRequest) -> list[tuple[str, str]]:
@@ -90,10 +93,15 @@ def _show_cluster(
     if placement.node_ids:
         gpus = sum(placement.gpus)
         console.print(f"{gpus:,} GPUs on {len(placement.node_ids):,} nodes")
+    show_price(console, price)
+    console.print(certificate_line(certificate), soft_wrap=True)
+
+
+def show_price(console: Console, price: placement_pb2.Price) -> None:
+    """A price by region and by line."""
     console.print(region_table(price))
     console.print(_price_line_table(price))
     console.print(total_line(price))
-    console.print(certificate_line(certificate), soft_wrap=True)
 
 
 def region_table(price: placement_pb2.Price) -> Table:
@@ -119,6 +127,12 @@ def total_line(price: placement_pb2.Price) -> str:
     return f"total {total} for {length} ({usd(price.rate_micro_usd_per_hour)} per hour)"
 
 
+def charged_line(lease: cluster_service_pb2.Lease) -> str:
+    """What was charged and what of it was paid back, in one line."""
+    paid, back = usd(lease.price.total_micro_usd), usd(lease.refund_micro_usd)
+    return f"{paid} paid, {back} paid back: {usd(lease.charged_micro_usd)} charged"
+
+
 def _price_line_table(price: placement_pb2.Price) -> Table:
     rows: list[Row] = [
         (
@@ -136,6 +150,9 @@ def _price_line_table(price: placement_pb2.Price) -> Table:
 
 def _lease_line(lease: cluster_service_pb2.Lease) -> str:
     start, end = moment(lease.start_time_us), moment(lease.end_time_us)
+    if lease.reclaim_time_us:
+        ends = moment(lease.reclaim_time_us)
+        return f"{lease.name}: from {start}, will end {ends} ({lease.end_reason}), request {lease.request_id}"
     if lease.end_reason:
         return f"{lease.name}: ended {end} ({lease.end_reason}), request {lease.request_id}"
     return f"{lease.name}: from {start} until {end}, request {lease.request_id}"

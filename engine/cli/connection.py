@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LISTEN = "127.0.0.1:7070"
 DEV_TENANT = "dev"
+SYSTEM_ROOTS = "system"
 CALL_TIMEOUT_S = 60.0
 BULK_TIMEOUT_S = 600.0
 MAX_REPLY_BYTES = 256 * 1024 * 1024
@@ -41,6 +43,8 @@ class Connection:
     target: str = DEFAULT_LISTEN
     tenant: str = DEV_TENANT
     token: str | None = None
+    tls_ca: str | None = None
+    """File with the certificates that sign the engine's; `system` for those the machine trusts; None: no TLS."""
 
     @property
     def metadata(self) -> Metadata:
@@ -54,8 +58,23 @@ class Connection:
         """A channel that is closed in the end. Nothing is sent before the first call."""
         import grpc
 
-        with grpc.insecure_channel(self.target, options=CHANNEL_OPTIONS) as channel:
+        with self._opened(grpc) as channel:
             yield channel
+
+    def _opened(self, grpc: Any) -> Any:
+        if self.tls_ca is None:
+            self._keep_token_private()
+            return grpc.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+        roots = None if self.tls_ca == SYSTEM_ROOTS else Path(self.tls_ca).read_bytes()
+        return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(roots), options=CHANNEL_OPTIONS)
+
+    def _keep_token_private(self) -> None:
+        """A token goes in clear to this machine only."""
+        from engine.domain.errors import InvalidInput, Violation
+        from engine.trust.key_source import is_loopback
+
+        if self.token is not None and not is_loopback(self.target.rpartition(":")[0]):
+            raise InvalidInput([Violation("--token", "would travel unencrypted; name --tls-ca")])
 
 
 def _option(text: str, **more: Any) -> typer.models.OptionInfo:
@@ -68,7 +87,19 @@ connects = OptionGroup(
     options={
         "target": (Annotated[str, _option("The engine to ask.", metavar="HOST:PORT")], DEFAULT_LISTEN),
         "tenant": (Annotated[str, _option("Who asks, of an engine in dev mode.")], DEV_TENANT),
-        "token": (Annotated[str | None, _option("Names the tenant.", envvar="WALRAS_TOKEN")], None),
+        "token": (
+            Annotated[str | None, _option("Proves who asks; better by WALRAS_TOKEN.", envvar="WALRAS_TOKEN")],
+            None,
+        ),
+        "tls_ca": (
+            Annotated[
+                str | None,
+                _option(
+                    "Use TLS; who signs the engine's certificate.", metavar="FILE|system", envvar="WALRAS_TLS_CA"
+                ),
+            ],
+            None,
+        ),
     },
     build=lambda given: Connection(**given),
 )

@@ -1,15 +1,14 @@
-"""`walras serve`, `warmup` and `journal verify`."""
+"""`walras serve` and `warmup`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from engine.cli.connection import DEFAULT_LISTEN
-
-journal_app = typer.Typer(no_args_is_help=True, help="The journal of an engine that is not running.")
+from engine.cli.security_options import secures
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,6 +22,17 @@ DataDirOption = Annotated[
     typer.Option(metavar="DIR", help="Where the journal is kept; walras-data if nothing says."),
 ]
 
+DatabaseUrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The journal in PostgreSQL instead, which replicas share: postgresql://HOST/DATABASE.",
+    ),
+]
+AdvertiseOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where callers of other replicas find this one while it leads."),
+]
 
 ListenOption = Annotated[
     str | None,
@@ -34,16 +44,33 @@ ConfigOption = Annotated[
 DevFlag = Annotated[bool | None, typer.Option("--dev", help="Loopback only; the tenant is whom the caller says.")]
 
 
+@secures
 def serve(
     listen: ListenOption = None,
     data_dir: DataDirOption = None,
+    database_url: DatabaseUrlOption = None,
+    advertise: AdvertiseOption = None,
     config: ConfigOption = None,
     dev: DevFlag = None,
+    *,
+    security: dict[str, Any],
 ) -> None:
     """Start the engine. stdout is one line, `listening HOST:PORT`, once it takes calls; SIGTERM drains it."""
     from engine.cli.serving import serve_until_told
 
-    raise typer.Exit(serve_until_told(listen, data_dir, config, dev))
+    check_one_place(data_dir, database_url)
+    said = {"listen": listen, "data_dir": data_dir, "database_url": database_url, "advertise": advertise}
+    raise typer.Exit(serve_until_told(config, dev=dev, **said, **security))
+
+
+def check_one_place(data_dir: Path | None, database_url: str | None) -> None:
+    """InvalidInput if the command line names two journals."""
+    from engine.domain.errors import InvalidInput, Violation
+
+    if data_dir is not None and database_url is not None:
+        raise InvalidInput(
+            [Violation("database-url", "names the journal, and so does data-dir; give one of them")]
+        )
 
 
 def warmup() -> None:
@@ -55,16 +82,3 @@ def warmup() -> None:
     with remarks().status("compiling the solver's kernels"):
         warmup.warm_up()
         planning_warmup.warm_up()
-
-
-@journal_app.callback()
-def journal() -> None:
-    """Keep `verify` a command of its own, as there is only one."""
-
-
-@journal_app.command()
-def verify(data_dir: DataDirOption = None) -> None:
-    """Recompute the hash chain and the state from the journal; exit 0 only if all holds."""
-    from engine.cli.journal_check import check_journal
-
-    raise typer.Exit(check_journal(data_dir))

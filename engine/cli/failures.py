@@ -91,12 +91,19 @@ def failure_of(error: Exception) -> Failure:
     return Failure(ExitCode.ENGINE_FAILED, (line,))
 
 
+def leader_named_by(error: Exception) -> str:
+    """HOST:PORT of the engine to ask instead, if a follower refused a call with it; else empty."""
+    import grpc
+
+    return _StatusDetails.of(error).leader if isinstance(error, grpc.RpcError) else ""
+
+
 def _own_failure(error: WalrasError) -> Failure:
-    from engine.domain.errors import InvalidInput, NotFound, QuoteUnusable, Refused
+    from engine.domain.errors import InvalidInput, NotFound, PermissionDenied, QuoteUnusable, Refused
 
     if isinstance(error, InvalidInput):
         return _bad_input((violation.field, violation.description) for violation in error.violations)
-    is_no = isinstance(error, Refused | NotFound | QuoteUnusable)
+    is_no = isinstance(error, Refused | NotFound | PermissionDenied | QuoteUnusable)
     return Failure(ExitCode.NO if is_no else ExitCode.ENGINE_FAILED, (f"{error.reason}: {error.message}",))
 
 
@@ -131,6 +138,7 @@ class _StatusDetails:
     """The google.rpc details of a failed call, as far as they came."""
 
     reason: str = ""
+    leader: str = ""
     violations: tuple[tuple[str, str], ...] = ()
     retry_after_s: float | None = None
     explanation: cluster_service_pb2.Explanation | None = None
@@ -156,7 +164,7 @@ class _StatusDetails:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         retry, explanation = error_details_pb2.RetryInfo(), cluster_service_pb2.Explanation()
         if detail.Unpack(info):
-            self.reason = info.reason
+            self.reason, self.leader = info.reason, info.metadata.get("leader", "")
         elif detail.Unpack(bad):
             self.violations = tuple((each.field, each.description) for each in bad.field_violations)
         elif detail.Unpack(retry):

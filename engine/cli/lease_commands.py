@@ -1,4 +1,4 @@
-"""`walras lease get|list|release|watch`."""
+"""`walras lease get|list|nodes|release|extend|shrink|watch`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def list_(
 
 @lease_app.command()
 @connects
+def nodes(lease: LeaseArgument, connection: Connection, json: JsonFlag = False) -> None:
+    """List the nodes of a lease, read page by page."""
+    from engine.cli.lease_calls import list_nodes
+
+    list_nodes(connection, lease, json)
+
+
+@lease_app.command()
+@connects
 def release(
     lease: LeaseArgument, connection: Connection, idempotency_key: KeyOption = None, json: JsonFlag = False
 ) -> None:
@@ -55,3 +64,38 @@ def watch(connection: Connection, after_version: AfterOption = None, json: JsonF
     from engine.cli.change_watch import watch_leases
 
     watch_leases(connection, after_version, json)
+
+
+@lease_app.command()
+@connects
+def extend(
+    lease: LeaseArgument,
+    connection: Connection,
+    hours: Annotated[float | None, typer.Option(help="How much longer, in hours.")] = None,
+    duration_s: Annotated[int | None, typer.Option(help="How much longer, in seconds.")] = None,
+    max_amount_micro_usd: Annotated[
+        int | None, typer.Option(help="Refuse if the added time costs more than this, micro-USD.")
+    ] = None,
+    idempotency_key: KeyOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Let a lease run longer, at the current forward curve or at its locked price."""
+    from engine.cli.lease_calls import extend_lease
+    from engine.cli.request_options import seconds_of
+
+    extend_lease(connection, lease, seconds_of(hours, duration_s), max_amount_micro_usd, idempotency_key, json)
+
+
+@lease_app.command()
+@connects
+def shrink(
+    lease: LeaseArgument,
+    connection: Connection,
+    replicas: Annotated[int, typer.Option(help="How many replicas (of gpus_per_node GPUs) to give back.")],
+    idempotency_key: KeyOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Give back a part of a lease: the dearest replicas first."""
+    from engine.cli.lease_calls import shrink_lease
+
+    shrink_lease(connection, lease, replicas, idempotency_key, json)

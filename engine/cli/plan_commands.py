@@ -29,6 +29,9 @@ def plan(
         Path | None, typer.Option(metavar="PLACEMENTS.parquet", help="What runs now, a row per request and node.")
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the plan goes.")] = None,
+    last: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An earlier plan to start from: faster after small changes.")
+    ] = None,
     time_limit: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="From start to written plan; the best so far is written."),
@@ -51,7 +54,7 @@ def plan(
         return
     from engine.cli.plan_run import PlanArguments, run_plan
 
-    files = PlanArguments(fleet, requests, rtt, placements, out)
+    files = PlanArguments(fleet, requests, rtt, placements, out, last)
     options = {
         "time_limit_s": time_limit,
         "work_limit": work_limit,

@@ -25,6 +25,7 @@ class PlanArguments:
     rtt: Path | None
     placements: Path | None
     out: Path | None
+    last: Path | None = None
 
 
 def run_plan(arguments: PlanArguments, options: dict[str, Any], as_json: bool, began_s: float) -> None:
@@ -32,7 +33,7 @@ def run_plan(arguments: PlanArguments, options: dict[str, Any], as_json: bool, b
     paths, out = _paths(arguments)
     checked = PlanOptions(**options)
     with watching(remarks(), checked.time_limit_s) as on_progress:
-        report = plan_files(paths, out, checked, on_progress, began_s=began_s)
+        report = plan_files(paths, out, checked, on_progress, began_s=began_s, last=arguments.last)
     if as_json:
         print_json(report.as_json())
     else:

@@ -1,4 +1,4 @@
-"""`walras price`, `price estimate` and `price curve`."""
+"""`walras price`, `price estimate`, `price indicative` and `price curve`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from engine.cli.cluster_commands import JsonFlag
 from engine.cli.connection import Connection, connects
 from engine.cli.price_options import MarketChoice, chooses_markets, chooses_place
+from engine.cli.request_options import AskedCluster, asks_cluster
 
 price_app = typer.Typer(help="Prices of all markets: posted, clearing, bounds, health, and where they come from.")
 
@@ -58,6 +59,21 @@ def estimate(
     estimate_cost(
         connection, MarketChoice(gpu_model, choice.region, choice.security_tier), gpu_count, hours, hold_s, json
     )
+
+
+@price_app.command()
+@connects
+@asks_cluster
+def indicative(
+    connection: Connection,
+    asked: AskedCluster,
+    deadline_ms: Annotated[int | None, typer.Option(help="Longest time the answer may take.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Say what a cluster would cost now, without commitment, and from which price limit on it is feasible."""
+    from engine.cli.price_indicative import show_indicative
+
+    show_indicative(connection, asked, deadline_ms, json)
 
 
 @price_app.command()

@@ -20,6 +20,7 @@ TEXTS = ("market", "set by", "health")
 NUMBERS = (
     ("posted", 0),
     ("clearing", 0),
+    ("interruptible", 130),
     ("bracket", 110),
     ("floor", 90),
     ("cap", 90),
@@ -47,6 +48,7 @@ def _figures(price: pb.MarketPrice) -> Row:
     return (
         usd_per_gpu_hour(price.posted_price_micro_usd_per_gpu_hour),
         _optional(price, "clearing_price_micro_usd_per_gpu_hour"),
+        _optional(price, "interruptible_price_micro_usd_per_gpu_hour"),
         bracket(price),
         _optional(price, "floor_micro_usd_per_gpu_hour"),
         _optional(price, "cap_micro_usd_per_gpu_hour"),

@@ -58,6 +58,17 @@ class AskedCluster:
         return f"{self.request_file.name} field " if self.request_file else ""
 
 
+def seconds_of(hours: float | None, duration_s: int | None) -> int:
+    """How long, from one of two options. InvalidInput unless exactly one is given."""
+    from engine.domain.errors import InvalidInput, Violation
+
+    given = {"hours": hours} | ({} if duration_s is None else {"duration_s": duration_s})
+    raw = _with_duration(given)
+    if "duration_s" not in raw:
+        raise InvalidInput([Violation("hours", "say how long, by this or by duration_s")])
+    return int(raw["duration_s"])
+
+
 def _with_duration(options: dict[str, Any]) -> dict[str, Any]:
     from engine.domain.errors import InvalidInput, Violation
 
@@ -125,6 +136,8 @@ REQUEST_OPTIONS: dict[str, tuple[Any, None]] = {
     "duration_s": _one(int, "How long, in seconds; an hour if absent.", TERMS),
     "max_price_micro_usd_per_gpu_hour": _one(int, "Cap on the average price, micro-USD.", TERMS),
     "interruptible": _flag("interruptible", "Interruption is accepted.", TERMS),
+    "all_matching": _flag("all-matching", "As many GPUs as the budget pays for.", TERMS),
+    "budget_micro_usd": _one(int, "Most that the whole cluster may cost, with --all-matching.", TERMS),
 }
 """By contract field, in its order."""
 

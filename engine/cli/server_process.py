@@ -23,11 +23,12 @@ LOG_TAIL_LINES = 15
 class ServerProcess:
     """A running child. It warms up meanwhile: `target` waits until it takes calls."""
 
-    def __init__(self, data_dir: Path, log_file: Path) -> None:
-        """Start it. Its stderr goes to `log_file`."""
+    def __init__(self, data_dir: Path, log_file: Path, *more: str) -> None:
+        """Start it, with more options of `walras serve`. Its stderr goes to `log_file`."""
         self._log_file = log_file
         command = [sys.executable, "-m", "engine.cli", "serve", "--dev"]
-        command += ["--listen", "127.0.0.1:0", "--data-dir", str(data_dir)]
+        place = [] if "--database-url" in more else ["--data-dir", str(data_dir)]
+        command += ["--listen", "127.0.0.1:0", *place, *more]
         with log_file.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
@@ -72,8 +73,8 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(data_dir: Path, log_file: Path) -> Iterator[ServerProcess]:
-    """A child that is stopped in the end, whatever happens.
+def server_process(data_dir: Path, log_file: Path, *more: str) -> Iterator[ServerProcess]:
+    """A child, with more options of `walras serve`, that is stopped in the end, whatever happens.
 
     It is started in a thread of its own: signals interrupt the main thread only, so that none can come between
     the birth of the child and the note that there is one.
@@ -81,7 +82,7 @@ def server_process(data_dir: Path, log_file: Path) -> Iterator[ServerProcess]:
     launched: list[ServerProcess] = []
     try:
         with ThreadPoolExecutor(1) as starter:
-            starter.submit(lambda: launched.append(ServerProcess(data_dir, log_file))).result()
+            starter.submit(lambda: launched.append(ServerProcess(data_dir, log_file, *more))).result()
         yield launched[0]
     finally:
         for server in launched:

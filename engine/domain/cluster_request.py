@@ -22,6 +22,7 @@ from engine.domain.limits import (
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_RTT_MS,
     MAX_TEXT_LENGTH,
+    MAX_TOTAL_MICRO_USD,
 )
 from engine.domain.tiers import ConnectivityTier, Interconnect, SecurityTier
 
@@ -68,6 +69,8 @@ class ClusterRequest:
     duration_s: int | None = None
     max_price_micro_usd_per_gpu_hour: int | None = None
     interruptible: bool = False
+    all_matching: bool = False
+    budget_micro_usd: int | None = None
 
     @property
     def replicas(self) -> int:
@@ -197,6 +200,9 @@ def text_problem(value: object) -> str | None:
 
 
 def _required_count(reader: _Reader, name: str) -> int:
+    if reader.raw.get(name) is None and reader.raw.get("all_matching") is True:
+        least = reader.raw.get("gpus_per_node")  # its own reader says what is wrong with it
+        return least if isinstance(least, int) and 1 <= least <= MAX_GPUS_PER_NODE else 1
     if reader.raw.get(name) is None:
         reader.wrong(name, "is required, at least 1")
     return reader.integer(name, 1, MAX_GPU_COUNT) or 1
@@ -258,6 +264,8 @@ _READERS: dict[str, Callable[[_Reader, str], Any]] = {
     "duration_s": _integer(1, MAX_DURATION_S),
     "max_price_micro_usd_per_gpu_hour": _integer(1, MAX_PRICE_MICRO_USD_PER_GPU_HOUR),
     "interruptible": _Reader.flag,
+    "all_matching": _Reader.flag,
+    "budget_micro_usd": _integer(1, MAX_TOTAL_MICRO_USD),
 }
 
 
@@ -267,6 +275,7 @@ def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
     if reader.readable("gpu_count", "gpus_per_node") and count % per_node:
         reader.wrong("gpus_per_node", f"must divide gpu_count: {count} is not a multiple of {per_node}")
     _check_client(reader, values)
+    _check_budget(reader, values)
     for wanted, excluded in (
         ("regions", "excluded_regions"),
         ("countries", "excluded_countries"),
@@ -279,6 +288,17 @@ def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
     shares_readable = reader.readable("gpu_count", "gpus_per_node", "max_supplier_share")
     if share is not None and shares_readable and math.floor(share * count + SHARE_TOLERANCE) < per_node:
         reader.wrong("max_supplier_share", f"allows a supplier less than one replica of {per_node} GPUs")
+
+
+def _check_budget(reader: _Reader, values: dict[str, Any]) -> None:
+    if values["all_matching"] and values["budget_micro_usd"] is None and reader.readable("budget_micro_usd"):
+        reader.wrong("budget_micro_usd", "is required with all_matching")
+    if not values["all_matching"] and values["budget_micro_usd"] is not None:
+        reader.wrong("budget_micro_usd", "goes with all_matching only; max_price caps what a cluster costs")
+    if values["all_matching"] and values["interruptible"]:
+        reader.wrong("interruptible", "has a price that changes, which no budget holds: not with all_matching")
+    if values["all_matching"] and values["max_supplier_share"] is not None:
+        reader.wrong("max_supplier_share", "is a share of a known number of GPUs: not with all_matching")
 
 
 def _check_client(reader: _Reader, values: dict[str, Any]) -> None:

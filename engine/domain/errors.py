@@ -3,6 +3,7 @@
 WalrasError
 ├── InvalidInput          the caller's fault; lists every violation
 ├── Unauthenticated       no verified identity
+├── PermissionDenied      a verified caller whose role may not do this at all
 ├── NotFound              absent, or not the caller's: the two are never told apart
 ├── IdempotencyConflict   a key came back with a different body
 ├── Refused               the answer is no: typed reasons and an explanation
@@ -10,6 +11,7 @@ WalrasError
 ├── OutOfRange            a stream cannot go on from where it was told to; list again
 ├── Overloaded            try again after `retry_after_s`
 ├── Unavailable           the engine cannot promise durability now
+├── NotLeader             another engine writes; nothing was done, ask that one
 ├── AuditFailed           a placement of our own broke a rule; nothing was changed
 └── CorruptJournal        (engine.journal) what is on disk is not what was written
 """
@@ -65,6 +67,12 @@ class Unauthenticated(WalrasError):
     reason = "UNAUTHENTICATED"
 
 
+class PermissionDenied(WalrasError):
+    """The caller's role does not permit this call, whatever object it names."""
+
+    reason = "PERMISSION_DENIED"
+
+
 class NotFound(WalrasError):
     """No such object, or none that the caller may know of."""
 
@@ -113,6 +121,16 @@ class Unavailable(WalrasError):
     """The journal cannot be written, or the engine is starting or draining."""
 
     reason = "UNAVAILABLE"
+
+
+class NotLeader(WalrasError):
+    """This engine follows another one and changes nothing. `address`: HOST:PORT of that one, empty if unknown."""
+
+    reason = "NOT_LEADER"
+
+    def __init__(self, message: str, address: str) -> None:
+        super().__init__(message, **({"leader": address} if address else {}))
+        self.address = address
 
 
 class AuditFailed(WalrasError):

@@ -28,9 +28,14 @@ def itemise_micro_usd(rates_micro_usd_per_hour: Iterable[int], duration_s: int) 
     return lines
 
 
-def unused_micro_usd(total: int, used_us: int, whole_us: int) -> int:
-    """What is left of a total after a part of its time: the used part is rounded down, in the payer's favour."""
-    return total - total * min(max(used_us, 0), whole_us) // whole_us
+def rounded_micro_usd(cost: int) -> int:
+    """A cost in micro-USD · seconds / hour, half up."""
+    return total_micro_usd(cost, 1)
+
+
+def rounded_down_micro_usd(cost: int) -> int:
+    """The same, down: what is given back by choice never exceeds what was paid for it."""
+    return cost // SECONDS_PER_HOUR
 
 
 def micro_usd(usd: float) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import NamedTuple
 
 from engine.domain.errors import Unavailable
@@ -18,8 +19,10 @@ from engine.journal.chain import Head
 
 
 class _Waiter(NamedTuple):
+    """`future` brings what to raise; None if the sequence is durable, or the journal has ended."""
+
     sequence: int
-    future: asyncio.Future[None]
+    future: asyncio.Future[Unavailable | None]
 
 
 class Durability:
@@ -42,6 +45,14 @@ class Durability:
         with self._changed:
             self.failure = failure
         self._tell()
+
+    def refuse_waiters(self, why: Unavailable) -> None:
+        """All event loops' tasks that wait now get `why`; what they wait for may become durable yet."""
+        with self._changed:
+            waiting, self._waiters = self._waiters, {}
+        for loop, waiters in waiting.items():
+            with suppress(RuntimeError):  # that loop was closed with waiters in it
+                loop.call_soon_threadsafe(_fulfil, waiters, why)
 
     async def reached(self, sequence: int) -> int:
         """Return `sequence` once it is durable; raise `Unavailable` if it will not be known to be."""
@@ -71,7 +82,9 @@ class Durability:
             if self._settled(sequence):
                 return
             self._waiters.setdefault(loop, []).append(waiter)
-        await waiter.future
+        refusal = await waiter.future
+        if refusal is not None:
+            raise refusal
 
     def _tell(self) -> None:
         with self._changed:
@@ -91,6 +104,10 @@ class Durability:
             if later and self.failure is None:
                 self._waiters[loop] = later
                 waiters = [waiter for waiter in waiters if waiter.sequence <= self.head.sequence]
-        for waiter in waiters:
-            if not waiter.future.done():
-                waiter.future.set_result(None)
+        _fulfil(waiters, None)
+
+
+def _fulfil(waiters: list[_Waiter], refusal: Unavailable | None) -> None:
+    for waiter in waiters:
+        if not waiter.future.done():
+            waiter.future.set_result(refusal)

@@ -2,6 +2,8 @@
 
 Group commit: the thread takes everything that waits, appends it in one transaction, syncs once, and tells
 everybody. Under load the batches of one sync grow and the sync's cost per event falls.
+
+A commit that takes too long is waited for, but callers are not kept waiting with it: see `refuse_stalled`.
 """
 
 from __future__ import annotations
@@ -13,13 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from engine.domain.errors import InvalidInput, Overloaded, Unavailable, Violation
 from engine.journal.chain import Head, extend
 from engine.journal.durability import Durability
-from engine.journal.schema import APPEND, MOVE_HEAD
+from engine.journal.pen import Pen
 
 _INT64_MAX = 2**63 - 1
 _RETRY_AFTER_S_MIN = 0.01
@@ -31,13 +32,15 @@ class Limits:
 
     waiting_batches_max, waiting_bytes_max: beyond either, `append` raises `Overloaded`; a batch alone may
     exceed the bytes. group_bytes_max: a transaction takes no further batch beyond it. event_bytes_max: a
-    larger event is `InvalidInput` (SQLite holds at most 10^9 bytes a row).
+    larger event is `InvalidInput` (SQLite holds at most 10^9 bytes a row). stall_s: a commit that takes longer
+    stalls the journal, which is `Unavailable` until it is done.
     """
 
     waiting_batches_max: int = 4096
     waiting_bytes_max: int = 256 << 20
     group_bytes_max: int = 4 << 20
     event_bytes_max: int = 256 << 20
+    stall_s: int = 5
 
     def __post_init__(self) -> None:
         low = [field.name for field in fields(self) if getattr(self, field.name) < 1]
@@ -54,14 +57,15 @@ class _Batch(NamedTuple):
 class Writer:
     """Numbers batches as they come, makes them durable in that order."""
 
-    def __init__(self, connection: Connection, durability: Durability, limits: Limits) -> None:
-        """`connection` belongs to the writer from now on, which closes it in `close`."""
-        self._connection = connection
+    def __init__(self, pen: Pen, durability: Durability, limits: Limits) -> None:
+        """`pen` belongs to the writer from now on, which closes it in `close`."""
+        self._pen = pen
         self._durability = durability
         self._limits = limits
         self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._submitting = threading.Lock()
         self._closing = False
+        self._committing_since_s: float | None = None
         self._last_commit_s = 0.0
         # Written under `_submitting`; the `durable` twins only by the thread. Waiting is the difference.
         self.appended_sequence = durability.head.sequence
@@ -77,17 +81,36 @@ class Writer:
         with self._submitting:
             if self._durability.failure is not None or self._closing:
                 raise Unavailable(self._durability.failure or "the journal is closed")
+            if self.is_stalled:
+                raise self._stalled()
             if batch.events:
                 self._admit(batch)
             return self.appended_sequence
 
-    def close(self) -> None:
-        """Make everything submitted durable, then stop. Can be called again."""
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the commit under way takes longer than `stall_s`."""
+        since_s = self._committing_since_s
+        return since_s is not None and time.perf_counter() - since_s > self._limits.stall_s
+
+    def refuse_stalled(self) -> None:
+        """If a commit takes too long, tell all who wait that its outcome is unknown; it goes on meanwhile."""
+        if self.is_stalled:
+            self._durability.refuse_waiters(self._stalled())
+
+    def _stalled(self) -> Unavailable:
+        said = self._pen.trouble or "the commit is not confirmed"
+        return Unavailable(f"nothing became durable for {self._limits.stall_s} s: {said}")
+
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Make everything submitted durable, then stop; whether that came to an end. Can be called again."""
         with self._submitting:
             if not self._closing:
                 self._closing = True
                 self._queue.put(None)
-        self._thread.join()
+                self._pen.give_up_when_in_trouble()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _check(self, events: Sequence[bytes], recorded_at_us: int) -> None:
         violations = [
@@ -117,7 +140,7 @@ class Writer:
         self._queue.put(batch)
 
     def _run(self) -> None:
-        with self._connection:
+        with self._pen:
             self._durability.end(self._write())
 
     def _write(self) -> str:
@@ -143,16 +166,11 @@ class Writer:
             yield group
 
     def _commit(self, group: list[_Batch]) -> None:
-        started_s = time.perf_counter()
+        started_s = self._committing_since_s = time.perf_counter()
         old = self._durability.head
         new, rows = _chained(old, group)
-        with self._connection.begin():
-            self._connection.execute(APPEND, rows)
-            moved = self._connection.execute(
-                MOVE_HEAD, {"old_sequence": old.sequence, "new_sequence": new.sequence, "new_hash": new.hash}
-            )
-            if moved.rowcount != 1:
-                raise Unavailable("another writer has moved the head")
+        self._pen.append(old, new, rows)
+        self._committing_since_s = None
         self._last_commit_s = time.perf_counter() - started_s
         self._durable_batches += len(group)
         self._durable_bytes += sum(batch.size_bytes for batch in group)

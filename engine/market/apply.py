@@ -19,7 +19,11 @@ from engine.market.events import (
     FleetLoaded,
     KeyUsed,
     LeaseEnded,
+    LeaseExtended,
     LeaseMoved,
+    LeaseReclaiming,
+    LeaseRepriced,
+    LeaseShrunk,
     LeaseStarted,
     NodesHeard,
     NodesStateSet,
@@ -34,8 +38,9 @@ from engine.market.events import (
     QuoteIssued,
 )
 from engine.market.inventory import Inventory
+from engine.market.lease_changes import extend, reclaim, reprice, shrink
 from engine.market.published import LONG_RUN, POSTED, columns_of
-from engine.market.state import ENDED, Application, Lease, Load, MarketState, Quote
+from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
 
 Int = NDArray[np.int64]
 ORACLE = "ORACLE"
@@ -50,6 +55,14 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             _start(state, event)
         case LeaseMoved():
             _move(state, event)
+        case LeaseExtended():
+            extend(state, event)
+        case LeaseShrunk():
+            shrink(state, event)
+        case LeaseRepriced():
+            reprice(state, event)
+        case LeaseReclaiming():
+            reclaim(state, event)
         case LeaseEnded():
             _end(state, event)
         case PlanApplied():
@@ -92,7 +105,15 @@ def apply(state: MarketState, event: AnyEvent) -> None:
 
 def _note_change(state: MarketState, event: AnyEvent) -> None:
     match event:
-        case LeaseStarted() | LeaseMoved() | LeaseEnded():
+        case (
+            LeaseStarted()
+            | LeaseMoved()
+            | LeaseEnded()
+            | LeaseExtended()
+            | LeaseShrunk()
+            | LeaseRepriced()
+            | LeaseReclaiming()
+        ):
             tenant_id = state.leases[event.lease_id].tenant_id
             state.changes.note(state.version, LEASE, tenant_id, event.lease_id)
         case OrderPlaced() | OrderFilled() | OrderEnded():
@@ -101,16 +122,9 @@ def _note_change(state: MarketState, event: AnyEvent) -> None:
 
 
 def _start(state: MarketState, event: LeaseStarted) -> None:
-    lease = Lease(
-        lease_id=event.lease_id,
-        tenant_id=event.tenant_id,
-        terms=event.terms,
-        starts_at_us=event.at_us,
-        ends_at_us=event.ends_at_us,
-        quote_id=event.quote_id,
-        order_id=event.order_id,
-        retry_on_loss_s=event.retry_on_loss_s,
-    )
+    lease = started(event.lease_id, event.tenant_id, event.terms, event.at_us, event.quote_id)
+    lease.ends_at_us = event.ends_at_us
+    lease.order_id, lease.retry_on_loss_s = event.order_id, event.retry_on_loss_s
     if event.quote_id:
         quote = state.quotes[event.quote_id]
         _give_back(state, quote, event.at_us)
@@ -127,8 +141,9 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
 def _move(state: MarketState, event: LeaseMoved) -> None:
     lease = state.leases[event.lease_id]
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
+    lease.fencing_epoch += 1
     lease.moved = msgspec.structs.replace(
-        lease.terms,
+        lease.standing,
         nodes=event.nodes,
         gpus=event.gpus,
         prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
@@ -140,7 +155,7 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
     lease = state.leases[event.lease_id]
     state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
-    lease.refund_micro_usd = event.refund_micro_usd
+    lease.refunded_micro_usd += event.refund_micro_usd
     state.active -= 1
     state.demand.end(event.lease_id, event.ended_at_us)
     state.forgettable.append((event.at_us, event.lease_id))
@@ -193,10 +208,11 @@ def _post(state: MarketState, event: PricesPosted) -> None:
     inventory = state.inventory
     posted = np.frombuffer(event.posted_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
     long_run = np.frombuffer(event.long_run_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
-    _take_curves(
+    take_curves(
         inventory, posted, long_run if long_run.size else posted, event.half_life_h, event.price_snapshot_id
     )
     state.price_sources = event.sources
+    offer_interruptible(state)
     state.fleet_version += 1
     load = state.loads.get(event.load_id)
     if load is not None:
@@ -216,12 +232,23 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
         if index is not None:
             posted[index], long_run[index] = columns[POSTED, place], columns[LONG_RUN, place]
             sources[index] = ORACLE
-    _take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
+    take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
+    offer_interruptible(state)
     state.fleet_version += 1
 
 
-def _take_curves(
+def offer_interruptible(state: MarketState) -> None:
+    """Interruptible GPUs cost what the oracle published, elsewhere what others cost."""
+    inventory, known = state.inventory, state.oracle.interruptible
+    if known:
+        names = inventory.market_index
+        posted = inventory.posted_of_market.tolist()
+        prices = [known.get(name, price) for name, price in zip(names, posted, strict=True)]
+        inventory.offer_interruptible(np.array(prices, dtype=np.int64))
+
+
+def take_curves(
     inventory: Inventory, posted: Int, long_run: Int, half_life_h: float, price_snapshot_id: str
 ) -> None:
     """Flat curves are told apart, as they need no sums over hours."""

@@ -27,7 +27,8 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
     `at_posted_prices`: also check prices against asks and posted prices of now (a quote keeps those of its time).
     `own`: its GPUs are held for it already.
     """
-    inventory, nodes = state.inventory, terms.node_numbers
+    inventory = state.inventory.sold_as(interruptible=terms.request.interruptible)
+    nodes = terms.node_numbers
     if not nodes.size or nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)
@@ -196,6 +197,8 @@ def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     yield set(bands.values()) == {request_gpus}, "has lines that miss GPUs"
     yield terms.lower_bound_micro_usd_per_hour <= rate, "has a bound above its rate"
     yield terms.spread_micro_usd >= 0, "has a negative spread"
+    budget = terms.request.budget_micro_usd
+    yield budget is None or terms.total_micro_usd <= budget, "is above the budget"
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
         averaged = request_gpus if len(bands) > 1 else 0

@@ -20,11 +20,11 @@ from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.domain.money import itemise_micro_usd, total_micro_usd
 from engine.market.events import PriceLine
 from engine.market.inventory import Inventory
+from engine.market.periods import BAND_EDGES_S
 from solvers.forward import HOUR_S, LARGEST, band_costs, units_per_hour
 from solvers.placement import Placement
 
 Int = NDArray[np.int64]
-BAND_EDGES_S = tuple(hours * HOUR_S for hours in (1, 6, 24, 168))
 GPU_HOURS, LOCALITY, SPREAD = "GPU_HOURS", "LOCALITY", "SPREAD"
 SET_BY = ("POSTED", "ASK", "BOTH")
 BILLION = 1_000_000_000

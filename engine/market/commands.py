@@ -19,20 +19,25 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LoadFleet:
-    """Add or update nodes and measured pairs; frames of the contract's columns, checked by `domain.tables`."""
+    """Add or update nodes and measured pairs; frames of the contract's columns, checked by `domain.tables`.
+
+    `supplier_id`: the supplier whose nodes these must be, None for an operator's load of anybody's.
+    """
 
     nodes: pl.DataFrame
     rtt: pl.DataFrame
     key: Key | None = None
+    supplier_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SetNodeState:
-    """Make a node READY, DRAINING or DOWN."""
+    """Make a node READY, DRAINING or DOWN. `supplier_id`: whose it must be, None if that does not matter."""
 
     node_id: str
     state: NodeState
     key: Key | None = None
+    supplier_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class DrainNode:
     node_id: str
     notice_s: int
     key: Key | None = None
+    supplier_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,7 @@ class IssueQuote:
     ttl_s: int
     key: Key | None = None
     hold: HoldLimits | None = None
+    lock_extension: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +181,15 @@ class NoteDemand:
 
 @dataclass(frozen=True, slots=True)
 class DeployCluster:
-    """Place a request and lease it. `retry_on_loss_s`: as in `LeaseStarted`."""
+    """Place a request and lease it. `lock_extension`: its price is to hold for an extension, too.
+
+    `retry_on_loss_s`: as in `LeaseStarted`.
+    """
 
     tenant_id: str
     request: ClusterRequest
     key: Key | None = None
+    lock_extension: bool = False
     retry_on_loss_s: int = 0
 
 
@@ -201,8 +212,49 @@ class ReleaseLease:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtendLease:
+    """Let a lease run so much longer; refused if that costs more than `max_amount_micro_usd`."""
+
+    tenant_id: str
+    lease_id: str
+    duration_s: int
+    max_amount_micro_usd: int | None = None
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShrinkLease:
+    """Give back so many replicas of a lease."""
+
+    tenant_id: str
+    lease_id: str
+    replicas: int
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndDueLeases:
     """End the leases, held quotes and orders whose end has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleInterruptible:
+    """Let interruptible leases pay the prices of now; give notice to those that will not."""
+
+    lease_ids: tuple[str, ...]
+    notice_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class MakeRoom:
+    """Give notice to interruptible leases that bid less than a waiting request, where that lets it in.
+
+    `before`: requests that room was made for already.
+    """
+
+    request: ClusterRequest
+    before: tuple[ClusterRequest, ...]
+    notice_us: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +310,16 @@ class ApplyPlan:
     key: Key | None = None
 
 
-Keyless = EndDueLeases | PublishPrices | NoteDemand | NoteHeartbeats | RepairLease | ServeOrder
+Keyless = (
+    EndDueLeases
+    | PublishPrices
+    | NoteDemand
+    | SettleInterruptible
+    | MakeRoom
+    | NoteHeartbeats
+    | RepairLease
+    | ServeOrder
+)
 Command = (
     LoadFleet
     | SetNodeState
@@ -270,6 +331,8 @@ Command = (
     | DeployCluster
     | DeployQuote
     | ReleaseLease
+    | ExtendLease
+    | ShrinkLease
     | ApplyPlan
     | Keyless
 )

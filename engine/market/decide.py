@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from engine.domain.errors import IdempotencyConflict, InvalidInput, NotFound, Violation
+from engine.domain.errors import IdempotencyConflict, InvalidInput, Violation
 from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
 from engine.market.commands import (
@@ -20,9 +20,11 @@ from engine.market.commands import (
     DeployQuote,
     DrainNode,
     EndDueLeases,
+    ExtendLease,
     IssueQuote,
     Keyless,
     LoadFleet,
+    MakeRoom,
     NoteDemand,
     NoteHeartbeats,
     PlaceOrder,
@@ -32,14 +34,14 @@ from engine.market.commands import (
     RepairLease,
     ServeOrder,
     SetNodeState,
+    SettleInterruptible,
+    ShrinkLease,
 )
 from engine.market.events import (
     AnyEvent,
     DemandNoted,
     FleetLoaded,
     Key,
-    KeyUsed,
-    LeaseEnded,
     LeaseStarted,
     NodeStateSet,
     OrderEnded,
@@ -50,13 +52,19 @@ from engine.market.events import (
     QuoteIssued,
     Terms,
 )
-from engine.market.failure_decision import drain_node, note_heartbeats, numbered, repair_lease
+from engine.market.extend_decision import extend
+from engine.market.failure_decision import drain_node, note_heartbeats, repair_lease
 from engine.market.inventory import Inventory
+from engine.market.lease_decision import end_due, release
 from engine.market.order_decision import cancel_order, place_order, serve_order
+from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
-from engine.market.quote_decision import EXPIRED, issue_quote, named, quoted_terms, release_quote
-from engine.market.state import ACTIVE, Lease, MarketState
+from engine.market.quote_decision import issue_quote, named, quoted_terms, release_quote
+from engine.market.room_decision import make_room
+from engine.market.settle_decision import settle
+from engine.market.shrink_decision import shrink
+from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.market.terms import terms_of
 
@@ -82,9 +90,17 @@ def decide(
         case ReleaseQuote():
             return release_quote(state, command, now_us)
         case ReleaseLease():
-            return _release(state, command, now_us)
+            return release(state, command, now_us)
+        case ExtendLease():
+            return extend(state, command, now_us)
+        case ShrinkLease():
+            return [shrink(state, command, now_us)]
         case EndDueLeases():
-            return _end_due(state, now_us)
+            return end_due(state, now_us)
+        case SettleInterruptible():
+            return settle(state, command, now_us)
+        case MakeRoom():
+            return make_room(state, command, now_us, book)
         case PublishPrices():
             newer = command.event.epoch > state.oracle.epoch
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []
@@ -138,18 +154,11 @@ def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
     return subject
 
 
-def owned_lease(state: MarketState, tenant_id: str, lease_id: str) -> Lease:
-    """The tenant's lease; another tenant's answers exactly like a missing one."""
-    lease = state.leases.get(lease_id)
-    if lease is None or lease.tenant_id != tenant_id:
-        raise NotFound(f"there is no lease leases/{lease_id}")
-    return lease
-
-
 def _deploy(
     state: MarketState, command: DeployCluster, now_us: int, book: PriceBook, stopwatch: Stopwatch
 ) -> LeaseStarted:
-    terms = terms_of(state, named(command.request, state), book, stopwatch)
+    request, locks = named(command.request, state), command.lock_extension
+    terms = terms_of(state, request, book, stopwatch, lock_extension=locks)
     started = _lease_started(state, command.tenant_id, terms, now_us, command.key)
     return msgspec.structs.replace(started, retry_on_loss_s=command.retry_on_loss_s)
 
@@ -168,33 +177,13 @@ def _lease_started(
     )
 
 
-def _release(state: MarketState, command: ReleaseLease, now_us: int) -> list[AnyEvent]:
-    lease = owned_lease(state, command.tenant_id, command.lease_id)
-    if lease.state != ACTIVE:
-        return [KeyUsed(at_us=now_us, key=command.key, subject=lease.lease_id)] if command.key else []
-    return [
-        LeaseEnded(at_us=now_us, key=command.key, lease_id=lease.lease_id, reason="RELEASED", ended_at_us=now_us)
-    ]
-
-
-def _end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
-    return [_due_end(state, name, ends_at_us, now_us) for ends_at_us, name in state.due_by(now_us)]
-
-
-def _due_end(state: MarketState, name: str, ends_at_us: int, now_us: int) -> AnyEvent:
-    if name in state.orders:
-        return OrderEnded(at_us=now_us, order_id=name, reason=EXPIRED)
-    if name in state.quotes:
-        return QuoteEnded(at_us=now_us, quote_id=name, reason=EXPIRED)
-    return LeaseEnded(at_us=now_us, lease_id=name, reason="COMPLETED", ended_at_us=ends_at_us)
-
-
 def _set_node_state(state: MarketState, command: SetNodeState, now_us: int) -> NodeStateSet:
-    node = numbered(state, command.node_id)
+    node = owned_node(state, command)
     return NodeStateSet(at_us=now_us, key=command.key, node=node, state=command.state.name)
 
 
 def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: PriceBook) -> list[AnyEvent]:
+    check_owner(state, command)
     inventory = state.inventory
     updated = sum(node_id in inventory.number for node_id in command.nodes["node_id"].to_list())
     check_fleet(inventory.merged_frame(command.nodes), "fleet after the load")

@@ -54,6 +54,19 @@ class DemandWindow:
             if not own:
                 del self.wished[wanted.tenant_id]
 
+    def extend(self, at_us: int, tenant_id: str, request: ClusterRequest, lease_id: str, added_s: int) -> None:
+        """A lease was extended: as if it had been longer from the start, or new demand if that is forgotten."""
+        wanted = self.leased.get(lease_id)
+        if wanted is None:
+            wanted = replace(_wanted(at_us, tenant_id, request, is_leased=True), duration_s=0)
+        self.leased[lease_id] = replace(wanted, duration_s=wanted.duration_s + added_s)
+
+    def shrink(self, lease_id: str, gpu_count: int) -> None:
+        """A lease gave GPUs back: they do not count, however long they ran."""
+        wanted = self.leased.get(lease_id)
+        if wanted is not None:
+            self.leased[lease_id] = replace(wanted, request=replace(wanted.request, gpu_count=gpu_count))
+
     def end(self, lease_id: str, ended_at_us: int) -> None:
         """A lease ended: it counts for no longer than it ran."""
         wanted = self.leased.get(lease_id)

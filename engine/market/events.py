@@ -87,8 +87,8 @@ class NodesHeard(Event, frozen=True, kw_only=True, tag="nodes_heard"):
 class PriceLine(msgspec.Struct, frozen=True, array_like=True):
     """A part of a total: the GPUs of one market whose price is set in the same way, in a band of seconds.
 
-    `set_by`: POSTED, ASK, BOTH or PLAN. `kind`: GPU_HOURS, LOCALITY, SPREAD (without a market), or empty in a
-    lease of a plan. [from_s, to_s) counts from the start; 0 and 0 is the whole duration.
+    `set_by`: POSTED, ASK, BOTH, PLAN or LOCKED. `kind`: GPU_HOURS, LOCALITY, SPREAD (without a market), or empty
+    in a lease of a plan. [from_s, to_s) counts from the start; 0 and 0 is the whole duration.
     """
 
     gpu_model: str
@@ -101,6 +101,19 @@ class PriceLine(msgspec.Struct, frozen=True, array_like=True):
     kind: str = ""
     from_s: int = 0
     to_s: int = 0
+
+
+class Profile(msgspec.Struct, frozen=True, array_like=True):
+    """How the prices of nodes run over the hours, where they do not stay: max(ask, forward curve) of each.
+
+    `asks_micro_usd_per_gpu_hour` ("<i8") and `curve_of_node` ("<i4"): in the order of the placement's nodes.
+    `curves`: (posted, long-run) price of each market used.
+    """
+
+    asks_micro_usd_per_gpu_hour: bytes
+    curve_of_node: bytes
+    curves: list[tuple[int, int]]
+    half_life_h: float
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +139,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Price of holding the capacity; inside the total, outside prices and rate."""
     network_fee_micro_usd: int = 0
     """The network's part of the total."""
+    profile: Profile | None = None
+    """None: the prices hold in every hour."""
+    gpu_count_bound: int = 0
+    """Of a request for all that matches: no placement within its budget has more GPUs."""
+    extension_locked: bool = False
+    """It can be extended at its price, for as long again; the price of that is in `spread_micro_usd`."""
 
     @property
     def node_numbers(self) -> Int:
@@ -179,6 +198,8 @@ class PricesPublished(Event, frozen=True, kw_only=True, tag="prices_published"):
     network_fee_ppm: int
     demand_kept_us: int
     history_kept_us: int
+    interruptible: bytes = b""
+    """zlib of int64 (markets,): prices of interruptible GPUs; empty: they cost what others cost."""
 
 
 class WantedRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -222,8 +243,7 @@ class LeaseMoved(Event, frozen=True, kw_only=True, tag="lease_moved"):
 class LeaseEnded(Event, frozen=True, kw_only=True, tag="lease_ended"):
     """GPUs were given back. `ended_at_us` may lie before `at_us`.
 
-    `reason`: COMPLETED or RELEASED; what a plan gave when it was applied: PREEMPTED, DISPLACED; or NODE_LOST,
-    SUPPLIER_DRAINED. `refund_micro_usd`: what of the total is given back.
+    `reason`: one of `engine.market.end_reasons`. `refund_micro_usd`: paid back of what was paid for the lease.
     """
 
     lease_id: str
@@ -258,6 +278,63 @@ class OrderEnded(Event, frozen=True, kw_only=True, tag="order_ended"):
     order_id: str
     reason: str
     detail: str = ""
+
+
+class LeaseExtended(Event, frozen=True, kw_only=True, tag="lease_extended"):
+    """A lease runs `duration_s` longer, on the nodes it has, until `ends_at_us`.
+
+    `lines` sum to `amount_micro_usd`. `prices_micro_usd_per_gpu_hour` of its nodes and `profile` are as in `Terms`
+    and of the added seconds; `curve_from_s`: the second of the profile's curves at which they begin. `locked`: at
+    the price locked when it was sold.
+    """
+
+    lease_id: str
+    ends_at_us: int
+    duration_s: int
+    lines: list[PriceLine]
+    amount_micro_usd: int
+    prices_micro_usd_per_gpu_hour: bytes
+    profile: Profile | None = None
+    curve_from_s: int = 0
+    locked: bool = False
+    network_fee_micro_usd: int = 0
+
+
+class LeaseShrunk(Event, frozen=True, kw_only=True, tag="lease_shrunk"):
+    """A lease gave GPUs back and keeps `gpu_count`. The columns are as in `Terms`, of what stays.
+
+    `kept`: for each of its periods the GPUs of every row that stay, "<i4".
+    """
+
+    lease_id: str
+    gpu_count: int
+    nodes: bytes
+    gpus: bytes
+    prices_micro_usd_per_gpu_hour: bytes
+    kept: list[bytes]
+    refund_micro_usd: int
+
+
+class LeaseRepriced(Event, frozen=True, kw_only=True, tag="lease_repriced"):
+    """An interruptible lease pays other prices from second `from_s` on; the columns are as in `Terms`.
+
+    The difference for the time left is charged (`amount_micro_usd`) or paid back (`refund_micro_usd`).
+    """
+
+    lease_id: str
+    from_s: int
+    prices_micro_usd_per_gpu_hour: bytes
+    amount_micro_usd: int
+    refund_micro_usd: int
+    network_fee_micro_usd: int = 0
+
+
+class LeaseReclaiming(Event, frozen=True, kw_only=True, tag="lease_reclaiming"):
+    """Notice was given: a lease will end at `reclaim_at_us` for `reason` (`engine.market.end_reasons`)."""
+
+    lease_id: str
+    reason: str
+    reclaim_at_us: int
 
 
 class PlanOutcome(msgspec.Struct, frozen=True, array_like=True):
@@ -299,6 +376,10 @@ AnyEvent = (
     | QuoteEnded
     | LeaseStarted
     | LeaseMoved
+    | LeaseExtended
+    | LeaseShrunk
+    | LeaseRepriced
+    | LeaseReclaiming
     | LeaseEnded
     | OrderPlaced
     | OrderFilled

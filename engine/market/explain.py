@@ -64,13 +64,14 @@ def explain_refusal(state: MarketState, request: ClusterRequest, refusal: Refuse
         return _explanation(state, request, refusal.reason, refusal.message, rows, [], None)
     most = rows[-1].gpus_cumulative
     reason, detail = _verdict(state, request, rows, refusal)
-    relaxations = relaxations_of(state.inventory, request, most)
+    inventory = state.inventory.sold_as(interruptible=request.interruptible)
+    relaxations = relaxations_of(inventory, request, most)
     return _explanation(state, request, reason, detail, rows, relaxations, None)
 
 
 def constraint_counts(state: MarketState, request: ClusterRequest) -> list[ConstraintCount]:
     """One row per constraint of the request, in the order they are applied."""
-    inventory = state.inventory
+    inventory = state.inventory.sold_as(interruptible=request.interruptible)
     if not inventory.node_ids.size:
         return []
     order = inventory.by_price.node

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 OPERATOR, HEARTBEAT = "OPERATOR", "HEARTBEAT"
-NODE_LOST, SUPPLIER_DRAINED = "NODE_LOST", "SUPPLIER_DRAINED"
 
 
 @dataclass(slots=True)
@@ -87,7 +86,7 @@ def uprooted(state: MarketState, lease: Lease) -> Flags:
 def uprooted_leases(state: MarketState, lease_ids: list[str]) -> list[str]:
     """Those of some leases, known or not, that are active and must leave a node."""
     known = (state.leases.get(name) for name in lease_ids)
-    active = [lease for lease in known if lease is not None and not lease.end_reason]
+    active = [lease for lease in known if lease is not None and lease.runs]
     if not active:
         return []
     unsafe = state.inventory.state == NodeState.DOWN

@@ -11,24 +11,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.errors import NotFound
-from engine.domain.money import unused_micro_usd
 from engine.domain.tiers import NodeState
 from engine.market.commands import DrainNode, NoteHeartbeats, RepairLease
-from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, NodesHeard, NodesStateSet, OrderPlaced
-from engine.market.failure import HEARTBEAT, NODE_LOST, OPERATOR, SUPPLIER_DRAINED, uprooted
+from engine.market.end_reasons import EndReason
+from engine.market.events import AnyEvent, LeaseMoved, NodesHeard, NodesStateSet, OrderPlaced
+from engine.market.failure import HEARTBEAT, OPERATOR, uprooted
 from engine.market.failure_placement import new_seats
-from engine.market.state import ACTIVE, Lease, MarketState
+from engine.market.lease_decision import lease_ended
+from engine.market.ownership import owned_node
+from engine.market.state import Lease, MarketState
 
 Int = NDArray[np.int64]
-
-
-def numbered(state: MarketState, node_id: str) -> int:
-    """The number of a node; NotFound if there is none."""
-    node = state.inventory.number.get(node_id)
-    if node is None:
-        raise NotFound(f"there is no node nodes/{node_id}")
-    return node
 
 
 def drain_node(state: MarketState, command: DrainNode, now_us: int) -> NodesStateSet:
@@ -36,7 +29,7 @@ def drain_node(state: MarketState, command: DrainNode, now_us: int) -> NodesStat
     return NodesStateSet(
         at_us=now_us,
         key=command.key,
-        nodes=_packed(np.array([numbered(state, command.node_id)])),
+        nodes=_packed(np.array([owned_node(state, command)])),
         state=NodeState.DRAINING.name,
         cause=OPERATOR,
         deadline_us=now_us + command.notice_s * 1_000_000,
@@ -61,7 +54,7 @@ def note_heartbeats(state: MarketState, command: NoteHeartbeats, now_us: int) ->
 def repair_lease(state: MarketState, command: RepairLease, now_us: int) -> list[AnyEvent]:
     """The lease at another place; its end if there is none and it cannot stay; nothing if it may."""
     lease = state.leases.get(command.lease_id)
-    if lease is None or lease.state != ACTIVE or lease.ends_at_us <= now_us:
+    if lease is None or not lease.runs or lease.due_at_us <= now_us:
         return []
     leaving = uprooted(state, lease)
     dead = state.inventory.state[lease.standing.node_numbers] == NodeState.DOWN
@@ -77,29 +70,17 @@ def repair_lease(state: MarketState, command: RepairLease, now_us: int) -> list[
             )
             return [moved]
     if dead.any():
-        return _lost(state, lease, NODE_LOST, now_us)
-    return _lost(state, lease, SUPPLIER_DRAINED, now_us) if _notice_is_over(state, lease, now_us) else []
+        return _lost(state, lease, EndReason.NODE_LOST, now_us)
+    return _lost(state, lease, EndReason.SUPPLIER_DRAINED, now_us) if _notice_is_over(state, lease, now_us) else []
 
 
-def refund_of(lease: Lease, ended_at_us: int) -> int:
-    """What a tenant gets back if its supplier fails: all of the unused time, micro-USD."""
-    used_us, whole_us = ended_at_us - lease.starts_at_us, lease.ends_at_us - lease.starts_at_us
-    return unused_micro_usd(lease.terms.total_micro_usd, used_us, whole_us)
-
-
-def _lost(state: MarketState, lease: Lease, reason: str, now_us: int) -> list[AnyEvent]:
+def _lost(state: MarketState, lease: Lease, reason: EndReason, now_us: int) -> list[AnyEvent]:
     """The end of a lease by no fault of its tenant, and the order for the rest if it asked for one."""
-    ended = LeaseEnded(
-        at_us=now_us,
-        lease_id=lease.lease_id,
-        reason=reason,
-        ended_at_us=now_us,
-        refund_micro_usd=refund_of(lease, now_us),
-    )
+    ended = lease_ended(state, lease, reason, now_us)
     rest_s = (lease.ends_at_us - now_us) // 1_000_000
     if not lease.retry_on_loss_s or not rest_s:
         return [ended]
-    terms = lease.terms
+    terms = lease.standing
     limit = terms.request.max_price_micro_usd_per_gpu_hour
     paid = max(1, terms.rate_micro_usd_per_hour // terms.request.gpu_count)
     order = OrderPlaced(

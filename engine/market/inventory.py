@@ -198,7 +198,8 @@ class Inventory(PricedFleet):
 
     def glance(self, nodes: Int) -> Glance:
         """What every placement needs to know of some nodes, read at once."""
-        return Glance(*self._side_by_side[nodes].T)
+        seen = Glance(*self._side_by_side[nodes].T)
+        return seen if self._own_pools is None else seen._replace(posted_micro_usd=self.posted[nodes])
 
     @property
     def leased(self) -> Int:

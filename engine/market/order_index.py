@@ -19,6 +19,8 @@ from solvers.wake import ANY_SUPPLIER, ORDER_COLUMNS, could_hold, could_use, lea
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 FIRST_SIZE = 64
+AT_ASKS = 2
+"""Row of prices of interruptible orders: what they pay has a price of its own, never below an ask."""
 
 
 class OrderIndex:
@@ -63,7 +65,7 @@ class OrderIndex:
             demand.one_fabric,
             self._sites.row(demand.site_ok),
             self._suppliers.row(demand.supplier_ok) if demand.supplier_ok.size else ANY_SUPPLIER,
-            order.request.priced_duration_s <= HOUR_S,
+            AT_ASKS if order.request.interruptible else order.request.priced_duration_s <= HOUR_S,
             demand.one_model,
             order.limit_micro_usd,
         )
@@ -137,7 +139,8 @@ class OrderIndex:
         self._posted, self._long_run = inventory.posted_of_market, inventory.long_run
         first_ask, market = pools.ask[pools.table[:, START]], pools.table[:, MARKET]
         lowest = np.minimum(self._posted, self._long_run)
-        self._pool_prices = np.maximum(first_ask, np.stack((lowest[market], self._posted[market])))
+        posted = np.stack((lowest[market], self._posted[market], np.zeros_like(market)))
+        self._pool_prices = np.maximum(first_ask, posted)
         model = pools.table[:, MODEL]
         self._by_price = np.stack([np.lexsort((prices, model)) for prices in self._pool_prices])
 

@@ -56,4 +56,4 @@ def _faults(state: MarketState, event: Changing, unused: Int) -> list[str]:
 
 
 def _moved(state: MarketState, event: LeaseMoved) -> Terms:
-    return msgspec.structs.replace(state.leases[event.lease_id].terms, nodes=event.nodes, gpus=event.gpus)
+    return msgspec.structs.replace(state.leases[event.lease_id].standing, nodes=event.nodes, gpus=event.gpus)

@@ -18,9 +18,11 @@ from engine.domain.errors import AuditFailed, NotFound, Refused
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.commands import ApplyPlan, PlanChanges, PlannedMove, PlannedStart, PlannedStop
-from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome, Terms
+from engine.market.end_reasons import EndReason
+from engine.market.events import AnyEvent, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome, Terms
+from engine.market.lease_decision import lease_ended
 from engine.market.plan_audit import plan_faults
-from engine.market.state import ACTIVE, MarketState
+from engine.market.state import RECLAIMING, MarketState
 
 Int = NDArray[np.int64]
 Change = TypeVar("Change", PlannedStop, PlannedMove, PlannedStart)
@@ -88,11 +90,8 @@ class _Draft:
         if obstacle := self._lease_obstacle(planned.lease_id, planned.standing):
             return obstacle
         self._use(planned.standing, -1)
-        self.events.append(
-            LeaseEnded(
-                at_us=self._now_us, lease_id=planned.lease_id, reason=planned.reason, ended_at_us=self._now_us
-            )
-        )
+        lease, reason = self._state.leases[planned.lease_id], EndReason(planned.reason)
+        self.events.append(lease_ended(self._state, lease, reason, self._now_us))
         return None
 
     def move(self, planned: PlannedMove) -> Obstacle | None:
@@ -141,8 +140,10 @@ class _Draft:
 
     def _lease_obstacle(self, lease_id: str, planned: Terms) -> Obstacle | None:
         lease = self._state.leases.get(lease_id)
-        if lease is None or lease.state != ACTIVE:
+        if lease is None or not lease.runs:
             return Obstacle(LEASE_ENDED, f"leases/{lease_id} has ended")
+        if lease.state == RECLAIMING:
+            return Obstacle(LEASE_CHANGED, f"leases/{lease_id} is being reclaimed since the plan was made")
         if (lease.standing.nodes, lease.standing.gpus) != (planned.nodes, planned.gpus):
             return Obstacle(LEASE_CHANGED, f"leases/{lease_id} was moved since the plan was made")
         return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +37,10 @@ class PricedFleet:
     placer: Placer
     cheapest: Int
     """For each market the one of its model and tier with the least posted price, (markets,)."""
+    _interruptible_prices: Int | None = None
+    _interruptible: Self | None = None
+    _own_pools: PricedPools | None = None
+    """Pools at the prices of interruptible work, of the fleet as such work sees it."""
 
     @property
     def free(self) -> Int:
@@ -60,6 +67,8 @@ class PricedFleet:
             self.placer = Placer(self.pools, self.distances)
         self._priced: dict[int, PricedPools] = {}
         self._at_asks: list[PricedPools] = []
+        self._interruptible = self._interruptible_prices = None
+        self._watch()
         self._cheapest_known: dict[tuple[int, int], int] = {}
 
     def is_flat(self, duration_s: int) -> bool:
@@ -73,13 +82,15 @@ class PricedFleet:
     def placer_for(self, duration_s: int, models: Int, gpus: int) -> Placer:
         """Who places at the forward prices of a duration; prices are then costs of a GPU in its `units`."""
         if self.is_flat(duration_s):
+            if self._own_pools is not None:
+                self._own_pools.show(models)
             return self.placer
         priced = self._priced.pop(duration_s, None) or PricedPools(self.pools, self.curves_of, duration_s)
         priced.show(models)
         self._priced[duration_s] = priced
         kept = list(self._priced.values())[-PRICED_MAX:]
         self._priced = {view.duration_s: view for view in kept}
-        self.pools.views = [*kept, *self._at_asks]
+        self._watch()
         if priced.largest > LARGEST // gpus:
             priced = PricedPools(self.pools, self.curves_of, duration_s, LARGEST // gpus)
             priced.show(models)
@@ -89,9 +100,37 @@ class PricedFleet:
         """Who places at the least sum of asks, whatever prices are posted: for what is paid for already."""
         if not self._at_asks:
             self._at_asks = [PricedPools(self.pools, _no_curves, HOUR_S)]
-            self.pools.views = [*self._priced.values(), *self._at_asks]
+            self._watch()
         self._at_asks[0].show(models)
         return self.placer.at(self._at_asks[0])
+
+    def offer_interruptible(self, prices: Int) -> None:
+        """Take over the prices of interruptible work, (markets,), until prices change again."""
+        self._interruptible_prices = prices
+
+    def sold_as(self, *, interruptible: bool) -> Self:
+        """The fleet at the prices of interruptible work, sharing all that leases change; or as it is."""
+        if not interruptible or self._interruptible_prices is None:
+            return self
+        if self._interruptible is None:
+            self._interruptible = self._at(self._interruptible_prices)
+            self._watch()
+        return self._interruptible
+
+    def _at(self, prices: Int) -> Self:
+        other = copy(self)
+        other.__dict__.pop("by_price", None)
+        other.posted_of_market = other.long_run = prices
+        other.posted = prices[self.market]
+        other.cheapest, other._cheapest_known, other._priced = other._cheapest(), {}, {}
+        other._own_pools = PricedPools(self.pools, other.curves_of, HOUR_S)
+        other.placer = self.placer.at(other._own_pools)
+        return other
+
+    def _watch(self) -> None:
+        """Let the pools that are kept follow every lease."""
+        own = None if self._interruptible is None else self._interruptible._own_pools
+        self.pools.views = [*self._priced.values(), *([] if own is None else [own]), *self._at_asks]
 
     def cheapest_for(self, markets: Int, duration_s: int) -> Int:
         """For each of some markets the cheapest one of its model and tier, for a duration."""

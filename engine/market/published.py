@@ -42,13 +42,15 @@ class OracleState:
     network_fee_ppm: int = 0
     history_kept_us: int = 0
     volatility_ppb: dict[MarketName, int] = field(default_factory=dict)
+    interruptible: dict[MarketName, int] = field(default_factory=dict)
+    """Prices of interruptible GPUs, micro-USD per GPU-hour."""
     history: deque[PricePoint] = field(default_factory=deque)
 
     def facts(self) -> tuple[object, ...]:
         """Everything in it, for a hash."""
         named = (self.epoch, self.taken_at_us, self.price_snapshot_id, self.snapshot, self.spread_factor)
         kept = (self.network_fee_ppm, self.history_kept_us, sorted(self.volatility_ppb.items()))
-        return *named, *kept, list(self.history)
+        return *named, *kept, sorted(self.interruptible.items()), list(self.history)
 
     def publish(self, event: PricesPublished, columns: Int) -> None:
         """Take over an epoch; `columns`: of the event, unpacked."""
@@ -58,6 +60,9 @@ class OracleState:
         self.history_kept_us = event.history_kept_us
         sigma = columns[VOLATILITY]
         self.volatility_ppb = {event.markets[place]: int(sigma[place]) for place in np.flatnonzero(sigma).tolist()}
+        if event.interruptible:
+            prices = np.frombuffer(zlib.decompress(event.interruptible), dtype="<i8")
+            self.interruptible |= zip(event.markets, prices.tolist(), strict=True)
         markets = event.markets
         if self.history and self.history[-1].markets == markets:
             markets = self.history[-1].markets  # one list for all epochs between two loads

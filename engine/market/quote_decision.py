@@ -28,7 +28,8 @@ def issue_quote(
 ) -> QuoteIssued:
     """A quote, and its hold if wanted; Overloaded (HOLD_LIMIT_…) if too much is held."""
     hold_s = command.ttl_s if command.hold is not None else 0
-    terms = terms_of(state, named(command.request, state), book, stopwatch, hold_s=hold_s)
+    request, locks = named(command.request, state), command.lock_extension
+    terms = terms_of(state, request, book, stopwatch, hold_s=hold_s, lock_extension=locks)
     if command.hold is not None:
         _check_tenant(state, command.tenant_id, terms, command.hold)
         _check_pools(state, terms, command.hold)

@@ -67,7 +67,8 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
         if cap is not None and needed > cap:
             return None
         total, rate = totals_of(inventory, found, duration_s)
-        return rate, total, needed
+        budget = changed.budget_micro_usd
+        return (rate, total, needed) if budget is None or total <= budget else None
 
     best: dict[str, Relaxation] = {}
     for changed, field, before, after in _changes(inventory, request, solve, most_gpus):
@@ -238,6 +239,10 @@ def _price_changes(request: ClusterRequest, solve: Solve) -> Iterator[Change]:
     if solved is not None:
         needed = solved[2]
         yield _changed(request, field, str(cap), str(needed), **{field: needed})
+    budget = request.budget_micro_usd
+    solved = None if budget is None else solve(replace(request, budget_micro_usd=MAX_TOTAL_MICRO_USD))
+    if solved is not None and budget is not None and solved[1] > budget:
+        yield _changed(request, "budget_micro_usd", str(budget), str(solved[1]), budget_micro_usd=solved[1])
 
 
 def _changed(request: ClusterRequest, field: str, before: str, after: str, **values: Any) -> Change:

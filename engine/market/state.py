@@ -17,22 +17,24 @@ import numpy as np
 from engine.market import orders
 from engine.market.changes import Changes
 from engine.market.demand_window import DemandWindow
-from engine.market.events import Key, PlanOutcome, Terms
+from engine.market.events import Key, PlanOutcome, PriceLine, Terms
 from engine.market.failure import Liveness
 from engine.market.inventory import Inventory
 from engine.market.orders import Order
+from engine.market.periods import Period
 from engine.market.published import OracleState
 
 KEPT_US = 24 * 3_600 * 1_000_000
-ACTIVE, ENDED = "ACTIVE", "ENDED"
+ACTIVE, RECLAIMING, ENDED = "ACTIVE", "RECLAIMING", "ENDED"
 
 
 @dataclass(slots=True)
 class Lease:
-    """GPUs committed to a tenant. `ends_at_us`: agreed end while active, real end once ended.
+    """GPUs committed to a tenant. `ends_at_us`: agreed end while it runs, real end once ended.
 
-    `terms`: as they were sold. `moved`: the same with the placement of now, None if it never moved. `order_id`,
-    `retry_on_loss_s`: as in the event.
+    `terms`: as they were sold. `moved`: the same with the placement of now, None if it never changed.
+    `changed_periods`: what is paid over its hours, None if that is as sold. `paid_micro_usd`: all that was
+    charged, `refunded_micro_usd`: what of it was paid back. `order_id`, `retry_on_loss_s`: as in the event.
     """
 
     lease_id: str
@@ -46,12 +48,68 @@ class Lease:
     moved: Terms | None = None
     order_id: str = ""
     retry_on_loss_s: int = 0
-    refund_micro_usd: int = 0
+    changed_periods: tuple[Period, ...] | None = None
+    paid_micro_usd: int = 0
+    refunded_micro_usd: int = 0
+    network_fee_micro_usd: int = 0
+    added_lines: list[PriceLine] = field(default_factory=list)
+    """What was charged beside the terms."""
+    locked_s: int = 0
+    """Seconds by which it was extended at its locked price."""
+    reclaim_at_us: int = 0
+    reclaim_reason: str = ""
+    """While RECLAIMING: when it will end, and why."""
+    fencing_epoch: int = 1
+    """Grows whenever its placement, its size or its end changes: who acts on an older one is out of date."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self.state != ENDED
+
+    @property
+    def due_at_us(self) -> int:
+        """When it ends if nothing happens: at its agreed end, or before it, where it is reclaimed."""
+        return min(self.ends_at_us, self.reclaim_at_us) if self.state == RECLAIMING else self.ends_at_us
+
+    @property
+    def duration_s(self) -> int:
+        """Seconds from its start to its agreed end."""
+        return self.periods[-1].to_s
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """What is paid over its hours."""
+        return (Period.of(self.terms),) if self.changed_periods is None else self.changed_periods
+
+    @property
+    def charged_micro_usd(self) -> int:
+        """What was charged and not paid back."""
+        return self.paid_micro_usd - self.refunded_micro_usd
+
+    @property
+    def refundable_micro_usd(self) -> int:
+        """The most that can still be paid back: the price of holding and locking is not."""
+        return self.charged_micro_usd - self.terms.spread_micro_usd
 
     @property
     def standing(self) -> Terms:
         """The terms with the nodes on which it runs now, or ran last."""
         return self.moved or self.terms
+
+
+def started(lease_id: str, tenant_id: str, terms: Terms, starts_at_us: int, quote_id: str = "") -> Lease:
+    """A lease at its start."""
+    return Lease(
+        lease_id=lease_id,
+        tenant_id=tenant_id,
+        terms=terms,
+        starts_at_us=starts_at_us,
+        ends_at_us=starts_at_us + terms.duration_s * 1_000_000,
+        quote_id=quote_id,
+        paid_micro_usd=terms.total_micro_usd,
+        network_fee_micro_usd=terms.network_fee_micro_usd,
+    )
 
 
 @dataclass(slots=True)
@@ -166,24 +224,28 @@ class MarketState:
             del self.subjects[name]
 
     def next_due(self) -> tuple[int, str] | None:
-        """(end, id) of the active lease, held quote or open order that ends first."""
-        while self.due and not self._is_active(self.due[0][1]):
+        """(end, id) of the running lease, held quote or open order that ends first."""
+        while self.due and not self._is_due(self.due[0]):
             heapq.heappop(self.due)
         return self.due[0] if self.due else None
 
     def due_by(self, now_us: int) -> list[tuple[int, str]]:
-        """(end, id) of all active leases, held quotes and open orders that end by then: the top of the heap."""
+        """(end, id) of all running leases, held quotes and open orders that end by then: the top of the heap."""
         found, places = [], [0]
         for place in places:
             if place < len(self.due) and self.due[place][0] <= now_us:
                 found.append(self.due[place])
                 places += [2 * place + 1, 2 * place + 2]
-        return sorted(entry for entry in found if self._is_active(entry[1]))
+        return sorted({entry for entry in found if self._is_due(entry)})
 
-    def _is_active(self, name: str) -> bool:
+    def _is_due(self, entry: tuple[int, str]) -> bool:
+        """Whether an entry of the heap still says when something ends; an extension leaves its old one behind."""
+        ends_at_us, name = entry
         lease, quote = self.leases.get(name), self.quotes.get(name)
-        if name in self.open_orders or (lease is not None and lease.state == ACTIVE):
+        if name in self.open_orders:
             return True
+        if lease is not None:
+            return lease.runs and lease.due_at_us == ends_at_us
         return quote is not None and quote.holds
 
     def hash(self) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import AuditFailed, Refused
+from engine.market.all_matching import largest
 from engine.market.audit import faults_of
 from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
 from engine.market.demand import demand_of
-from engine.market.events import PriceLine, Terms
+from engine.market.events import PriceLine, Profile, Terms
+from engine.market.inventory import Inventory
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from solvers.placement import NoPlacement, Placement
 
+Int = NDArray[np.int64]
 NO_CAPACITY, PRICE_CAP, SEARCH_LIMIT = "NO_CAPACITY", "PRICE_CAP", "SEARCH_LIMIT"
 
 
@@ -25,15 +30,24 @@ def terms_of(
     stopwatch: Stopwatch = NO_STOPWATCH,
     *,
     hold_s: int = 0,
+    lock_extension: bool = False,
 ) -> Terms:
-    """Place and price a request, audited; with the spread for holding it `hold_s`. Refused if impossible."""
-    inventory, duration_s = state.inventory, request.priced_duration_s
+    """Place and price a request, audited. Refused if impossible.
+
+    A spread is charged for holding it `hold_s`, and for locking its price for an extension until the end.
+    """
+    inventory, duration_s = state.inventory.sold_as(interruptible=request.interruptible), request.priced_duration_s
     demand = demand_of(inventory, request, book.models())
+    most = 0
+    if request.all_matching:
+        request, demand, most = largest(inventory, request, demand)
     found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
     if isinstance(found, NoPlacement):
         raise _refusal(found)
     charge = charge_of(inventory, found, duration_s)
-    terms = _with_spread(state, _terms(state, request, found, charge), hold_s)
+    terms = _terms(state, request, found, charge)
+    terms = _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0))
+    terms = msgspec.structs.replace(terms, extension_locked=lock_extension, gpu_count_bound=most)
     _check_cap(state, terms, found)
     stopwatch.lap("decision")
     if faults := faults_of(state, terms):
@@ -57,7 +71,7 @@ def _check_cap(state: MarketState, terms: Terms, found: Placement) -> None:
     cap, gpu_count = request.max_price_micro_usd_per_gpu_hour, request.gpu_count
     if cap is None:
         return
-    inventory, spread = state.inventory, terms.spread_micro_usd
+    inventory, spread = state.inventory.sold_as(interruptible=request.interruptible), terms.spread_micro_usd
     cheapest = cheapest_cap(inventory, found.rate, spread, gpu_count, duration_s)
     if cheapest <= cap:
         return
@@ -87,16 +101,31 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge
         fleet_version=state.fleet_version,
         price_epoch=state.oracle.epoch,
         network_fee_micro_usd=charge.total_micro_usd * state.oracle.network_fee_ppm // 1_000_000,
+        profile=profile_of(
+            state.inventory.sold_as(interruptible=request.interruptible), found.nodes, request.priced_duration_s
+        ),
     )
 
 
-def _with_spread(state: MarketState, terms: Terms, hold_s: int) -> Terms:
-    """The terms with the price of holding; σ is the largest of the markets used."""
-    if not hold_s:
+def profile_of(inventory: Inventory, nodes: Int, last_s: int) -> Profile | None:
+    """How prices of nodes run until a second from now; None if they stay the posted ones."""
+    if inventory.is_flat(last_s):
+        return None
+    seen = inventory.glance(nodes)
+    markets, row = np.unique(seen.market, return_inverse=True)
+    curves = zip(inventory.posted_of_market[markets].tolist(), inventory.long_run[markets].tolist(), strict=True)
+    asks = seen.ask_micro_usd.astype("<i8").tobytes()
+    return Profile(asks, row.astype("<i4").tobytes(), list(curves), inventory.half_life_h)
+
+
+def _with_spread(state: MarketState, terms: Terms, held_s: tuple[int, ...]) -> Terms:
+    """The terms with the price of holding for each of some times; σ is the largest of the markets used."""
+    if not any(held_s):
         return terms
     names = {(line.gpu_model, line.region, line.security_tier) for line in terms.lines}
     sigma = max(state.oracle.volatility_ppb.get(name, 0) for name in names)
-    spread = spread_micro_usd(terms.total_micro_usd, state.oracle.spread_factor, sigma, hold_s)
+    factor = state.oracle.spread_factor
+    spread = sum(spread_micro_usd(terms.total_micro_usd, factor, sigma, seconds) for seconds in held_s if seconds)
     total, gpus = terms.total_micro_usd + spread, terms.request.gpu_count
     band = 0, terms.duration_s
     line = PriceLine("", "", "", "POSTED", gpus, per_hour(spread, *band), spread, SPREAD, *band)

@@ -1,4 +1,4 @@
-"""Selling idle GPUs to interruptible gangs at one price (DESIGN, section 3.5).
+"""Selling idle GPUs to interruptible gangs (DESIGN, section 3.5): a market's price, and the best set of gangs.
 
     price = max(p−, highest ask used, floor)
 
@@ -21,6 +21,9 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.oracle.parameters import OracleParameters
+from engine.oracle.snapshot import MarketPrice
 
 Int = NDArray[np.int64]
 EXACT_CELLS = 20_000_000
@@ -51,6 +54,19 @@ class InterruptibleSale:
     welfare_micro_usd_per_hour: int
     bound_micro_usd_per_hour: int
     is_exact: bool
+
+
+def interruptible_price(price: MarketPrice, parameters: OracleParameters) -> int:
+    """What a market's interruptible GPUs cost until the next epoch, where their asks are lower: max(p−, floor).
+
+    p− as it may be shown, rounded down to the grid; where too few tenants set it, the posted price stands in for
+    one above the floor: a price must not reveal a rival's bid.
+    """
+    floor, bracket = price.floor_micro_usd_per_gpu_hour, price.shown_bracket(parameters)
+    if bracket is not None:
+        return max(bracket[0], floor)
+    scarce = price.clearing_micro_usd_per_gpu_hour > floor
+    return max(price.posted_micro_usd_per_gpu_hour, floor) if scarce else floor
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_PRICE_MICRO_USD_PER_GPU_HOUR
 from engine.planning.encode import Encoded, encode
 from engine.planning.inputs import InputPaths, read_inputs
+from engine.planning.last_plan import read_start
 from engine.planning.prices_charged import charge, list_prices
 from engine.planning.report import Report, report_on
 from engine.planning.welfare import proven_welfare
 from engine.planning.write import open_directory, parquet, plan_tables, write_report, write_tables
-from solvers.planning.plan import Limits, OnProgress, Plan, Progress
+from solvers.planning.plan import Limits, OnProgress, Plan, Progress, Start
 from solvers.planning.problem import Problem
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ def plan_files(
     *,
     began_s: float | None = None,
     solve: Solve | None = None,
+    last: Path | None = None,
 ) -> Report:
     """Plan the files and write the plan to `out`, which is made if needed; the report that was written.
 
     `began_s`: the reading of `time.perf_counter` at which the job, and its time limit, began. `solve`: the search,
-    by default that of `solvers.planning`. Raises InvalidInput with every violation of all files, OSError if `out`
-    cannot be written, and AuditFailed, leaving `out` as it is, if the solver's figures do not add up.
+    by default that of `solvers.planning`, which starts from the earlier plan in the directory `last`, if given.
+    Raises InvalidInput with every violation of all files, OSError if `out` cannot be written, and AuditFailed,
+    leaving `out` as it is, if the solver's figures do not add up.
     """
     clock = _Clock(time.perf_counter() if began_s is None else began_s, on_progress)
     with clock.phase("read"):
@@ -85,7 +88,11 @@ def plan_files(
         open_directory(out)
     with clock.phase("encode"):
         encoded = encode(inputs, options.move_cost_micro_usd, options.displaced_bonus_micro_usd)
-    search = solve or _solver(options)
+    start = None
+    if last is not None:
+        with clock.phase("last"):
+            start = read_start(last, inputs, encoded)
+    search = solve or _solver(options, start)
     limits = Limits(options.work_limit, _search_time_s(encoded, options, clock), options.seed)
     with clock.phase("solve"):
         solve_began_s = clock.elapsed_s()
@@ -150,13 +157,13 @@ def _search_time_s(encoded: Encoded, options: PlanOptions, clock: _Clock) -> flo
     return max(0.0, options.time_limit_s - clock.elapsed_s() - reserve_s)
 
 
-def _solver(options: PlanOptions) -> Solve:
+def _solver(options: PlanOptions, start: Start | None) -> Solve:
     # Imported here: compiling and loading its kernels takes longer than finding out that a file is broken.
     from solvers.planning.solve import solve
 
     def solve_with_searchers(problem: Problem, limits: Limits, on_progress: OnProgress | None) -> Plan:
         with _searchers(options) as searchers:
-            return solve(problem, limits, on_progress, searchers)
+            return solve(problem, limits, on_progress, searchers, start=start)
 
     return solve_with_searchers
 

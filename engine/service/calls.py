@@ -1,7 +1,10 @@
-"""What surrounds every call: parsing, identity, deadline, errors. One interceptor, so no method can forget it.
+"""What surrounds every call: parsing, identity, permission, quota, deadline, errors, the audit log.
+
+One interceptor, so no method can forget any of it.
 
 - Bytes that are no message are INVALID_ARGUMENT; gRPC itself would answer UNKNOWN with Python's text.
 - Every call has a deadline: the caller's, or the cap if that is shorter or the caller gave none.
+- On an engine that follows another one only reads get through; the rest is refused with the leader's address.
 - Errors of our tree become their status; anything else is logged here and leaves as INTERNAL without details.
 """
 
@@ -11,20 +14,38 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
-from engine.domain.errors import InvalidInput, Overloaded, Violation, WalrasError
-from engine.service.identity import enter, identify
+from engine.domain.errors import (
+    InvalidInput,
+    NotLeader,
+    Overloaded,
+    Unauthenticated,
+    Violation,
+    WalrasError,
+)
+from engine.service.acts import Acts, PendingAct
+from engine.service.admission import Admission
+from engine.service.identity import Identity, enter
+from engine.service.plain_text import normalise
 from engine.service.status import DETAILS_METADATA, status_of
+from engine.trust.permissions import METHODS, authorize
+from engine.trust.principal import Principal
 
 log = logging.getLogger("walras.calls")
 SLOW_READER_S, RETRY_AFTER_S = 5.0, 1.0
 """How long a stream waits for its reader to take a message."""
+Handler = Callable[[Any, Any], Awaitable[Any]]
+PREFIX = "/walras.v1."
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
+READING_VERBS = ("Get", "List", "Watch", "Explain", "Estimate")
+LEADER_READS = frozenset({"GetPlan"})
+"""Plans are kept in the memory of the engine that made them."""
 
 
 class Malformed:
@@ -39,17 +60,40 @@ class RefusedWithDetails(Exception):
         self.error, self.details = error, details
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Which sides of a method stream."""
+
+    request: bool
+    response: bool
+
+    @property
+    def any(self) -> bool:
+        """Whether a call of it may stay open for long."""
+        return self.request or self.response
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler but those of health and reflection."""
 
-    def __init__(self, *, dev: bool, deadline_s_max: float) -> None:
-        self._dev, self._deadline_s_max = dev, deadline_s_max
+    def __init__(
+        self,
+        identity: Identity,
+        admission: Admission,
+        acts: Acts,
+        *,
+        deadline_s_max: float,
+        redirect: Callable[[], NotLeader | None] = lambda: None,
+    ) -> None:
+        """`redirect`: why this engine changes nothing now, None if it may."""
+        self._identity, self._admission, self._acts = identity, admission, acts
+        self._deadline_s_max, self._redirect = deadline_s_max, redirect
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
-        """The handler of a method, wrapped once."""
+        """The handler of a method, wrapped once; what is beyond a quota is refused before its message is read."""
         method = handler_call_details.method
         if method.startswith(OPEN_SERVICES):
             return await continuation(handler_call_details)
@@ -57,10 +101,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            self._wrapped[method] = self._wrap(handler)
-        return self._wrapped[method]
+            self._wrapped[method] = self._wrap(handler, method.removeprefix(PREFIX))
+        refusal = self._early_refusal(method, handler_call_details.invocation_metadata or ())
+        return self._wrapped[method] if refusal is None else _refusing(refusal)
 
-    def _wrap(self, handler: Any) -> Any:
+    def _early_refusal(self, method: str, metadata: Any) -> WalrasError | None:
+        permission = METHODS.get(method.removeprefix(PREFIX))
+        try:
+            principal = self._identity.remembered(metadata)
+        except Unauthenticated:
+            return None  # said where all refusals are said and noted
+        if permission is None or principal is None:
+            return None
+        return self._admission.over_quota(principal, permission)
+
+    def _wrap(self, handler: Any, action: str) -> Any:
         if handler.response_streaming and handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
         elif handler.response_streaming:
@@ -69,36 +124,84 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
         else:
             make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        streams = Streams(handler.request_streaming, handler.response_streaming)
         return make(
-            self._guarded(inner, streaming=handler.request_streaming),
+            self._guarded(inner, action, streams),
             request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _guarded(self, inner: Callable[[Any, Any], Awaitable[Any]], *, streaming: bool) -> Any:
+    def _guarded(self, inner: Handler, action: str, streams: Streams) -> Any:
         async def behave(request: Any, context: ServicerContext[Any, Any]) -> Any:
+            act = self._acts.begin(action, context.peer() or "")
             try:
-                enter(identify(context.invocation_metadata() or (), dev=self._dev))
-                request = _parsed_stream(request) if streaming else _parsed(request)
                 async with asyncio.timeout(self._deadline_s(context)):
-                    return await inner(request, context)
-            except RefusedWithDetails as refused:
-                await _abort(context, *status_of(refused.error, *refused.details))
-            except WalrasError as error:
-                await _abort(context, *status_of(error))
-            except TimeoutError:
-                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
+                    reply = await self._served(inner, action, streams, request, context, act)
             except (asyncio.CancelledError, grpc.aio.BaseError, grpc.aio.AbortError):
+                act.failed(request, grpc.StatusCode.CANCELLED)
                 raise
-            except Exception:
-                log.exception("a call failed")
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error; nothing more is told outside")
+            except Exception as error:
+                code, message, details = _status_of_any(error)
+                act.failed(request, code)
+                await _abort(context, code, message, details)
+                return None
+            act.done(request, reply)
+            return reply
 
         return behave
+
+    async def _served(
+        self,
+        inner: Handler,
+        action: str,
+        streams: Streams,
+        request: Any,
+        context: ServicerContext[Any, Any],
+        act: PendingAct,
+    ) -> Any:
+        """Identity, permission, a turn; then the method itself."""
+        principal = await self._proven(context, act)
+        authorize(principal, action)
+        if not _is_read(action) and (refusal := self._redirect()) is not None:
+            raise refusal
+        enter(principal)
+        turn = self._admission.turn(
+            principal, METHODS[action], stream=streams.any, remaining_s=self._deadline_s(context)
+        )
+        async with turn:
+            return await inner(_parsed_stream(request) if streams.request else _parsed(request), context)
+
+    async def _proven(self, context: ServicerContext[Any, Any], act: PendingAct) -> Principal:
+        metadata = context.invocation_metadata() or ()
+        principal = self._identity.remembered(metadata)
+        if principal is None:
+            self._admission.check_host(act.host)
+            try:
+                principal = await self._identity.identify(metadata, context.auth_context())
+            except Unauthenticated:
+                self._admission.note_failed(act.host)
+                raise
+        act.principal = principal
+        return principal
 
     def _deadline_s(self, context: ServicerContext[Any, Any]) -> float:
         remaining = context.time_remaining()
         return self._deadline_s_max if remaining is None else min(remaining, self._deadline_s_max)
+
+
+def _is_read(method: str) -> bool:
+    """Whether a method, Service/Name, only reads; unknown verbs count as changes."""
+    name = method.rpartition("/")[2]
+    return name.startswith(READING_VERBS) and name not in LEADER_READS
+
+
+def _refusing(refusal: WalrasError) -> Any:
+    """A handler of any kind of method that reads nothing and refuses."""
+
+    async def refuse(_: Any, context: ServicerContext[Any, Any]) -> None:
+        await _abort(context, *status_of(refusal))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[None]]:
@@ -116,16 +219,31 @@ def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitabl
     return write
 
 
+def _status_of_any(error: Exception) -> tuple[grpc.StatusCode, str, bytes]:
+    """(code, message, details) for the caller; what is not of our tree is told to the log only."""
+    if isinstance(error, RefusedWithDetails):
+        return status_of(error.error, *error.details)
+    if isinstance(error, WalrasError):
+        return status_of(error)
+    if isinstance(error, TimeoutError):
+        return grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed", b""
+    log.error("a call failed", exc_info=error)
+    return grpc.StatusCode.INTERNAL, "internal error; nothing more is told outside", b""
+
+
 async def _abort(context: ServicerContext[Any, Any], code: grpc.StatusCode, message: str, details: bytes) -> None:
-    await context.abort(code, message, trailing_metadata=((DETAILS_METADATA, details),))
+    await context.abort(code, message, trailing_metadata=((DETAILS_METADATA, details),) if details else ())
 
 
 def _tolerant(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def parse(payload: bytes) -> Any:
         try:
-            return deserialize(payload)
+            message = deserialize(payload)
         except (DecodeError, UnicodeDecodeError):
             return Malformed()
+        if not payload.isascii():
+            normalise(message)
+        return message
 
     return parse
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from walras.v1 import cluster_request_pb2, cluster_service_pb2, placement_pb2
 
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Violation
-from engine.market.events import Terms
+from engine.market.events import PriceLine, Terms
 from engine.market.explain import Explanation
 from engine.market.inventory import Inventory
 from engine.market.relaxations import Relaxation
-from engine.market.state import ACTIVE, Lease, Quote
+from engine.market.state import ACTIVE, ENDED, RECLAIMING, Lease, Quote, started
 
 TEXT_LENGTH_MAX = 80
 EXPLANATION_BYTES_MAX = 4_500
@@ -24,6 +25,12 @@ _ENUM_PREFIX = {
     "min_interconnect": "INTERCONNECT_",
 }
 """What proto style puts before the names of an enum's values."""
+
+_STATES = {
+    ACTIVE: cluster_service_pb2.Lease.STATE_ACTIVE,
+    RECLAIMING: cluster_service_pb2.Lease.STATE_RECLAIMING,
+    ENDED: cluster_service_pb2.Lease.STATE_ENDED,
+}
 
 
 def request_from(message: cluster_request_pb2.ClusterRequest, prefix: str = "cluster.") -> ClusterRequest:
@@ -65,7 +72,12 @@ def write_price(message: placement_pb2.Price, terms: Terms) -> None:
     message.price_snapshot_id = terms.price_snapshot_id
     message.price_epoch = terms.price_epoch
     message.network_fee_micro_usd = terms.network_fee_micro_usd
-    for line in terms.lines:
+    write_lines(message, terms.lines)
+
+
+def write_lines(message: placement_pb2.Price, lines: Iterable[PriceLine]) -> None:
+    """Add lines to a price."""
+    for line in lines:
         message.lines.add(
             gpu_model=line.gpu_model,
             region=line.region,
@@ -94,6 +106,7 @@ def certificate_message(terms: Terms) -> placement_pb2.PlacementCertificate | No
         idle_nodes_broken=terms.idle_nodes_broken,
         relaxations_solved=terms.relaxations_solved,
         fleet_version=terms.fleet_version,
+        gpu_count_upper_bound=terms.gpu_count_bound,
     )
 
 
@@ -108,6 +121,7 @@ def issued_quote_message(inventory: Inventory, quote: Quote) -> cluster_service_
         expire_time_us=quote.expires_at_us,
         hold=quote.hold,
         state="OPEN",
+        extension_price_locked=quote.terms.extension_locked,
     )
     write_placement(message.placement, inventory, quote.terms)
     write_price(message.price, quote.terms)
@@ -126,36 +140,59 @@ def quote_message(inventory: Inventory, quote: Quote, now_us: int) -> cluster_se
 
 def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = True) -> cluster_service_pb2.Lease:
     """The contract's lease as it is now."""
-    states = cluster_service_pb2.Lease.State
     message = cluster_service_pb2.Lease(
         name=f"leases/{lease.lease_id}",
         lease_id=lease.lease_id,
         request_id=lease.terms.request.request_id,
         tenant_id=lease.tenant_id,
         certificate=certificate_message(lease.terms),
-        state=states.STATE_ACTIVE if lease.state == ACTIVE else states.STATE_ENDED,
-        end_reason=lease.end_reason,
+        state=_STATES[lease.state],
+        end_reason=lease.reclaim_reason if lease.state == RECLAIMING else lease.end_reason,
         start_time_us=lease.starts_at_us,
         end_time_us=lease.ends_at_us,
-        gpu_count=lease.terms.request.gpu_count,
+        gpu_count=lease.standing.request.gpu_count,
         plan_id=lease.terms.plan_id,
         order=f"orders/{lease.order_id}" if lease.order_id else "",
         retry_on_loss_s=lease.retry_on_loss_s,
+        refund_micro_usd=lease.refunded_micro_usd,
+        charged_micro_usd=lease.charged_micro_usd,
+        fencing_epoch=lease.fencing_epoch,
+        reclaim_time_us=lease.due_at_us if lease.state == RECLAIMING else 0,
+        extension_price_locked=lease.terms.extension_locked,
     )
-    write_price(message.price, lease.terms)
+    _write_bill(message.price, lease)
     if with_placement:
         write_placement(message.placement, inventory, lease.standing)
     return message
 
 
-def started_lease_message(inventory: Inventory, lease: Lease) -> cluster_service_pb2.Lease:
+def _write_bill(message: placement_pb2.Price, lease: Lease) -> None:
+    """Fill in what was charged, as sold and since; the rate is that of what stands."""
+    write_price(message, lease.terms)
+    write_lines(message, lease.added_lines)
+    message.total_micro_usd, message.duration_s = lease.paid_micro_usd, lease.duration_s
+    message.rate_micro_usd_per_hour = lease.standing.rate_micro_usd_per_hour
+    message.network_fee_micro_usd = lease.network_fee_micro_usd
+
+
+def started_lease_message(
+    inventory: Inventory, lease: Lease, *, with_placement: bool = True
+) -> cluster_service_pb2.Lease:
     """The lease as DeployCluster answered it, whatever has become of it since."""
-    message = lease_message(inventory, lease, with_placement=False)
-    write_placement(message.placement, inventory, lease.terms)
-    message.state = cluster_service_pb2.Lease.STATE_ACTIVE
-    message.end_reason = ""
-    message.end_time_us = lease.starts_at_us + lease.terms.duration_s * 1_000_000
-    return message
+    then = started(lease.lease_id, lease.tenant_id, lease.terms, lease.starts_at_us)
+    return lease_message(inventory, then, with_placement=with_placement)
+
+
+def lease_nodes_message(
+    inventory: Inventory, lease: Lease, first: int, size: int
+) -> cluster_service_pb2.ListLeaseNodesResponse:
+    """Rows [first, first + size) of where a lease runs."""
+    rows, standing = slice(first, first + size), lease.standing
+    response = cluster_service_pb2.ListLeaseNodesResponse(fencing_epoch=lease.fencing_epoch)
+    response.placement.node_ids.extend(inventory.node_ids[standing.node_numbers[rows]].tolist())
+    response.placement.gpus.extend(standing.gpus_per_node[rows].tolist())
+    response.placement.prices_micro_usd_per_gpu_hour.extend(standing.prices[rows].tolist())
+    return response
 
 
 def explanation_message(explanation: Explanation) -> cluster_service_pb2.Explanation:

@@ -12,24 +12,37 @@ from typing import Any, TypeVar
 from walras.v1 import cluster_service_pb2 as pb
 from walras.v1.cluster_service_pb2_grpc import ClusterServiceServicer
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Refused, Violation
+from engine.domain.limits import MAX_DURATION_S, MAX_GPU_COUNT, MAX_TOTAL_MICRO_USD
 from engine.market import commands
 from engine.market.changes import LEASE
 from engine.market.commands import HoldLimits
-from engine.market.decide import made_by, owned_lease
+from engine.market.decide import made_by
 from engine.market.events import AnyEvent, Key, WantedRequest
 from engine.market.explain import explain, explain_refusal
+from engine.market.lease_decision import owned_lease
 from engine.market.quote_decision import owned_quote
-from engine.market.state import ACTIVE, MarketState
+from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service import cluster_codec as codec
 from engine.service.calls import RefusedWithDetails
 from engine.service.engine import Engine
-from engine.service.fields import Checks, idempotency_key, page_size, page_start, page_token, resource_id
+from engine.service.fields import (
+    Checks,
+    bounded,
+    first_row,
+    idempotency_key,
+    page_size,
+    page_start,
+    page_token,
+    resource_id,
+)
 from engine.service.identity import calling_tenant
 from engine.service.order_codec import retry_on_loss_s
 from engine.service.watch_changes import Watches, watched_from
 
+Changing = commands.ReleaseLease | commands.ExtendLease | commands.ShrinkLease
 Placing = commands.DeployCluster | commands.DeployQuote | commands.IssueQuote
 Reply = TypeVar("Reply")
 QUOTE_TTL_S_DEFAULT, QUOTE_TTL_S_MAX = 60, 3_600
@@ -57,13 +70,15 @@ class ClusterService(ClusterServiceServicer):
         key = checks.read(idempotency_key, tenant_id, "QuoteCluster", request)
         cluster = checks.read(codec.required_cluster, request)
         ttl_s = checks.read(_ttl_s, request)
+        checks.read(_lockable, request, cluster)
         checks.done()
         assert cluster is not None and ttl_s is not None
 
         def answer(state: MarketState, events: list[AnyEvent]) -> pb.Quote:
             return codec.issued_quote_message(state.inventory, state.quotes[made_by(state, events, key)])
 
-        command = commands.IssueQuote(tenant_id, cluster, ttl_s, key, self._holds if request.hold else None)
+        holds, locks = self._holds if request.hold else None, request.lock_extension_price
+        command = commands.IssueQuote(tenant_id, cluster, ttl_s, key, holds, locks)
         return await self._place(command, NO_STOPWATCH, answer)
 
     async def GetQuote(self, request: pb.GetQuoteRequest, context: Any) -> pb.Quote:  # noqa: N802
@@ -100,7 +115,8 @@ class ClusterService(ClusterServiceServicer):
         stopwatch.lap("parse")
 
         def answer(state: MarketState, events: list[AnyEvent]) -> pb.Lease:
-            lease = codec.started_lease_message(state.inventory, state.leases[made_by(state, events, key)])
+            made = state.leases[made_by(state, events, key)]
+            lease = codec.started_lease_message(state.inventory, made, with_placement=not request.omit_placement)
             if events:
                 _note_timings(lease, stopwatch)
             return lease
@@ -124,9 +140,33 @@ class ClusterService(ClusterServiceServicer):
     async def GetLease(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:  # noqa: N802
         """One lease of the caller."""
         lease_id, tenant_id = resource_id(request.name, "leases"), calling_tenant()
-        return await self._engine.read(
-            lambda state: codec.lease_message(state.inventory, owned_lease(state, tenant_id, lease_id))
-        )
+        shown = not request.omit_placement
+
+        def answer(state: MarketState) -> pb.Lease:
+            lease = owned_lease(state, tenant_id, lease_id)
+            return codec.lease_message(state.inventory, lease, with_placement=shown)
+
+        return await self._engine.read(answer)
+
+    async def ListLeaseNodes(  # noqa: N802
+        self, request: pb.ListLeaseNodesRequest, context: Any
+    ) -> pb.ListLeaseNodesResponse:
+        """Where a lease runs, some nodes at a time."""
+        tenant_id, checks = calling_tenant(), Checks()
+        lease_id = checks.read(resource_id, request.name, "leases")
+        size = checks.read(page_size, request.page_size)
+        first = checks.read(first_row, request.page_token)
+        checks.done()
+        assert lease_id is not None and size is not None and first is not None
+
+        def answer(state: MarketState) -> pb.ListLeaseNodesResponse:
+            lease = owned_lease(state, tenant_id, lease_id)
+            response = codec.lease_nodes_message(state.inventory, lease, first, size)
+            if first + size < lease.standing.node_numbers.size:
+                response.next_page_token = page_token(str(first + size))
+            return response
+
+        return await self._engine.read(answer)
 
     async def ListLeases(  # noqa: N802
         self, request: pb.ListLeasesRequest, context: Any
@@ -142,7 +182,7 @@ class ClusterService(ClusterServiceServicer):
             leases = (
                 state.leases[lease_id] for lease_id in state.leases_of.get(tenant_id, ()) if lease_id > after
             )
-            shown = (lease for lease in leases if request.show_ended or lease.state == ACTIVE)
+            shown = (lease for lease in leases if request.show_ended or lease.runs)
             page = list(islice(shown, size + 1))
             response = pb.ListLeasesResponse(
                 leases=[codec.lease_message(state.inventory, each, with_placement=False) for each in page[:size]],
@@ -156,16 +196,38 @@ class ClusterService(ClusterServiceServicer):
 
     async def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: Any) -> pb.Lease:  # noqa: N802
         """The lease, ended. Releasing an ended lease changes nothing."""
-        tenant_id, checks = calling_tenant(), Checks()
-        lease_id = checks.read(resource_id, request.name, "leases")
-        key = checks.read(idempotency_key, tenant_id, "ReleaseLease", request)
+        checks = Checks()
+        lease_id, key = _named_lease(checks, "ReleaseLease", request)
         checks.done()
-        assert lease_id is not None
+        return await self._change(lease_id, commands.ReleaseLease(calling_tenant(), lease_id, key))
+
+    async def ExtendLease(self, request: pb.ExtendLeaseRequest, context: Any) -> pb.Lease:  # noqa: N802
+        """The lease with its later end."""
+        checks = Checks()
+        lease_id, key = _named_lease(checks, "ExtendLease", request)
+        duration_s = checks.read(bounded, request.duration_s, "duration_s", 1, MAX_DURATION_S)
+        most = request.max_amount_micro_usd if request.HasField("max_amount_micro_usd") else None
+        checks.read(bounded, most or 0, "max_amount_micro_usd", 0, MAX_TOTAL_MICRO_USD)
+        checks.done()
+        assert duration_s is not None
+        command = commands.ExtendLease(calling_tenant(), lease_id, duration_s, most, key)
+        return await self._change(lease_id, command)
+
+    async def ShrinkLease(self, request: pb.ShrinkLeaseRequest, context: Any) -> pb.Lease:  # noqa: N802
+        """The lease with what it keeps."""
+        checks = Checks()
+        lease_id, key = _named_lease(checks, "ShrinkLease", request)
+        replicas = checks.read(bounded, request.replicas, "replicas", 1, MAX_GPU_COUNT)
+        checks.done()
+        assert replicas is not None
+        return await self._change(lease_id, commands.ShrinkLease(calling_tenant(), lease_id, replicas, key))
+
+    async def _change(self, lease_id: str, command: Changing) -> pb.Lease:
+        """Execute a command on a lease; the answer is the lease as it is then."""
 
         def answer(state: MarketState, events: list[AnyEvent]) -> pb.Lease:
-            return codec.lease_message(state.inventory, owned_lease(state, tenant_id, lease_id))
+            return codec.lease_message(state.inventory, owned_lease(state, command.tenant_id, lease_id))
 
-        command = commands.ReleaseLease(tenant_id, lease_id, key)
         return await self._engine.execute(command, NO_STOPWATCH, answer)
 
     async def WatchLeases(  # noqa: N802
@@ -205,6 +267,12 @@ class ClusterService(ClusterServiceServicer):
         raise RefusedWithDetails(reason, codec.explanation_message(explanation))
 
 
+def _named_lease(checks: Checks, method: str, request: Any) -> tuple[str, Key | None]:
+    """Id of the lease that a call names, and its key."""
+    lease_id = checks.read(resource_id, request.name, "leases")
+    return lease_id or "", checks.read(idempotency_key, calling_tenant(), method, request)
+
+
 def _note_timings(lease: pb.Lease, stopwatch: Stopwatch) -> None:
     laps = stopwatch.laps_us
     for stage in ("decision", "audit", "apply"):
@@ -219,11 +287,28 @@ def _ttl_s(request: pb.QuoteClusterRequest) -> int:
     return int(request.ttl_s)
 
 
+def _lockable(request: Any, cluster: ClusterRequest | None) -> None:
+    if cluster is None:
+        return
+    reasons = (
+        (cluster.interruptible, "interruptible work is priced anew at every epoch"),
+        (cluster.all_matching, "a budget leaves nothing for it: not with all_matching"),
+    )
+    found = [Violation("lock_extension_price", told) for holds, told in reasons if holds]
+    found = found if request.lock_extension_price else []
+    if cluster.all_matching and getattr(request, "hold", False):
+        found.append(Violation("hold", "a budget leaves nothing for it: not with all_matching"))
+    if found:
+        raise InvalidInput(found)
+
+
 def _deploy_command(
     tenant_id: str, request: pb.DeployClusterRequest, key: Key | None
 ) -> commands.DeployCluster | commands.DeployQuote:
     if request.HasField("cluster") == bool(request.quote):
         raise InvalidInput([Violation("cluster", "give exactly one of cluster and quote")])
+    if request.quote and request.lock_extension_price:
+        raise InvalidInput([Violation("lock_extension_price", "a quote says so itself: give it to QuoteCluster")])
     if request.quote:
         if request.retry_on_loss_s:
             raise InvalidInput([Violation("retry_on_loss_s", "is for a cluster, not for a quote")])
@@ -233,4 +318,5 @@ def _deploy_command(
     on_loss_s = checks.read(retry_on_loss_s, request.retry_on_loss_s)
     checks.done()
     assert cluster is not None and on_loss_s is not None
-    return commands.DeployCluster(tenant_id, cluster, key, on_loss_s)
+    _lockable(request, cluster)
+    return commands.DeployCluster(tenant_id, cluster, key, request.lock_extension_price, on_loss_s)

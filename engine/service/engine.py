@@ -1,5 +1,7 @@
 """The engine: one market, one journal, one clock. It decides, records, applies, and answers once it is durable.
 
+Or it follows: another process decides, this one takes in what that one recorded, and answers reads.
+
 All of it runs on one event loop, so a decision, its application and the reading of its answer are one step that
 no other call can see halfway. The event is appended before it is applied: if the journal refuses, nothing has
 changed. Whatever an answer shows, refusals included, it leaves only after that is durable: no reply tells what a
@@ -13,17 +15,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
-from engine.domain.errors import Unavailable, WalrasError
-from engine.journal import CorruptJournal, Entry, Journal, Receipt
+from engine.domain.errors import NotLeader, Unavailable, WalrasError
+from engine.journal import Entry, Following, Journal, Receipt
 from engine.market.apply import apply
 from engine.market.commands import Command, EndDueLeases
 from engine.market.decide import decide
-from engine.market.events import AnyEvent, decode, encode
+from engine.market.events import AnyEvent, encode
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
+from engine.service.restoring import Restored, newest_snapshot
 
 Answer = TypeVar("Answer")
 
@@ -36,17 +37,24 @@ def wall_clock_us() -> int:
 class Engine:
     """The market behind the service. Use from one event loop only."""
 
-    def __init__(self, data_dir: Path, book: PriceBook, clock_us: Callable[[], int] = wall_clock_us) -> None:
-        """Open the journal and replay it. Errors as in `Journal.open` and `Journal.replay`."""
+    journal: Journal | Following
+
+    def __init__(
+        self, source: Path | Following, book: PriceBook, clock_us: Callable[[], int] = wall_clock_us
+    ) -> None:
+        """Open the journal in a directory and lead it, or follow one; replay it. Errors as in `open_url`."""
         self.book, self._clock_us = book, clock_us
         self.listeners: list[Callable[[], object]] = []
         """Called after events were applied."""
-        self.journal = Journal.open(data_dir)
+        self.leads = isinstance(source, Path)
+        self.journal = Journal.open(source) if isinstance(source, Path) else source
         try:
-            self.state, self._last_us = replayed(self.journal.replay())
+            restored = restored_from(self.journal)
         except BaseException:
             self.journal.close()
             raise
+        self.state, self._last_us = restored.state, restored.last_us
+        self.snapshot_sequence = restored.sequence
 
     def now_us(self) -> int:
         """The injected clock, never going back."""
@@ -84,12 +92,14 @@ class Engine:
             await self._settled()
 
     def end_due(self, now_us: int) -> None:
-        """End all leases whose agreed end has come, as one batch."""
+        """End all leases whose agreed end has come, as one batch; while following that is the leader's to do."""
         due = self.state.next_due()
-        if due is not None and due[0] <= now_us:
+        if self.leads and due is not None and due[0] <= now_us:
             self._run(EndDueLeases(), now_us, NO_STOPWATCH)
 
     def _run(self, command: Command, now_us: int, stopwatch: Stopwatch) -> tuple[list[AnyEvent], Receipt]:
+        if (refusal := self.redirect()) is not None:
+            raise refusal
         if self.journal.failure is not None:
             raise Unavailable("the journal cannot be written; the engine must be restarted")
         events = decide(self.state, command, now_us, self.book, stopwatch)
@@ -105,19 +115,39 @@ class Engine:
         """Wait until everything appended so far is durable."""
         await self.journal.append([], self._last_us)
 
+    def redirect(self) -> NotLeader | None:
+        """Why this engine changes nothing, and who does; None if it leads."""
+        return self.journal.redirect() if isinstance(self.journal, Following) else None
+
+    def take_in(self, entries: Iterable[Entry]) -> None:
+        """Apply what the leader recorded."""
+        self._last_us = Restored(self.state, self._last_us).take_in(entries).last_us
+
+    def lead(self, journal: Journal) -> None:
+        """Decide and record from now on; everything in the journal has been taken in."""
+        self.journal, self.leads = journal, True
+
+    def follow(self, journal: Following, restored: Restored) -> None:
+        """Take in from now on what another records, beginning with this state."""
+        self.journal, self.leads = journal, False
+        self.state, self._last_us = restored.state, max(self._last_us, restored.last_us)
+        self.snapshot_sequence = restored.sequence
+
     def close(self) -> None:
         """Make everything durable and let go of the journal."""
         self.journal.close()
 
 
+def restored_from(journal: Journal | Following) -> Restored:
+    """The state of a journal's end, from its newest snapshot on."""
+    restored = newest_snapshot(journal.database)
+    if isinstance(journal, Journal):
+        return restored.take_in(journal.replay(restored.sequence))
+    journal.start_after(restored.sequence)
+    return restored.take_in(journal.catch_up())
+
+
 def replayed(entries: Iterable[Entry]) -> tuple[MarketState, int]:
-    """(the state that a journal's entries give, time of the last one)."""
-    state, last_us = MarketState(), 0
-    for entry in entries:
-        try:
-            event = decode(entry.payload)
-        except msgspec.MsgspecError as error:
-            raise CorruptJournal(entry.sequence, f"is not an event: {error}") from None
-        apply(state, event)
-        last_us = max(last_us, entry.recorded_at_us)
-    return state, last_us
+    """(the state that all of a journal's entries give, time of the last one)."""
+    restored = Restored(MarketState()).take_in(entries)
+    return restored.state, restored.last_us

@@ -55,6 +55,13 @@ def resource_id(name: str, collection: str, field: str = "name") -> str:
     return identifier
 
 
+def bounded(value: int, field: str, low: int, high: int) -> int:
+    """A whole number within limits."""
+    if not low <= value <= high:
+        raise InvalidInput([Violation(field, f"must be between {low:,} and {high:,}, got {value}")])
+    return int(value)
+
+
 def page_size(requested: int) -> int:
     """The size of a page: 100 if not given, at most 1,000."""
     if requested < 0:
@@ -73,6 +80,14 @@ def page_start(token: str) -> str:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise InvalidInput([Violation("page_token", "is not a token of this engine")]) from None
+
+
+def first_row(token: str) -> int:
+    """The row that a page begins with."""
+    text = page_start(token) or "0"
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise InvalidInput([Violation("page_token", "is not a token of this engine")])
+    return int(text)
 
 
 def idempotency_key(tenant_id: str, method: str, request: Any) -> Key | None:

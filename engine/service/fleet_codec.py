@@ -39,7 +39,7 @@ class FleetChunks:
 
     def nodes(self) -> pl.DataFrame:
         """All rows of nodes, of FLEET_SCHEMA."""
-        frame = pl.concat([pl.DataFrame(schema=_WIRE_FLEET), *self._nodes])
+        frame = _in_one_form(pl.concat([pl.DataFrame(schema=_WIRE_FLEET), *self._nodes]))
         return frame.with_columns(
             pl.when(pl.col("certifications") != "").then(pl.col("certifications").str.split(",")).otherwise([]),
             pl.when(pl.col("fabric_id") != "").then(pl.col("fabric_id")),
@@ -47,7 +47,7 @@ class FleetChunks:
 
     def rtts(self) -> pl.DataFrame:
         """All rows of measured pairs, of RTT_SCHEMA."""
-        return pl.concat([pl.DataFrame(schema=RTT_SCHEMA), *self._rtts])
+        return _in_one_form(pl.concat([pl.DataFrame(schema=RTT_SCHEMA), *self._rtts]))
 
     def _take(self, frames: list[pl.DataFrame], columns: Any, name: str, schema: dict[str, Any]) -> None:
         lengths = {column: len(getattr(columns, column)) for column in schema}
@@ -63,6 +63,13 @@ class FleetChunks:
         if not wrong:
             wire = _WIRE_FLEET if name == "nodes" else schema
             frames.append(pl.DataFrame({column: list(getattr(columns, column)) for column in schema}, schema=wire))
+
+
+def _in_one_form(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with text in NFC, like all text that comes over the wire."""
+    text = pl.col(pl.String)
+    beyond_ascii = frame.select((text.str.len_bytes() > text.str.len_chars()).any()).row(0)
+    return frame.with_columns(text.str.normalize("NFC")) if any(beyond_ascii) else frame
 
 
 _WIRE_FLEET = {**FLEET_SCHEMA, "certifications": pl.String()}

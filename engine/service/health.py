@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
+
+LEADER_SERVICE = "walras.leader"
+"""SERVING on the engine that takes changes: balancers can ask for it by name."""
+ROLE = {
+    True: health_pb2.HealthCheckResponse.SERVING,
+    False: health_pb2.HealthCheckResponse.NOT_SERVING,
+}
 
 
 class Health(HealthServicer):
@@ -24,6 +32,10 @@ class Health(HealthServicer):
         finally:
             self._watches.discard(watch)
             watch.cancel()
+
+    async def show_role(self, *, leads: bool) -> None:
+        """Tell whether this engine leads."""
+        await self.set(LEADER_SERVICE, ROLE[leads])
 
     async def drain(self) -> None:
         """Report NOT_SERVING for good, then end all watches."""

@@ -26,7 +26,8 @@ DEADLINE, TOO_DEAR = "DEADLINE", "MAX_PRICE_MICRO_USD_PER_GPU_HOUR"
 async def indicative_price(engine: Engine, request: ClusterRequest, within_s: float) -> pb.IndicativePrice:
     """The answer; evaluated is False if the deadline came first. InvalidInput like a deployment."""
     ends_s = time.monotonic() + within_s
-    uncapped = replace(request, max_price_micro_usd_per_gpu_hour=None)
+    # What a budget pays for depends on the cap, so it is kept.
+    uncapped = request if request.all_matching else replace(request, max_price_micro_usd_per_gpu_hour=None)
 
     def answer(state: MarketState) -> pb.IndicativePrice:
         message = pb.IndicativePrice(evaluated=True, fleet_version=state.fleet_version)

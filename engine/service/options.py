@@ -8,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.domain.errors import InvalidInput, Violation
+from engine.journal.places import database_at
 from engine.market.commands import HoldLimits, OrderLimits
 from engine.market.heartbeats import HeartbeatRules
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
 from engine.service.references import PriceSource, price_source
+from engine.service.security_options import security_violations
+from engine.trust.quotas import Quotas
 
+PATHS = {"data_dir", "auth_revoked", "tls_cert", "tls_key", "tls_client_ca"}
+SECURITY_TEXTS = (
+    *("auth_jwks", "auth_issuer", "auth_audience", "auth_claim_prefix", "auth_revoked"),
+    *("tls_cert", "tls_key", "tls_client_ca", "node_listen"),
+)
 HISTORY_KEPT_US = 7 * 24 * HOUR_US
 
 
@@ -26,6 +34,13 @@ class ServerOptions:
 
     listen: str = "127.0.0.1:7070"
     data_dir: Path = Path("walras-data")
+    database_url: str = ""
+    """Of the journal that replicas share; empty: the embedded one in `data_dir`."""
+    advertise: str = ""
+    """HOST:PORT at which followers tell callers to find this engine while it leads; empty: as `listen` says."""
+    leader_lease_s: float = 3.0
+    snapshot_events: int = 100_000
+    """How many events may have to be replayed at a start."""
     dev: bool = False
     message_bytes_max: int = 64 * 1024
     deadline_s_max: float = 30.0
@@ -38,6 +53,23 @@ class ServerOptions:
     heartbeats: HeartbeatRules = field(default_factory=HeartbeatRules)
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
+    interruptible_notice_s: int = 120
+    """Between the notice that interruptible work was outbid and its end."""
+
+    quotas: Quotas | None = None
+    """None: the usual ones; in development mode, none."""
+    auth_jwks: str | None = None
+    """File or URL of the issuer's public keys; None: no token can be verified."""
+    auth_issuer: str = ""
+    auth_audience: str = ""
+    auth_claim_prefix: str = "walras_"
+    auth_revoked: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Who signs clients' certificates; without `node_listen`, `listen` demands one of every caller."""
+    node_listen: str | None = None
+    """A second listener, for nodes, that demands a client certificate."""
 
     def __post_init__(self) -> None:
         violations = []
@@ -51,11 +83,26 @@ class ServerOptions:
             ("deadline_s_max", 0.1, 600),
             ("drain_s", 0, 600),
             ("oracle_tick_s", 0, 60),
+            ("interruptible_notice_s", 0, 86_400),
+            ("leader_lease_s", 0.2, 60),
+            ("snapshot_events", 1, 10**9),
         ):
             if not low <= getattr(self, name) <= high:
                 violations.append(Violation(name, f"must be between {low} and {high}"))
+        if self.database_url:
+            violations += _url_violations(self.database_url)
+        violations += security_violations(self)
         if violations:
             raise InvalidInput(violations)
+
+
+def _url_violations(url: str) -> tuple[Violation, ...]:
+    try:
+        if database_at(url).is_shared:
+            return ()
+    except InvalidInput as error:
+        return error.violations
+    return (Violation("database-url", "must name a PostgreSQL database; for SQLite say --data-dir"),)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -66,8 +113,19 @@ def read_config(path: Path) -> dict[str, Any]:
         raise InvalidInput([Violation(path.name, error.strerror or "cannot be read")]) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput([Violation(path.name, f"is not TOML: {error}")]) from None
-    types = {"listen": str, "data_dir": str, "dev": bool, "message_bytes_max": int, "price_sources": list}
-    types |= {"oracle": dict, "holds": dict, "orders": dict, "heartbeats": dict}
+    types = {
+        "listen": str,
+        "data_dir": str,
+        "database_url": str,
+        "advertise": str,
+        "dev": bool,
+        "message_bytes_max": int,
+        "snapshot_events": int,
+        "price_sources": list,
+    }
+    types |= {"oracle": dict, "holds": dict, "quotas": dict, "interruptible_notice_s": int}
+    types |= {"orders": dict, "heartbeats": dict}
+    types |= dict.fromkeys(SECURITY_TEXTS, str)
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
         for name in values
@@ -79,8 +137,8 @@ def read_config(path: Path) -> dict[str, Any]:
             violations.append(Violation(f"{path.name} {name}", f"has the wrong type {type(value).__name__}"))
     if violations:
         raise InvalidInput(violations)
-    if "data_dir" in values:
-        values["data_dir"] = Path(values["data_dir"])
+    for name in PATHS & values.keys():
+        values[name] = Path(values[name])
     return _with_tables(values, path.name)
 
 
@@ -99,6 +157,7 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
         ("holds", HoldLimits()),
         ("orders", OrderLimits()),
         ("heartbeats", HeartbeatRules()),
+        ("quotas", Quotas()),
     )
     for table, defaults in tables:
         if table in values:

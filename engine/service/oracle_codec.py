@@ -87,6 +87,9 @@ def _write_published(
         message.clearing_price_micro_usd_per_gpu_hour = message.bracket_low_micro_usd_per_gpu_hour = bracket[0]
         if bracket[1] is not None:
             message.bracket_high_micro_usd_per_gpu_hour = bracket[1]
+    interruptible = state.oracle.interruptible.get((message.gpu_model, message.region, message.security_tier))
+    if interruptible is not None:
+        message.interruptible_price_micro_usd_per_gpu_hour = interruptible
     message.binding_reason, message.limited_by = known.reason, known.limit
     message.health.CopyFrom(health_message(known.health))
 
@@ -190,10 +193,3 @@ def tier_violations(name: str) -> list[Violation]:
     if name in SecurityTier.__members__:
         return []
     return [Violation("security_tier", f"must be one of {', '.join(SecurityTier.__members__)}, got {name[:40]!r}")]
-
-
-def bounded(value: int, field: str, low: int, high: int) -> int:
-    """A whole number within limits."""
-    if not low <= value <= high:
-        raise InvalidInput([Violation(field, f"must be between {low:,} and {high:,}, got {value}")])
-    return value

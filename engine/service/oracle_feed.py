@@ -33,9 +33,10 @@ class OracleFeed:
     def show(self, snapshot: PriceSnapshot, by_name: dict[MarketName, MarketPrice]) -> None:
         """Take over a snapshot that was just published, and wake those who wait for it."""
         self._snapshot, self._by_name = snapshot, by_name
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let those who wait look again."""
         bell, self._bell = self._bell, asyncio.Event()
         bell.set()
 
@@ -47,7 +48,7 @@ class OracleFeed:
     def close(self) -> None:
         """Let go of everyone who waits."""
         self.closed = True
-        self._wake()
+        self.wake()
 
     def _refresh(self) -> None:
         oracle = self._engine.state.oracle

@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError
-from engine.market.commands import NoteDemand, PublishPrices
+from engine.market.commands import MakeRoom, NoteDemand, PublishPrices, SettleInterruptible
 from engine.market.events import PricesPublished, WantedRequest
 from engine.market.published import MarketName, PricePoint
+from engine.market.room_decision import in_turn
+from engine.market.settle_decision import interruptible_leases
+from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.oracle.epoch import next_epoch
 from engine.oracle.parameters import OracleParameters
@@ -27,6 +31,8 @@ from engine.service.references import References
 log = logging.getLogger("walras.oracle")
 Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice]]
 VOLATILITY_EPOCHS = 288
+SETTLED_AT_ONCE, ROOM_FOR_MAX = 200, 16
+"""Interruptible leases priced between two calls; waiting requests that room is made for after an epoch."""
 REFUSED_MAX = 1_000
 """Refused requests kept between two notes; what is more is dropped, as a flood says nothing new."""
 
@@ -34,7 +40,18 @@ REFUSED_MAX = 1_000
 class OracleRunner:
     """Runs epochs on one engine. `feed` keeps the last snapshot decoded and wakes whoever watches."""
 
-    def __init__(self, engine: Engine, references: References, parameters: OracleParameters) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        references: References,
+        parameters: OracleParameters,
+        notice_s: int = 120,
+        waiting: Callable[[MarketState], Iterable[ClusterRequest]] = lambda _: (),
+    ) -> None:
+        """`notice_s`: how long interruptible work that was outbid goes on. `waiting`: requests for which it makes
+        room; they must have committed themselves, as asking is free.
+        """
+        self._notice_us, self._waiting = notice_s * 1_000_000, waiting
         self._engine, self._references, self.parameters = engine, references, parameters
         self.feed, self._views = OracleFeed(engine), ViewMaker(parameters)
         self._refused: dict[WantedRequest, None] = {}
@@ -49,6 +66,8 @@ class OracleRunner:
     async def tick(self) -> bool:
         """Note refusals; run an epoch if it is time. Returns whether one was published."""
         engine = self._engine
+        if not engine.leads:
+            return False
         if self._refused:
             refused, self._refused = tuple(self._refused), {}
             engine.submit(NoteDemand(refused), NO_STOPWATCH)
@@ -70,8 +89,21 @@ class OracleRunner:
         published, _ = engine.submit(PublishPrices(event), NO_STOPWATCH)
         if published:
             self.feed.show(snapshot, by_name)
+            await self._settle_interruptible()
         log.info("epoch %d: %d markets, %.1f s", event.epoch, len(event.markets), time.perf_counter() - started_s)
         return bool(published)
+
+    async def _settle_interruptible(self) -> None:
+        """Let interruptible leases pay the new prices, some at a time so that calls come between."""
+        lease_ids = interruptible_leases(self._engine.state)
+        for first in range(0, len(lease_ids), SETTLED_AT_ONCE):
+            chunk = tuple(lease_ids[first : first + SETTLED_AT_ONCE])
+            self._engine.submit(SettleInterruptible(chunk, self._notice_us), NO_STOPWATCH)
+            await asyncio.sleep(0)
+        waiting = in_turn(self._waiting(self._engine.state))[:ROOM_FOR_MAX]
+        for place, request in enumerate(waiting):
+            self._engine.submit(MakeRoom(request, tuple(waiting[:place]), self._notice_us), NO_STOPWATCH)
+            await asyncio.sleep(0)
 
     def _price(
         self, seen: Glimpse, previous: PriceSnapshot | None, past: Sequence[PricePoint], now_us: int

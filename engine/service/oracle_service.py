@@ -30,7 +30,7 @@ from engine.service import oracle_codec as codec
 from engine.service.cluster_codec import required_cluster
 from engine.service.cluster_service import QUOTE_TTL_S_MAX
 from engine.service.engine import Engine
-from engine.service.fields import Checks, page_size, page_start, page_token
+from engine.service.fields import Checks, bounded, page_size, page_start, page_token
 from engine.service.indicative import indicative_price
 from engine.service.market_view import Demand, ViewMaker, glimpse
 from engine.service.oracle_feed import OracleFeed
@@ -96,9 +96,9 @@ class OracleService(OracleServiceServicer):
         market = checks.read(codec.market_of, request)
         size = checks.read(page_size, request.page_size)
         after = checks.read(_first_epoch, request.page_token)
-        start_us = checks.read(codec.bounded, request.start_time_us, "start_time_us", 0, LATEST_US)
+        start_us = checks.read(bounded, request.start_time_us, "start_time_us", 0, LATEST_US)
         end_us = request.end_time_us if request.HasField("end_time_us") else LATEST_US
-        checks.read(codec.bounded, end_us, "end_time_us", start_us or 0, LATEST_US)
+        checks.read(bounded, end_us, "end_time_us", start_us or 0, LATEST_US)
         checks.done()
         assert market is not None and size is not None and after is not None and start_us is not None
 
@@ -122,11 +122,11 @@ class OracleService(OracleServiceServicer):
         """Hours to cost."""
         checks = Checks()
         market = checks.read(codec.market_of, request)
-        checks.read(codec.bounded, request.gpu_count, "gpu_count", 1, MAX_GPU_COUNT)
+        checks.read(bounded, request.gpu_count, "gpu_count", 1, MAX_GPU_COUNT)
         duration_s = request.duration_s if request.HasField("duration_s") else DEFAULT_DURATION_S
-        checks.read(codec.bounded, duration_s, "duration_s", 1, MAX_DURATION_S)
+        checks.read(bounded, duration_s, "duration_s", 1, MAX_DURATION_S)
         if request.HasField("hold_s"):
-            checks.read(codec.bounded, request.hold_s, "hold_s", 1, QUOTE_TTL_S_MAX)
+            checks.read(bounded, request.hold_s, "hold_s", 1, QUOTE_TTL_S_MAX)
         checks.done()
         assert market is not None
 
@@ -167,7 +167,7 @@ class OracleService(OracleServiceServicer):
         checks = Checks()
         cluster = checks.read(required_cluster, request)
         deadline_ms = request.deadline_ms if request.HasField("deadline_ms") else INDICATIVE_DEADLINE_MS
-        checks.read(codec.bounded, deadline_ms, "deadline_ms", 1, INDICATIVE_DEADLINE_MS_MAX)
+        checks.read(bounded, deadline_ms, "deadline_ms", 1, INDICATIVE_DEADLINE_MS_MAX)
         checks.done()
         assert cluster is not None
         try:

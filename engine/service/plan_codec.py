@@ -65,6 +65,8 @@ def requests_from(messages: Sequence[cluster_request_pb2.ClusterRequest]) -> lis
             violations += error.violations
             continue
         violations += _too_large(requests[-1], prefix)
+        if requests[-1].all_matching:
+            violations.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
     if violations:
         raise InvalidInput(violations)
     return requests

@@ -21,7 +21,7 @@ from engine.planning.queue_plan import QueueJob, QueuePlan, Solver
 from engine.planning.snapshot import Snapshot, take
 from engine.service import plan_codec as codec
 from engine.service.engine import Engine
-from engine.service.fields import Checks, idempotency_key, page_size, page_start, page_token, resource_id
+from engine.service.fields import Checks, first_row, idempotency_key, page_size, page_token, resource_id
 from engine.service.identity import calling_tenant
 from engine.service.plan_runner import PlanRunner
 from engine.service.plan_store import PlanStore
@@ -59,7 +59,7 @@ class PlanService(PlanServiceServicer):
         checks = Checks()
         plan_id = checks.read(resource_id, request.name, "plans")
         size = checks.read(page_size, request.page_size)
-        start = checks.read(_first_row, request.page_token)
+        start = checks.read(first_row, request.page_token)
         checks.done()
         assert plan_id is not None and size is not None and start is not None
         kept = self._store.find(calling_tenant(), plan_id)
@@ -107,11 +107,3 @@ def _check_leases(snapshot: Snapshot) -> None:
     if len(snapshot.leases) > LEASES_MAX:
         problem = f"this tenant has {len(snapshot.leases):,} leases, at most {LEASES_MAX:,} can be planned anew"
         raise InvalidInput([Violation("options.movable_leases", problem)])
-
-
-def _first_row(token: str) -> int:
-    """The row that a page begins with."""
-    text = page_start(token) or "0"
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise InvalidInput([Violation("page_token", "is not a token of this engine")])
-    return int(text)

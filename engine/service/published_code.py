@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.market.events import PricesPublished
 from engine.market.published import HIDDEN, POSTED, MarketName, PricePoint, columns_of, packed
+from engine.oracle.interruptible import interruptible_price
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import Limit, MarketPrice, PriceSnapshot
 
@@ -35,6 +36,7 @@ def event_of(snapshot: PriceSnapshot, past: Sequence[PricePoint], parameters: Or
         ],
         dtype=np.int64,
     )
+    interruptible = [interruptible_price(price, parameters) for price in snapshot.markets]
     columns[5] = _volatility_ppb(names, columns[POSTED], past, parameters)
     return PricesPublished(
         at_us=snapshot.taken_at_us,
@@ -49,6 +51,7 @@ def event_of(snapshot: PriceSnapshot, past: Sequence[PricePoint], parameters: Or
         network_fee_ppm=parameters.network_fee_ppm,
         demand_kept_us=parameters.window_s * 1_000_000,
         history_kept_us=parameters.history_retention_us,
+        interruptible=zlib.compress(np.array(interruptible, dtype="<i8").tobytes(), 1),
     )
 
 

@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from contextlib import suppress
 
 import grpc
@@ -26,12 +27,16 @@ from walras.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
 from engine.domain.errors import Unavailable, WalrasError
+from engine.journal import Following
 from engine.planning.queue_plan import OUR_SOLVER, Solver
+from engine.service.acts import Acts
+from engine.service.admission import Admission
 from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
 from engine.service.health import Health
+from engine.service.identity import Identity
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
@@ -39,8 +44,15 @@ from engine.service.order_service import OrderService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
+from engine.service.replica import Replica
+from engine.service.snapshot_keeper import SnapshotKeeper
+from engine.service.tls import server_credentials
 from engine.service.upkeep import Upkeep
 from engine.service.watch_changes import Watches
+from engine.service.wire_limits import wire_limits
+from engine.trust.audit_log import AuditLog
+from engine.trust.key_ring import KeyRing
+from engine.trust.quotas import NO_QUOTAS, Quotas
 from solvers.warmup import warm_up
 
 log = logging.getLogger("walras.server")
@@ -63,19 +75,19 @@ def run(options: ServerOptions) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if options.dev:
         log.warning("development mode: every caller is trusted to be who it says; loopback only")
-    else:
-        log.warning("no credential can be verified yet: calls other than health and reflection are refused")
+    elif options.auth_jwks is None and options.tls_client_ca is None:
+        log.warning("no credential can be verified: calls other than health and reflection are refused")
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     return asyncio.run(_serve(options))
 
 
 async def _serve(options: ServerOptions) -> int:
-    engine = Engine(options.data_dir, ReferenceBook())
+    engine, replica = opened(options)
     try:
         warm_up()
         gc.collect()
         gc.freeze()  # the fleet and the modules live as long as the process: collections need not walk them
-        server = Server(engine, options)
+        server = Server(engine, options, replica=replica)
         port = await server.start()
         host = options.listen.rpartition(":")[0]
         print(f"listening {host}:{port}", flush=True)  # noqa: T201
@@ -86,28 +98,52 @@ async def _serve(options: ServerOptions) -> int:
     return 0
 
 
+def opened(options: ServerOptions) -> tuple[Engine, Replica | None]:
+    """The engine on its journal; in a shared database it follows at first, and who is returned makes it lead."""
+    if not options.database_url:
+        return Engine(options.data_dir, ReferenceBook()), None
+    engine = Engine(Following.open_url(options.database_url), ReferenceBook())
+    return engine, Replica(engine, options.database_url, options.leader_lease_s)
+
+
 class Server:
     """The gRPC server around one engine."""
 
     def __init__(
-        self, engine: Engine, options: ServerOptions, solver: Solver = OUR_SOLVER, *, works_alone: bool = True
+        self,
+        engine: Engine,
+        options: ServerOptions,
+        solver: Solver = OUR_SOLVER,
+        replica: Replica | None = None,
+        keys: KeyRing | None = None,
+        *,
+        works_alone: bool = True,
     ) -> None:
-        """`solver`: who makes joint plans. Unless it `works_alone`, `upkeep` is for the caller to run."""
-        self._engine, self._options = engine, options
+        """`solver`: who makes joint plans. `replica`: keeps the engine in its role, if it is one of several.
+        `keys`: the issuer's, if not those of `auth_jwks`. Unless it `works_alone`, the caller runs `upkeep`.
+        """
+        self._engine, self._options, self._replica = engine, options, replica
         plans = PlanService(engine, options.deadline_s_max, solver)
         self._health = Health()
-        interceptor = CallInterceptor(dev=options.dev, deadline_s_max=options.deadline_s_max)
+        self._identity = Identity(options, keys)
+        quotas = options.quotas or (NO_QUOTAS if options.dev else Quotas())
+        self._audit_log = AuditLog(options.data_dir, time.monotonic)
+        interceptor = CallInterceptor(
+            self._identity,
+            Admission(quotas, time.monotonic),
+            Acts(self._audit_log, engine.now_us),
+            deadline_s_max=options.deadline_s_max,
+            redirect=engine.redirect,
+        )
         self._server = grpc.aio.server(
             interceptors=[interceptor],
-            options=[
-                ("grpc.so_reuseport", 0),  # a second server on the same port must fail, not share it
-                ("grpc.max_receive_message_length", options.message_bytes_max),
-            ],
+            options=wire_limits(options.message_bytes_max),
         )
         self.oracle = OracleRunner(
             engine,
             references_of(options.price_sources, engine.book),
             options.oracle or default_parameters(options.price_sources),
+            options.interruptible_notice_s,
         )
         self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
         self._watches = Watches(engine, options.deadline_s_max)
@@ -115,31 +151,62 @@ class Server:
         orders = OrderService(engine, self._watches, options.orders)
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
         add_ClusterServiceServicer_to_server(clusters, self._server)
-        add_FleetServiceServicer_to_server(FleetService(engine, self.upkeep.heartbeats), self._server)
+        fleet = FleetService(engine, quotas.load_percent_max, self.upkeep.heartbeats)
+        add_FleetServiceServicer_to_server(fleet, self._server)
         add_OrderServiceServicer_to_server(orders, self._server)
         add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)  # type: ignore[no-untyped-call]
+        self._snapshots = SnapshotKeeper(engine, options.snapshot_events)
         self._ticks: list[asyncio.Task[None]] = []
+        self.node_port: int | None = None
 
     async def start(self) -> int:
         """Listen and serve; returns the port. Unavailable if the address cannot be had."""
-        try:
-            port = self._server.add_insecure_port(self._options.listen)
-        except RuntimeError:
-            port = 0
-        if port == 0:
-            raise Unavailable(f"cannot listen on {self._options.listen}: the address is taken or not ours")
+        options = self._options
+        port = self._listen(options.listen, demand_client=options.node_listen is None)
+        if options.node_listen is not None:
+            self.node_port = self._listen(options.node_listen, demand_client=True)
+        self._ticks = [asyncio.create_task(self._identity.keep_fresh())]
         await self._server.start()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
-        self._ticks = [asyncio.create_task(self._watch())]
+        self._ticks.append(asyncio.create_task(self._watch()))
         if self._works_alone:
             self._ticks.append(asyncio.create_task(self.upkeep.run()))
+        if self._replica is not None:
+            await self._begin_role(self._replica, port)
+        await self._health.show_role(leads=self._engine.leads)
         if self._options.oracle_tick_s:
             self._ticks.append(asyncio.create_task(self.oracle.run(self._options.oracle_tick_s)))
+        return int(port)
+
+    async def _begin_role(self, replica: Replica, port: int) -> None:
+        host = self._options.listen.rpartition(":")[0]
+        replica.address = self._options.advertise or f"{host}:{port}"
+        replica.changed = self._role_changed
+        await replica.step()
+        self._ticks.append(asyncio.create_task(replica.run()))
+
+    async def _role_changed(self) -> None:
+        self.oracle.feed.wake()
+        await self._health.show_role(leads=self._engine.leads)
+
+    def _listen(self, address: str, *, demand_client: bool) -> int:
+        """Open a listener, with TLS if there is a certificate; its port."""
+        options = self._options
+        try:
+            if options.tls_cert is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                demanded = demand_client and options.tls_client_ca is not None
+                port = self._server.add_secure_port(address, server_credentials(options, demand_client=demanded))
+        except RuntimeError:
+            port = 0
+        if port == 0:
+            raise Unavailable(f"cannot listen on {address}: the address is taken or not ours, or TLS cannot start")
         return int(port)
 
     async def drain(self, grace_s: float) -> None:
@@ -150,22 +217,32 @@ class Server:
         self._watches.close()
         await self._health.drain()
         await self._server.stop(grace_s)
+        await self._snapshots.take()
+        self._audit_log.close()
 
     async def _watch(self) -> None:
         """See to what time brings even when nobody calls, and stop claiming health if the journal fails."""
-        while self._engine.journal.failure is None:
+        while self._replica is not None or self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
+            self._engine.journal.refuse_stalled()
+            await asyncio.to_thread(self._audit_log.sync)
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
                 if self._works_alone:
                     self.upkeep.tick()
+            await self._snapshots.tick()
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
         await self._health.enter_graceful_shutdown()
 
 
 async def _until_signalled() -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Handlers of the process, not of the loop: a second signal must not kill what is just ending."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def told(_number: int, _frame: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: it has been told before
+            loop.call_soon_threadsafe(stop.set)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        signal.signal(number, told)
     await stop.wait()

@@ -18,8 +18,10 @@ from engine.domain.errors import (
     IdempotencyConflict,
     InvalidInput,
     NotFound,
+    NotLeader,
     OutOfRange,
     Overloaded,
+    PermissionDenied,
     QuoteUnusable,
     Refused,
     Unauthenticated,
@@ -38,6 +40,7 @@ TEXT_BYTES_MAX = 300
 CODES: dict[type[WalrasError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     IdempotencyConflict: grpc.StatusCode.ALREADY_EXISTS,
     Refused: grpc.StatusCode.FAILED_PRECONDITION,
@@ -45,6 +48,7 @@ CODES: dict[type[WalrasError], grpc.StatusCode] = {
     OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
+    NotLeader: grpc.StatusCode.UNAVAILABLE,
     AuditFailed: grpc.StatusCode.INTERNAL,
     CorruptJournal: grpc.StatusCode.DATA_LOSS,
 }

@@ -16,10 +16,15 @@ from solvers.planning.uprooted import place_uprooted, uprooted
 Int = NDArray[np.int64]
 
 
-def first_plan(prepared: Prepared, market: Market) -> Assignment:
-    """Keep what runs, place who lost its nodes where nobody has to make room, then insert the others by weight."""
+def first_plan(
+    prepared: Prepared, market: Market, begin: Callable[[Assignment], None] = Assignment.keep_what_runs
+) -> Assignment:
+    """Keep what runs, place who lost its nodes where nobody has to make room, then insert the others by weight.
+
+    `begin` places those who stand already.
+    """
     assignment = Assignment(prepared)
-    assignment.keep_what_runs()
+    begin(assignment)
     moving = uprooted(assignment)
     inserted = inserter(assignment, market)
     order = by_weight(assignment, market)

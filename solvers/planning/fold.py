@@ -9,6 +9,7 @@ equal shapes are merged.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,11 @@ from solvers.planning.problem import Problem
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+
+CODES_MAX = 1 << 62
+THREADS = 2
+WIDTH_MAX = 1 << 14
+"""Columns whose values span less go into a code as they are: sorting to number them took half of the folding."""
 
 # Columns of `Rows.table`.
 MODEL, SITE, FABRIC, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, SUPPLIER, CAPACITY, RELIABILITY = range(10)
@@ -79,14 +85,27 @@ def _codes(columns: list[Int]) -> Int:
     code = np.zeros(columns[0].size, dtype=np.int64)
     size = 1
     for column in columns:
-        values, part = np.unique(column, return_inverse=True)
-        width = max(values.size, 1)
-        if size > (1 << 62) // width:
-            _, code = np.unique(code, return_inverse=True)
+        part, width = _from_zero(column)
+        if size > CODES_MAX // width:
+            code = _numbered(code)
             size = int(code.max(initial=0)) + 1
         code = code * width + part
         size *= width
     return code
+
+
+def _from_zero(column: Int) -> tuple[Int, int]:
+    """(numbers from 0 on, in the order of the column; how many they may be)."""
+    least, most = int(column.min(initial=0)), int(column.max(initial=0))
+    if most - least < WIDTH_MAX:
+        return column - least, most - least + 1
+    part = _numbered(column)
+    return part, int(part.max(initial=0)) + 1
+
+
+def _numbered(column: Int) -> Int:
+    numbers: Int = np.unique(column, return_inverse=True)[1]
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +157,21 @@ def shapes_of(problem: Problem, rows: Rows, limits_ms: NDArray[np.float64], only
     table = np.ascontiguousarray(columns[chosen])
     sets = (problem.model_sets, problem.site_sets, problem.supplier_sets)
     bits = np.zeros((table.shape[0], rows.table.shape[0] // 64 + 1), dtype=np.uint64)
-    counts = mark_rows(rows.table, rows.model_start, table, *sets, bits)
-    first = np.append(0, np.cumsum(counts))
-    listed = np.empty(int(first[-1]), dtype=np.int32)
-    unpack(bits, first, listed)
+    counts = np.zeros(table.shape[0], dtype=np.int64)
+    edges = np.linspace(0, table.shape[0], THREADS + 1).astype(np.int64)
+    with ThreadPoolExecutor(THREADS) as threads:
+        marked = (rows.table, rows.model_start, table, *sets, bits, counts)
+        list(threads.map(lambda begin, end: mark_rows(begin, end, *marked), edges[:-1], edges[1:]))
+        first = np.append(0, np.cumsum(counts))
+        listed = np.empty(int(first[-1]), dtype=np.int32)
+        list(threads.map(lambda begin, end: unpack(begin, end, bits, first, listed), edges[:-1], edges[1:]))
     return Shapes(of_gang, table, first, listed, bits)
 
 
 @kernel
 def mark_rows(
+    begin: int,
+    end: int,
     table: Int,
     model_start: Int,
     shapes: Int,
@@ -154,23 +179,23 @@ def mark_rows(
     site_sets: Flags,
     supplier_sets: Flags,
     bits: NDArray[np.uint64],
-) -> Int:
-    """Set the bits of the rows that each shape may use (zeros on entry); their numbers, (shapes,)."""
-    counts = np.zeros(shapes.shape[0], dtype=np.int64)
+    counts: Int,
+) -> None:
+    """Set the bits of the rows that each shape in [begin, end) may use, and their numbers: both zeros on entry."""
     one = np.uint64(1)
     masks, want_masks = table[:, CERTIFICATIONS].copy(), shapes[:, G_CERTIFICATIONS].copy()
     narrow = table.astype(np.int32)
-    for shape in range(shapes.shape[0]):
+    for shape in range(begin, end):
         want = shapes[shape].astype(np.int32)
         sites, suppliers = site_sets[want[G_SITES]], supplier_sets[want[G_SUPPLIERS]]
         for model in range(model_sets.shape[1]):
             if not model_sets[want[G_MODELS], model]:
                 continue
-            row, end = model_start[model], model_start[model + 1]
-            while row < end:
+            row, last = model_start[model], model_start[model + 1]
+            while row < last:
                 site = narrow[row, SITE]
                 if not sites[site]:
-                    while row < end and narrow[row, SITE] == site:
+                    while row < last and narrow[row, SITE] == site:
                         row += 1
                     continue
                 have = narrow[row]
@@ -188,13 +213,12 @@ def mark_rows(
                     bits[shape, row >> 6] |= one << np.uint64(row & 63)
                     counts[shape] += 1
                 row += 1
-    return counts
 
 
 @kernel
-def unpack(bits: NDArray[np.uint64], first: Int, listed: NDArray[np.int32]) -> None:
-    """List the set bits of each shape from `first[shape]` on; `listed` is filled."""
-    for shape in range(bits.shape[0]):
+def unpack(begin: int, end: int, bits: NDArray[np.uint64], first: Int, listed: NDArray[np.int32]) -> None:
+    """List the set bits of each shape in [begin, end) from `first[shape]` on; `listed` is filled."""
+    for shape in range(begin, end):
         at = first[shape]
         for word in range(bits.shape[1]):
             left = bits[shape, word]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,8 +13,17 @@ from solvers.planning.dual import cheapest_alone
 from solvers.planning.parts import cut, reach_of
 from solvers.planning.plan import Limits
 from solvers.planning.prepare import Prepared
-from solvers.planning.relaxed_market import Market, divisible_gangs, guide, prices_of_the_rest, regrets, weights
+from solvers.planning.relaxed_market import (
+    Market,
+    clear_the_rest,
+    divisible_gangs,
+    guide,
+    left_to,
+    regrets,
+    weights,
+)
 from solvers.planning.run import Run
+from solvers.planning.shortlist import shortlist
 from solvers.planning.workers import Part, Searchers, Task
 
 Int = NDArray[np.int64]
@@ -41,6 +52,7 @@ def task_of(prepared: Prepared, market: Market) -> Task:
     """What stays the same through all passes of the search."""
     return Task(
         prepared=prepared,
+        choices=shortlist(prepared, market),
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
         reach=reach_of(prepared, prepared.placed),
@@ -68,25 +80,31 @@ def improve_in_parts(
     if not able.any():
         return
     divisible = divisible_gangs(prepared)
+    buyers = np.flatnonzero(divisible & prepared.standing.open)
     random = np.random.default_rng(run.limits.seed)
     before = assignment.welfare()
-    for number in range(passes):
-        if run.is_out_of_time():
-            return
-        if number % PASSES_PER_PRICE == 0:
-            follow = guide(prepared, prices_of_the_rest(prepared, market, assignment, divisible))
-        whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
-        owner, parts = (np.where(able, 0, -1), 1) if whole else cut(task.reach, able, random)
-        promise = np.sqrt(regrets(prepared, market, assignment)) + LEAST_PROMISE
-        jobs = [part_of(number, owner, promise, random) for number in range(parts)]
-        searchers.search(task, follow.price, follow.walk, owner, jobs, assignment, run.left_s)
-        run.is_out_of_time()  # if so, the pass was cut short
-        welfare = assignment.welfare()
-        run.report("improve", welfare, market.dual.bound)
-        if whole and run.limits.work is None:
-            if welfare - before < LEAST_GAIN * max(welfare, 1):
-                break
-            before = welfare
+    with ThreadPoolExecutor(1) as beside:
+        cleared = beside.submit(clear_the_rest, prepared, market, left_to(divisible, prepared, assignment), buyers)
+        for number in range(passes):
+            if run.is_out_of_time():
+                return
+            if number % PASSES_PER_PRICE == 0:
+                follow = guide(prepared, cleared.result())
+            whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
+            owner, parts = (np.where(able, 0, -1), 1) if whole else cut(task.reach, able, random)
+            promise = np.sqrt(regrets(prepared, market, assignment)) + LEAST_PROMISE
+            jobs = [part_of(number, owner, promise, random) for number in range(parts)]
+            if whole and number + 1 < passes:  # the pass leaves a core free for the prices after it
+                supply = left_to(divisible, prepared, assignment)
+                cleared = beside.submit(clear_the_rest, prepared, market, supply, buyers)
+            searchers.search(task, follow.price, follow.walk, owner, jobs, assignment, run.left_s)
+            run.is_out_of_time()  # if so, the pass was cut short
+            welfare = assignment.welfare()
+            run.report("improve", welfare, market.dual.bound)
+            if whole and run.limits.work is None:
+                if welfare - before < LEAST_GAIN * max(welfare, 1):
+                    break
+                before = welfare
 
 
 def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator) -> Part:

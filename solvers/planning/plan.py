@@ -28,6 +28,21 @@ class Limits:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An earlier plan in the numbers of the problem at hand.
+
+    `request`, `node`, `gpus` (rows,), sorted by request: whole placements that keep their gangs' constraints on
+    the fleet as it is now; free GPUs may have changed, and whoever runs is passed over. `node_price` (nodes,)
+    float64: what proved the earlier plan, micro-USD per GPU-hour; NaN for nodes that had no capacity then.
+    """
+
+    request: Int
+    node: Int
+    gpus: Int
+    node_price: Float
+
+
 class Progress(NamedTuple):
     """One step of the search, as it is reported while it runs. Unknown values are None."""
 

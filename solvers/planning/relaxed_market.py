@@ -17,6 +17,7 @@ from solvers.planning.prepare import Prepared
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
+Pairs = tuple[Int, NDArray[np.int32]]
 
 ASK_WEIGHT = 0.1
 """Guidance prices lean this much towards the asks: among equally scarce nodes the cheap ones go first."""
@@ -25,25 +26,30 @@ DIVISIBLE_ROOM = 8
 
 
 class Market(NamedTuple):
-    """Prices of the relaxation and what follows from them."""
+    """Prices of the relaxation and what follows from them. `pairs`: None if it was not cleared here."""
 
-    pairs: tuple[Int, NDArray[np.int32]]
+    pairs: Pairs | None
     row_price: Float
     dual: Dual
 
 
 def price(prepared: Prepared) -> Market:
     """Clear the relaxed market and evaluate the bound."""
-    gangs = prepared.problem.gangs
-    most = np.zeros(prepared.shapes.table.shape[0])
-    np.maximum.at(most, prepared.shapes.of_gang, gangs.value_micro_usd.astype(float))
-    pairs = pairs_of(prepared, most)
+    pairs = wanted_pairs(prepared)
     everyone = np.flatnonzero(prepared.standing.open)
     row_price = clear(prepared, pairs, prepared.capacity, everyone)
     return Market(pairs, row_price, dual(prepared, row_price))
 
 
-def clear(prepared: Prepared, pairs: tuple[Int, NDArray[np.int32]], supply: Int, buyers: Int) -> Float:
+def wanted_pairs(prepared: Prepared) -> Pairs:
+    """What each shape buys from, rows that ask more than its best bid left out."""
+    gangs = prepared.problem.gangs
+    most = np.zeros(prepared.shapes.table.shape[0])
+    np.maximum.at(most, prepared.shapes.of_gang, gangs.value_micro_usd.astype(float))
+    return pairs_of(prepared, most)
+
+
+def clear(prepared: Prepared, pairs: Pairs, supply: Int, buyers: Int) -> Float:
     """Row prices that clear `supply` (slots,) among some gangs."""
     gangs = prepared.problem.gangs
     return clearing_prices(
@@ -56,6 +62,11 @@ def clear(prepared: Prepared, pairs: tuple[Int, NDArray[np.int32]], supply: Int,
         prepared.rows.ask,
         np.append(0, np.cumsum(supply)),
     )
+
+
+def clear_the_rest(prepared: Prepared, market: Market, supply: Int, buyers: Int) -> Float:
+    """Row prices of `supply` for some gangs; of a market that was not cleared here, its own prices."""
+    return market.row_price if market.pairs is None else clear(prepared, market.pairs, supply, buyers)
 
 
 class Guide(NamedTuple):
@@ -89,15 +100,13 @@ def divisible_gangs(prepared: Prepared) -> NDArray[np.bool_]:
     return spread & (room[prepared.shapes.of_gang] >= DIVISIBLE_ROOM * gangs.replicas)
 
 
-def prices_of_the_rest(
-    prepared: Prepared, market: Market, assignment: Assignment, divisible: NDArray[np.bool_]
-) -> Float:
-    """Row prices of what indivisible gangs leave: what a node is worth to those who can still come or go."""
+def left_to(divisible: NDArray[np.bool_], prepared: Prepared, assignment: Assignment) -> Int:
+    """GPUs of each slot that indivisible gangs leave, (slots,): what those can share who can still come or go."""
     gang, slot, take = assignment.entries()
     mine = divisible[gang]
     supply = assignment.free.copy()
     np.add.at(supply, slot[mine], take[mine] * prepared.problem.gangs.gpus_per_replica[gang[mine]])
-    return clear(prepared, market.pairs, supply, np.flatnonzero(divisible & prepared.standing.open))
+    return supply
 
 
 def regrets(prepared: Prepared, market: Market, assignment: Assignment) -> Float:

@@ -2,11 +2,12 @@
 better.
 
 A round picks a seed gang. If it is refused, the placement it would have in an empty fleet is cleared of its
-occupants; if it is served, it is taken out with some of its neighbours on the same nodes. Then the removed gangs
-and a few refused ones of the same models are put back one by one, each at the placement of least price (so that
-scarce nodes are left to those who need them), in the order of value over price with noise. The round is kept
-unless welfare falls (ruin and recreate, Schrimpf et al. 2000; accepting small losses was tried and gained
-nothing, docs/planning.md).
+occupants, or one of its choices of those who lose least (`evictions`); if it is served, it is taken out with some
+of its neighbours on the same nodes. Then the removed gangs and a few refused ones of the same models are put back
+one by one, each at the placement of least price (so that scarce nodes are left to those who need them), in the
+order of value over price with noise. If a gang that was worth its price finds no place any more, it takes that of
+others in the same way (an ejection chain). The round is kept unless welfare falls (ruin and recreate, Schrimpf et
+al. 2000; accepting small losses was tried and gained nothing, docs/planning.md).
 """
 
 from __future__ import annotations
@@ -16,39 +17,21 @@ from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import BLOCK_BITS, cheapest, true_cost
+from solvers.planning.choices import C_FIRST
+from solvers.planning.evictions import MOST_REMOVED, in_a_choice, in_the_way, random_below, random_real
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
-MOST_REMOVED, MOST_TRIED = 96, 4
-"""Gangs that a round may take out, and refused ones that it tries to put in."""
+MOST_TRIED = 4
+"""Refused gangs that a round tries to put in, besides its seed."""
+MOST_LINKS = 2
+"""How often in a round a gang that lost its place may take that of others."""
+MOST_OF_ROUND = (MOST_LINKS + 1) * MOST_REMOVED + MOST_TRIED + 2
 MOST_PLACES = 200_000
 """Places that the gangs of a round had, all together."""
 ORDER_NOISE = 0.4
 FIRST_OF_ALL = -1e300
-
-
-@kernel
-def random_bits(state: NDArray[np.uint64]) -> int:
-    """The next 53 random bits (xorshift64*, Vigna 2016)."""
-    x = state[0]
-    x ^= x >> np.uint64(12)
-    x ^= x << np.uint64(25)
-    x ^= x >> np.uint64(27)
-    state[0] = x
-    return int((x * np.uint64(2685821657736338717)) >> np.uint64(11))
-
-
-@kernel
-def random_below(state: NDArray[np.uint64], bound: int) -> int:
-    """A random integer in [0, bound)."""
-    return random_bits(state) % bound
-
-
-@kernel
-def random_real(state: NDArray[np.uint64]) -> float:
-    """A random number in [0, 1)."""
-    return random_bits(state) / 9007199254740992.0
 
 
 @kernel
@@ -134,12 +117,17 @@ def improve(
     """
     first, place_slot, _, placed = state[:4]
     mine = (owner, part, np.zeros(placed.size, dtype=np.bool_))
-    todo, key = np.empty(MOST_REMOVED + MOST_TRIED + 2, dtype=np.int64), np.empty(MOST_REMOVED + MOST_TRIED + 2)
+    todo, key = np.empty(MOST_OF_ROUND, dtype=np.int64), np.empty(MOST_OF_ROUND)
     places = min(place_slot.size, MOST_PLACES)
-    old = np.empty(MOST_REMOVED + 2, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    old = np.zeros(MOST_OF_ROUND + 1, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    survey = (
+        np.zeros(ask.size, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        *(np.empty(placed.size, dtype=np.int64), np.empty(placed.size, dtype=np.int64), np.empty(placed.size)),
+    )  # fmt: skip
     gained = 0
     for seed in seeds:
-        if placed[seed] > 0 and random_below(random, 3) == 0:
+        refused, goes_first = placed[seed] == 0, random_below(random, 2) == 0
+        if not refused and random_below(random, 3) == 0:
             model = supply[3][place_slot[first[seed]]]
             count = with_neighbours(seed, todo, mine, state, random)
         else:
@@ -148,25 +136,72 @@ def improve(
             if choice < 0 or cost >= value[seed]:
                 continue
             model = supply[3][work[0][0]]
-            count = in_the_way(seed, nodes, todo, mine, gangs, weight, state, work, random)
+            if refused and random_below(random, 2) == 0:
+                goes_first = True
+                if random_below(random, 2) == 0:
+                    choice = drawn_choice(gangs[2][seed], shapes, random)
+                    model = supply[3][walk[0][shapes[2][shapes[1][choice, C_FIRST], 0]]]
+                count = in_a_choice(
+                    seed, choice, todo, mine, gangs, shapes, supply, walk, price, ask, value, weight, state,
+                    survey, random,
+                )  # fmt: skip
+            else:
+                count = in_the_way(seed, nodes, todo, mine, gangs, weight, state, work, random)
             if count < 0:
                 continue
-        delta = take_out_all(todo[:count], old, gangs, value, state, walk, ask)
-        tries = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, random)
-        for i in range(tries):
-            key[i] = -weight[todo[i]] * np.exp(ORDER_NOISE * (random_real(random) - 0.5))
-            mine[2][todo[i]] = False
-        if random_below(random, 2) == 0:
-            for i in range(tries):
-                if todo[i] == seed:
+        count = add_candidates(seed, model, count, todo, mine, refused_of_model, placed, weight, random)
+        done, delta, links = 0, 0, 0
+        while remember(todo, done, count, old, gangs, state):
+            for i in range(done, count):
+                if placed[todo[i]] > 0:
+                    delta += take_out(todo[i], gangs, state, walk, ask) - int(value[todo[i]])
+                key[i] = -weight[todo[i]] * np.exp(ORDER_NOISE * (random_real(random) - 0.5))
+                if goes_first and todo[i] == seed:
                     key[i] = FIRST_OF_ALL
-        order = todo[:tries][np.argsort(key[:tries])]
-        delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
+            done = count
+            order = todo[:done][np.argsort(key[:done])]
+            delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
+            if delta >= 0 or not refused or placed[seed] == 0 or links == MOST_LINKS:
+                break
+            # Who lost its place to the seed may take that of others in turn.
+            links += 1
+            lost = most_lost(todo[:done], old[0], value, weight, placed)
+            if lost < 0:
+                break
+            more = in_a_choice(
+                todo[lost], drawn_choice(gangs[2][todo[lost]], shapes, random), todo[done:], mine, gangs, shapes,
+                supply, walk, price, ask, value, weight, state, survey, random,
+            )  # fmt: skip
+            if more < 0:
+                break
+            key[lost] = FIRST_OF_ALL
+            count += more
+        mine[2][todo[:count]] = False
         if delta >= 0:
             gained += delta
         else:
-            put_back(todo, count, tries, old, gangs, state, walk, ask)
+            put_back(todo[:done], old, gangs, state, walk, ask)
     return gained
+
+
+@kernel
+def most_lost(gone: Int, old_first: Int, value: Float, weight: Float, placed: Int) -> int:
+    """Which of some gangs that were served and are not any more had most above market prices; -1: none had."""
+    most, found = 0.0, -1
+    for i in range(gone.size):
+        gang = gone[i]
+        if old_first[i + 1] > old_first[i] and placed[gang] == 0 and weight[gang] > 1.0:
+            surplus = value[gang] * (1.0 - 1.0 / weight[gang])
+            if surplus > most:
+                most, found = surplus, i
+    return found
+
+
+@kernel
+def drawn_choice(shape: int, shapes: Arrays, random: NDArray[np.uint64]) -> int:
+    """Any of the choices of a shape that has some."""
+    first = shapes[0]
+    return int(first[shape] + random_below(random, first[shape + 1] - first[shape]))
 
 
 @kernel
@@ -187,87 +222,31 @@ def with_neighbours(seed: int, removed: Int, mine: Arrays, state: Arrays, random
 
 
 @kernel
-def in_the_way(
-    seed: int, nodes: int, removed: Int, mine: Arrays, gangs: Arrays, weight: Float, state: Arrays, work: Arrays,
-    random: NDArray[np.uint64],
-) -> int:  # fmt: skip
-    """List and mark a gang, if it is served, and who must leave the nodes in `work` for it.
-
-    -1, with nothing marked, if too many would have to, or if a served gang has nobody in its way.
-    """
-    placed, free, marked, size = state[3], state[4], mine[2], gangs[1]
-    was_placed, full, count = placed[seed] > 0, False, 0
-    if was_placed:
-        removed[0], count = seed, 1
-        marked[seed] = True
-    for i in range(nodes):
-        slot = work[0][i]
-        room = free[slot] + replicas_on(seed, slot, state) * size[seed]
-        while room < work[1][i] * size[seed] and not full:
-            worst = least_worth(slot, mine, weight, state, random_below(random, 4) == 0)
-            if worst < 0:
-                break
-            full = count == MOST_REMOVED
-            if not full:
-                marked[worst] = True
-                removed[count] = worst
-                count += 1
-                room += replicas_on(worst, slot, state) * size[worst]
-    if full or (was_placed and count == 1):
-        marked[removed[:count]] = False
-        return -1
-    return count
-
-
-@kernel
-def replicas_on(gang: int, slot: int, state: Arrays) -> int:
-    """How many of its replicas a gang has on a slot."""
-    first, place_slot, place_take, placed = state[:4]
-    count = 0
-    for at in range(first[gang], first[gang] + placed[gang]):
-        if place_slot[at] == slot:
-            count += place_take[at]
-    return count
-
-
-@kernel
-def least_worth(slot: int, mine: Arrays, weight: Float, state: Arrays, most: bool) -> int:
-    """Of those on a slot that may go, who is worth least per GPU, or `most`; -1 if there is none."""
-    _, _, _, _, _, host_first, host, hosts = state
-    owner, part, marked = mine
-    worst = -1
-    for h in range(host_first[slot], host_first[slot] + hosts[slot]):
-        other = host[h]
-        if owner[other] == part and not marked[other] and (worst < 0 or (weight[other] < weight[worst]) != most):
-            worst = other
-    return worst
-
-
-@kernel
-def take_out_all(
-    removed: Int, old: Arrays, gangs: Arrays, value: Float, state: Arrays, walk: Arrays, ask: Int
-) -> int:
-    """Take gangs out, remembering in `old` where they stood; the welfare that this changes."""
+def remember(todo: Int, begin: int, end: int, old: Arrays, gangs: Arrays, state: Arrays) -> bool:
+    """Remember in `old` where the gangs of `todo` from `begin` on stand; False if that is too much for it."""
     first, place_slot, place_take, placed = state[:4]
     old_first, old_slot, old_take = old
-    delta, stored = 0, 0
-    for i in range(removed.size):
-        gang = removed[i]
-        old_first[i] = stored
+    stored = old_first[begin]
+    for i in range(begin, end):
+        gang = todo[i]
+        if stored + placed[gang] > old_slot.size:
+            return False
         for at in range(first[gang], first[gang] + placed[gang]):
             old_slot[stored], old_take[stored] = place_slot[at], place_take[at]
             stored += 1
-        delta += take_out(gang, gangs, state, walk, ask) - int(value[gang])
-    old_first[removed.size] = stored
-    return delta
+        old_first[i + 1] = stored
+    return True
 
 
 @kernel
 def add_candidates(
     seed: int, model: int, count: int, todo: Int, mine: Arrays, refused_of_model: Arrays, placed: Int,
-    random: NDArray[np.uint64],
+    weight: Float, random: NDArray[np.uint64],
 ) -> int:  # fmt: skip
-    """List and mark, after the removed ones, the seed and some that are not served; how many they are in all."""
+    """List and mark, after the removed ones, the seed and some that are not served; how many they are in all.
+
+    Of two that are drawn the one of more weight is taken: most refused gangs are worth too little anywhere.
+    """
     model_first, model_gangs = refused_of_model
     owner, part, marked = mine
     if not marked[seed]:
@@ -277,6 +256,9 @@ def add_candidates(
     span = model_first[model + 1] - model_first[model]
     for _ in range(MOST_TRIED if span > 0 else 0):
         other = model_gangs[model_first[model] + random_below(random, span)]
+        rival = model_gangs[model_first[model] + random_below(random, span)]
+        if placed[rival] == 0 and (placed[other] > 0 or weight[rival] > weight[other]):
+            other = rival
         if placed[other] == 0 and not marked[other] and owner[other] == part:
             marked[other] = True
             todo[count] = other
@@ -285,14 +267,13 @@ def add_candidates(
 
 
 @kernel
-def put_back(
-    todo: Int, count: int, tries: int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int
-) -> None:
-    """Undo a round: who was put in leaves, and the first `count` go where `old` says they stood."""
+def put_back(todo: Int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) -> None:
+    """Undo a round: who stands anywhere leaves, and all go where `old` says they stood."""
     old_first, old_slot, old_take = old
-    for i in range(tries):
+    for i in range(todo.size):
         if state[3][todo[i]] > 0:
             take_out(todo[i], gangs, state, walk, ask)
-    for i in range(count):
+    for i in range(todo.size):
         at = old_first[i]
-        put(todo[i], gangs, old_first[i + 1] - at, old_slot[at:], old_take[at:], state, walk, ask)
+        if old_first[i + 1] > at:
+            put(todo[i], gangs, old_first[i + 1] - at, old_slot[at:], old_take[at:], state, walk, ask)

@@ -23,11 +23,12 @@ from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.moves import Placed
 from solvers.planning.parts import reach_of
 from solvers.planning.passes import PASSES_PER_PRICE, able_gangs, improve_in_parts, passes_of, task_of
-from solvers.planning.plan import Limits, OnProgress, Plan, StrongerBound
+from solvers.planning.plan import Limits, OnProgress, Plan, Start, StrongerBound
 from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import Problem
 from solvers.planning.refusals import explain
 from solvers.planning.relaxed_market import Market, price
+from solvers.planning.restart import mend, restarted, standing_market
 from solvers.planning.retreat import orderable
 from solvers.planning.run import Run
 from solvers.planning.workers import Searchers, Task, Threads
@@ -45,17 +46,26 @@ def solve(
     on_progress: OnProgress | None = None,
     searchers: Searchers | None = None,
     clock: Callable[[], float] = time.monotonic,
+    start: Start | None = None,
 ) -> Plan:
-    """The best plan found within the limits, with the prices that prove how good it is."""
+    """The best plan found within the limits, with the prices that prove how good it is.
+
+    From a `start`, an earlier plan, the first plan is that plan as far as it still fits, at its prices; it is
+    mended, and improved further only as far as a work limit says.
+    """
     run = Run(limits, on_progress, clock)
     run.report("prepare", None, None)
     prepared = prepare(problem)
     run.report("price", None, None)
-    market = price(prepared)
-    assignment = first_plan(prepared, market)
+    market = price(prepared) if start is None else standing_market(prepared, start)
+    assignment = first_plan(prepared, market) if start is None else restarted(prepared, market, start)
     run.report("place", assignment.welfare(), market.dual.bound)
     task = task_of(prepared, market)
-    search(problem, run, task, market, assignment, searchers or Threads())
+    searchers, passes = searchers or Threads(), passes_of(limits)
+    if start is not None:
+        mend(run, task, market, assignment, searchers, start)
+        passes = limits.work or 0
+    search(problem, run, task, market, assignment, searchers, passes)
     reached = assignment.copied()
     stronger = None
     small = np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX
@@ -110,7 +120,13 @@ def moving_last(problem: Problem, prepared: Prepared) -> NDArray[np.bool_]:
 
 
 def search(
-    problem: Problem, run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers
+    problem: Problem,
+    run: Run,
+    task: Task,
+    market: Market,
+    assignment: Assignment,
+    searchers: Searchers,
+    passes: int,
 ) -> None:
     """Improve the first plan.
 
@@ -118,7 +134,6 @@ def search(
     its plan always has one. In the second everybody does, and what blocks the order is given up again; if that
     costs more than the second leg gained, the first leg's plan stands.
     """
-    passes = passes_of(run.limits)
     if not task.prepared.standing.runs.any():
         improve_in_parts(run, task, market, assignment, searchers, passes)
         return

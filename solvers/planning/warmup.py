@@ -6,7 +6,7 @@ import numpy as np
 
 from solvers.distances import Distances
 from solvers.planning.passes import PASSES_PER_PRICE
-from solvers.planning.plan import Limits
+from solvers.planning.plan import Limits, Start
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
 from solvers.planning.solve import solve
 from solvers.pools import NodeColumns
@@ -15,8 +15,13 @@ GANGS = 12
 
 
 def warm_up() -> None:
-    """Plan a dozen gangs on six nodes, up to a pass that is not cut: here only such a one has gangs to improve."""
-    solve(tiny_problem(), Limits(work=PASSES_PER_PRICE))
+    """Plan a dozen gangs on six nodes, up to a pass that is not cut: here only such a one has gangs to improve.
+
+    Then start from that plan.
+    """
+    problem = tiny_problem()
+    plan = solve(problem, Limits(work=PASSES_PER_PRICE))
+    solve(problem, Limits(work=0), start=Start(plan.request, plan.node, plan.gpus, plan.node_price))
 
 
 def tiny_problem() -> Problem:

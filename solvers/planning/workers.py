@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from solvers.kernel import Arrays
 from solvers.planning.assignment import Assignment
+from solvers.planning.choices import Choices
 from solvers.planning.parts import Reach
 from solvers.planning.prepare import Prepared, blocks
 from solvers.planning.search import improve
@@ -29,9 +30,13 @@ ROUNDS_PER_CALL = 250
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served."""
+    """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served.
+
+    `choices`: those that the search looks at.
+    """
 
     prepared: Prepared
+    choices: Choices
     value: Float
     weight: Float
     reach: Reach
@@ -95,7 +100,7 @@ def constants_of(task: Task) -> Constants:
     prepared = task.prepared
     return Constants(
         prepared.gangs,
-        prepared.shape_arrays(prepared.placed),
+        prepared.shape_arrays(task.choices),
         prepared.supply,
         prepared.ask,
         prepared.capacity,

@@ -140,8 +140,8 @@ def test_settings_come_from_a_file_below_the_command_line(tmp_path: Path) -> Non
 
     config = tmp_path / "walras.toml"
     config.write_text('listen = "127.0.0.1:1234"\ndrain_s = 1\n')
-    assert server_options(None, None, config, None).listen == "127.0.0.1:1234"
-    options = server_options("127.0.0.1:0", tmp_path, config, True)
+    assert server_options(config).listen == "127.0.0.1:1234"
+    options = server_options(config, listen="127.0.0.1:0", data_dir=tmp_path, dev=True)
     assert (options.listen, options.data_dir, options.dev, options.drain_s) == ("127.0.0.1:0", tmp_path, True, 1)
 
 

@@ -47,6 +47,47 @@ def test_load_deploy_list_release(walras: Walras, loaded: str) -> None:
     assert json.loads(walras("lease", "list", *here, "--json").out)["leases"] == []
 
 
+def test_a_lease_is_extended_shrunk_and_paid_back(walras: Walras, loaded: str) -> None:
+    here = ("--target", loaded, "--tenant", "longer", "--json")
+    asked = ("--gpu-count", 32, "--gpus-per-node", 8, "--hours", 2)
+    lease = json.loads(walras("deploy", *asked, "--lock-extension-price", *here).out)
+    dear = walras("lease", "extend", lease["lease_id"], "--hours", 1, "--max-amount-micro-usd", 1, *here)
+    assert dear.code == 1 and "MAX_AMOUNT_MICRO_USD" in dear.err
+    longer = json.loads(walras("lease", "extend", lease["lease_id"], "--duration-s", 3600, *here).out)
+    assert longer["total_micro_usd"] * 2 == lease["total_micro_usd"] * 3
+    listed = json.loads(walras("lease", "nodes", lease["lease_id"], *here).out)
+    assert listed["placements"] == lease["placements"]
+    smaller = json.loads(walras("lease", "shrink", lease["lease_id"], "--replicas", 3, *here).out)
+    assert smaller["gpu_count"] == 8 and smaller["refund_micro_usd"] > 0
+    ended = walras("lease", "release", lease["lease_id"], *here[:-1])
+    assert ended.code == 0 and "paid back" in ended.out and "charged" in ended.out
+    got = json.loads(walras("lease", "get", lease["lease_id"], *here).out)
+    assert got["charged_micro_usd"] == got["total_micro_usd"] - got["refund_micro_usd"]
+    for wrong in (("--hours", 1, "--duration-s", 5), ()):
+        assert walras("lease", "extend", lease["lease_id"], *wrong, *here).code == 2
+
+
+def test_a_quote_holds_its_capacity(walras: Walras, loaded: str) -> None:
+    here = ("--target", loaded, "--tenant", "holder")
+    held = json.loads(walras("quote", "--gpu-count", 8, "--hold", 120, *here, "--json").out)
+    assert held["hold"] and held["expire_time_us"] - held["create_time_us"] == 120_000_000
+    shown = walras("quote", "--gpu-count", 8, *here, "--hold")
+    assert shown.code == 0 and "held" in shown.out
+    for wrong in (("--hold", "soon"), ("--hold", 60, "--ttl-s", 60)):
+        assert walras("quote", "--gpu-count", 8, *wrong, *here).code == 2
+
+
+def test_an_indicative_price(walras: Walras, loaded: str) -> None:
+    here = ("--target", loaded, "--gpu-model", "H100", "--gpu-count", 8)
+    found = json.loads(walras("price", "indicative", *here, "--json").out)
+    assert found["evaluated"] and found["schedulable"] and found["price"]["total_micro_usd"] > 0
+    least = found["feasible_from_micro_usd_per_gpu_hour"]
+    dear = ("--max-price-micro-usd-per-gpu-hour", least - 1)
+    refused = walras("price", "indicative", *here, *dear)
+    assert refused.code == 0 and "MAX_PRICE" in refused.out and "feasible from" in refused.out
+    assert "price lines" in walras("price", "indicative", *here).out
+
+
 def test_the_same_key_deploys_once(walras: Walras, loaded: str) -> None:
     ask = ("deploy", "--gpu-count", 8, "--target", loaded, "--tenant", "key", "--idempotency-key", "k", "--json")
     first, again = json.loads(walras(*ask).out), json.loads(walras(*ask).out)

@@ -112,12 +112,14 @@ OWN_ERRORS: dict[type[errors.WalrasError], tuple[errors.WalrasError, int]] = {
     errors.WalrasError: (errors.WalrasError("x"), 3),
     errors.InvalidInput: (errors.InvalidInput([errors.Violation("a", "b")]), 2),
     errors.Unauthenticated: (errors.Unauthenticated("x"), 3),
+    errors.PermissionDenied: (errors.PermissionDenied("x"), 1),
     errors.NotFound: (errors.NotFound("x"), 1),
     errors.IdempotencyConflict: (errors.IdempotencyConflict("x"), 3),
     errors.Refused: (errors.Refused("R", "x"), 1),
     errors.QuoteUnusable: (errors.QuoteUnusable("Q", "x"), 1),
     errors.Overloaded: (errors.Overloaded("x", 1.0), 3),
     errors.Unavailable: (errors.Unavailable("x"), 3),
+    errors.NotLeader: (errors.NotLeader("x", "host:1"), 3),
     errors.AuditFailed: (errors.AuditFailed("x"), 3),
 }
 

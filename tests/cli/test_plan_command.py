@@ -23,7 +23,7 @@ from tests.planning.queues import queue_with_running_work
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InputPaths:
     """Files of a small queue; plans are made by a search of the tests."""
-    monkeypatch.setattr(batch, "_solver", lambda _: first_come)
+    monkeypatch.setattr(batch, "_solver", lambda *_: first_come)
     return queue_with_running_work().files(tmp_path / "in")
 
 

@@ -46,8 +46,8 @@ EVERYTHING: dict[str, Any] = {
     "max_price_micro_usd_per_gpu_hour": 2_500_000,
     "interruptible": True,
 }
-UNSAID = {"client_site"}
-"""Contradicts the coordinates."""
+UNSAID = {"client_site", "all_matching", "budget_micro_usd"}
+"""Contradict the coordinates, max_supplier_share and interruptible."""
 
 
 def violations(error: InvalidInput) -> dict[str, str]:
@@ -58,6 +58,13 @@ def test_there_is_an_option_for_every_field_and_none_else() -> None:
     assert set(REQUEST_OPTIONS) == set(REQUEST_FIELDS)
     assert set(EVERYTHING) | UNSAID == set(REQUEST_FIELDS)
     assert {field.name for field in cluster_request_pb2.ClusterRequest.DESCRIPTOR.fields} == set(REQUEST_FIELDS)
+
+
+def test_a_budget_reaches_the_wire() -> None:
+    message = cluster_message(
+        checked_request({"all_matching": True, "budget_micro_usd": 10**9, "gpus_per_node": 8})
+    )
+    assert (message.all_matching, message.budget_micro_usd, message.gpu_count) == (True, 10**9, 8)
 
 
 def test_every_field_reaches_the_wire() -> None:

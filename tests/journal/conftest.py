@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.journal import Place
 from engine.journal.database import FILE_NAME
 
 
@@ -41,3 +42,18 @@ def transactions() -> Callable[[Path], int]:
         return sum(log[at + 8 : at + 16] == salt and log[at + 4 : at + 8] != bytes(4) for at in frames)
 
     return count
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Place]:
+    """Empty places for journals, in either database: one law for both."""
+    if request.param == "sqlite":
+        return lambda: tmp_path_factory.mktemp("journal")
+    new_url: Callable[[], Place] = request.getfixturevalue("postgres").new_url
+    return new_url
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place]) -> Place:
+    """One of them."""
+    return new_place()

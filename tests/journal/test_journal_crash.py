@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,45 @@ def test_a_full_disk_stops_the_journal_and_loses_nothing_acknowledged(
     assert child.returncode == 0, child.stderr
     assert last.startswith("unavailable: the journal stopped: ")
     assert "INSERT" not in last
+    assert len(acknowledged) > 10
+    assert_holds(tmp_path, [int(line) for line in acknowledged])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], check=False).returncode:
+        pytest.skip("cannot mount a file system here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_file_system_refuses_and_recovers_when_there_is_room(small_disk: Path) -> None:
+    """Law 4 with a disk that is really full: not even the journal's own repair may need room it has not."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1 << 20))
+    data_dir = small_disk / "data"
+    child = subprocess.run([*CHILD, str(data_dir), "8"], capture_output=True, text=True, timeout=60)
+    *acknowledged, last = child.stdout.splitlines()
+    assert last.startswith("unavailable: the journal stopped: ") and "full" in last
+    assert verify(data_dir).sequence >= max(map(int, acknowledged)), "what is there can be read meanwhile"
+    ballast.unlink()
+    assert_holds(data_dir, [int(line) for line in acknowledged])
+
+
+def test_a_sync_that_fails_stops_the_journal_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """Law 4: the disk says EIO at one of its syncs; what it had synced before is all that was acknowledged."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    failing = [strace, "-f", "-o", "/dev/null", "-e", "inject=fdatasync,fsync:error=EIO:when=40+"]
+    child = subprocess.run([*failing, *CHILD, str(tmp_path), "4"], capture_output=True, text=True, timeout=60)
+    if not child.stdout:
+        pytest.skip(f"strace cannot trace here: {child.stderr.strip()}")
+    *acknowledged, last = child.stdout.splitlines()
+    assert last == "unavailable: the journal stopped: disk I/O error"
     assert len(acknowledged) > 10
     assert_holds(tmp_path, [int(line) for line in acknowledged])
 

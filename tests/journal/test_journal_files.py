@@ -26,7 +26,9 @@ def test_a_url_names_the_same_journal(tmp_path: Path) -> None:
         assert journal.durable_sequence == 1
 
 
-@pytest.mark.parametrize("url", ["nonsense", "postgresql://host/db", "sqlite://", "sqlite:///x?mode=ro"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://host/db", "postgresql://host", "sqlite://", "sqlite:///x?mode=ro"]
+)
 def test_a_url_that_names_no_file_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="database-url"):
         Journal.open_url(url)

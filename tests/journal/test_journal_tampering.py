@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from engine.domain.errors import InvalidInput, Unavailable
 from engine.journal import CorruptJournal, Entry, Journal, verify
-from engine.journal.database import FILE_NAME, reading_engine
+from engine.journal.database import FILE_NAME
+from engine.journal.places import database_at
 from engine.journal.reader import replay
 
 LAST = 12
@@ -126,7 +127,7 @@ def test_an_added_row_is_found(tampered: Tampered) -> None:
         "UPDATE journal_head SET sequence = 5",
         "UPDATE journal_head SET sequence = 13",
         "UPDATE journal_head SET hash = zeroblob(32)",
-        "INSERT INTO journal_head VALUES (5, zeroblob(32))",
+        "INSERT INTO journal_head VALUES (5, zeroblob(32), 0)",
     ],
 )
 def test_a_wrong_head_is_found_and_refused_at_opening(tampered: Tampered, harm: str) -> None:
@@ -162,7 +163,7 @@ def test_any_changed_byte_of_the_file_is_found_or_changes_nothing(
             verify(tampered.data_dir)
         except (CorruptJournal, InvalidInput, Unavailable):
             continue
-        entries = list(replay(reading_engine(tampered.file), "tampered", 0))
+        entries = list(replay(database_at(tampered.data_dir), 0))
         assert entries == [Entry(sequence, 1_000, payload(sequence)) for sequence in range(1, LAST + 1)]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import AuditFailed, NotFound
-from engine.domain.money import unused_micro_usd
+from engine.domain.money import total_micro_usd
 from engine.domain.tiers import NodeState
 from engine.market import commands, failure_placement
 from engine.market.events import LeaseEnded, LeaseMoved, NodesStateSet, OrderPlaced
@@ -78,14 +78,17 @@ def test_a_price_that_rose_since_is_no_obstacle() -> None:
 
 @pytest.mark.parametrize("elapsed_us", [0, 1, HOUR_US // 3, HOUR_US - 1])
 def test_the_refund_is_exact(elapsed_us: int) -> None:
-    """Law: all of the unused time comes back, to the micro-dollar, and an order waits for the rest if wanted."""
+    """Law: all of the seconds that had not begun come back, and an order waits for the rest if wanted."""
     market = fleet(1)
     lease_id = market.deploy(ClusterRequest(7), retry_on_loss_s=600)
     market.clock_us += elapsed_us
     market.lose("n0")
     market.settle()
-    lease, total = market.state.leases[lease_id], 7 * 2_000_000
-    assert (lease.end_reason, lease.refund_micro_usd) == ("NODE_LOST", total - total * elapsed_us // HOUR_US)
+    lease, unused_s = market.state.leases[lease_id], 3_600 - -(-elapsed_us // 1_000_000)
+    assert (lease.end_reason, lease.refunded_micro_usd) == (
+        "NODE_LOST",
+        total_micro_usd(7 * 2_000_000, unused_s),
+    )
     placed = [event for event in market.events if isinstance(event, OrderPlaced)]
     rest_s = (HOUR_US - elapsed_us) // 1_000_000
     if not rest_s:
@@ -97,12 +100,6 @@ def test_the_refund_is_exact(elapsed_us: int) -> None:
     market.load(node("n1"))
     market.settle()
     assert market.state.orders[order.order_id].state == "FILLED"
-
-
-@pytest.mark.parametrize(("used", "left"), [(0, 10), (1, 10), (3, 7), (10, 0), (11, 0), (-1, 10)])
-def test_unused(used: int, left: int) -> None:
-    """Law: what is used is rounded down and lies between nothing and all."""
-    assert unused_micro_usd(10, used, 10) == (left if used != 1 else 9)
 
 
 def test_a_drain_with_notice() -> None:

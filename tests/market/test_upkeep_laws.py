@@ -105,7 +105,12 @@ def dearer_place(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_refund(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(failure_decision, "refund_of", lambda lease, ended_at_us: 0)
+    true = failure_decision.lease_ended
+    patch.setattr(
+        failure_decision,
+        "lease_ended",
+        lambda *given: msgspec.structs.replace(true(*given), refund_micro_usd=0),
+    )
 
 
 def loss_unseen(patch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 
 from engine.domain.errors import WalrasError
 from engine.market.events import LeaseEnded, LeaseMoved
-from engine.market.state import ACTIVE
 from engine.market.terms import terms_of
 from tests.checker import violations
 from tests.market.upkept import RTT, Upkept
@@ -24,7 +23,7 @@ def conservation(market: Upkept) -> list[str]:
     state, inventory = market.state, market.state.inventory
     leased, held = Counter[int](), Counter[int]()
     for lease in state.leases.values():
-        if lease.state == ACTIVE:
+        if lease.runs:
             leased.update(dict(zip(*_placed(lease.standing), strict=True)))
     for quote in state.quotes.values():
         if quote.holds:
@@ -45,7 +44,7 @@ def whole_gangs(market: Upkept) -> list[str]:
     return [
         f"{lease.lease_id} has {lease.standing.gpus_per_node.sum()} of {lease.terms.request.gpu_count}"
         for lease in market.state.leases.values()
-        if lease.state == ACTIVE and lease.standing.gpus_per_node.sum() != lease.terms.request.gpu_count
+        if lease.runs and lease.standing.gpus_per_node.sum() != lease.terms.request.gpu_count
     ]
 
 
@@ -78,7 +77,7 @@ def no_ground_lost(market: Upkept) -> list[str]:
     """After the work no lease stands on a DOWN node, nor on one whose notice is over."""
     state, found = market.state, []
     for lease in state.leases.values():
-        nodes = lease.standing.node_numbers.tolist() if lease.state == ACTIVE else []
+        nodes = lease.standing.node_numbers.tolist() if lease.runs else []
         for number in nodes:
             over = state.liveness.drains.get(number, market.clock_us + 1) <= market.clock_us
             if state.inventory.state[number] == 2 or over:
@@ -87,11 +86,16 @@ def no_ground_lost(market: Upkept) -> list[str]:
 
 
 def refunds(event: LeaseEnded, lease: Any) -> list[str]:
-    """A lease lost by its supplier gives back all of the unused time, in the tenant's favour."""
+    """A lease lost by its supplier gives back all seconds that had not begun, half up; no more than was paid."""
     if event.reason not in LOST:
         return []
-    used = Fraction(event.ended_at_us - lease.starts_at_us, lease.terms.duration_s * 1_000_000)
-    wanted = lease.terms.total_micro_usd - (lease.terms.total_micro_usd * used).__floor__()
+    rest_s = lease.terms.duration_s - -(-(event.ended_at_us - lease.starts_at_us) // 1_000_000)
+    if lease.terms.profile is not None or lease.terms.duration_s > 3_600:
+        within = 0 <= event.refund_micro_usd <= lease.paid_micro_usd and (event.refund_micro_usd > 0) == (
+            rest_s > 0
+        )
+        return [] if within else [f"refunds {event.refund_micro_usd} of {lease.paid_micro_usd}"]
+    wanted = (Fraction(lease.terms.rate_micro_usd_per_hour * rest_s, 3_600) + Fraction(1, 2)).__floor__()
     return [] if event.refund_micro_usd == wanted else [f"refunds {event.refund_micro_usd}, due is {wanted}"]
 
 

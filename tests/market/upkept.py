@@ -19,7 +19,7 @@ from engine.market.apply import apply
 from engine.market.decide import decide
 from engine.market.events import AnyEvent, PricesPublished, Terms, decode, encode
 from engine.market.published import packed
-from engine.market.state import ACTIVE, MarketState
+from engine.market.state import MarketState
 from engine.service.failure_runner import Repairs
 from engine.service.order_runner import OrderRunner
 from tests.market.books import NoBook
@@ -184,7 +184,7 @@ class Life:
         self.market.deploy(self.request(), retry_on_loss_s=self.draw.choice((0, 900)))
 
     def release(self) -> None:
-        active = [lease for lease in self.market.state.leases.values() if lease.state == ACTIVE]
+        active = [lease for lease in self.market.state.leases.values() if lease.runs]
         if active:
             self.market.release(self.draw.choice(active).lease_id)
 

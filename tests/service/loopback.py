@@ -262,6 +262,20 @@ class Client:
         request = cluster_service_pb2.ReleaseLeaseRequest(name=name, idempotency_key=key)
         return self.call(self._clusters.ReleaseLease, request)
 
+    def lease_nodes(self, name: str, **fields: Any) -> Any:
+        request = cluster_service_pb2.ListLeaseNodesRequest(name=name, **fields)
+        return self.call(self._clusters.ListLeaseNodes, request)
+
+    def extend(self, name: str, duration_s: int = 3_600, *, key: str = "", most: int | None = None) -> Any:
+        request = cluster_service_pb2.ExtendLeaseRequest(name=name, duration_s=duration_s, idempotency_key=key)
+        if most is not None:
+            request.max_amount_micro_usd = most
+        return self.call(self._clusters.ExtendLease, request)
+
+    def shrink(self, name: str, replicas: int = 1, *, key: str = "") -> Any:
+        request = cluster_service_pb2.ShrinkLeaseRequest(name=name, replicas=replicas, idempotency_key=key)
+        return self.call(self._clusters.ShrinkLease, request)
+
     def load(self, nodes: Iterable[Row] = (), rtts: Iterable[Row] = (), key: str = "") -> Any:
         return self.load_messages(load_chunks(nodes, rtts, key))
 
@@ -362,14 +376,14 @@ class Loopback:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
 
     def epoch(self, after_s: float = 300.0) -> bool:
-        """Let time pass and the oracle look whether an epoch is due; whether it published one, durably by now."""
-        self.clock.advance_s(after_s)
+        """Let time pass and the oracle look whether an epoch is due; whether it published one, once durable."""
 
         async def tick() -> bool:
             published = await self.server.oracle.tick()
-            await self.engine.read(lambda state: None)
+            await self.engine.journal.append([], 0)
             return published
 
+        self.clock.advance_s(after_s)
         return bool(self.run(tick()))
 
     def settle(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from engine.market.events import (
     FleetLoaded,
     Key,
     LeaseEnded,
+    LeaseShrunk,
     LeaseStarted,
     NodeStateSet,
     PricesPublished,
@@ -30,12 +32,13 @@ from engine.market.events import (
     WantedRequest,
 )
 from engine.market.published import packed
+from engine.market.settle_decision import interruptible_leases
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.engine import Engine
 from tests.service.loopback import PLACES, Book, Clock, Row, node
 
 EXPECTED = (Refused, QuoteUnusable, NotFound, IdempotencyConflict, InvalidInput, Overloaded)
-HOLDS = commands.HoldLimits(tenant_gpus_max=12, tenant_quotes_max=2, pool_gpus_free_of_limit=8)
+HOLDS = commands.HoldLimits(tenant_gpus_max=7, tenant_quotes_max=2, pool_gpus_free_of_limit=8)
 TENANTS = ("alice", "bob")
 WAIT_S = 30.0
 
@@ -96,13 +99,16 @@ class Sequence:
             self._quote,
             self._deploy_quote,
             self._release,
+            self._extend,
+            self._shrink,
             self._release_quote,
             self._set_state,
             self._load,
             self._publish,
             self._note,
+            self._settle,
         )
-        (kind,) = draw.choices(kinds, weights=(8, 6, 4, 5, 2, 2, 2, 2, 1))
+        (kind,) = draw.choices(kinds, weights=(8, 7, 4, 5, 3, 2, 2, 2, 2, 2, 1, 1))
         return kind()
 
     def _key(self, tenant: str, method: str) -> Key | None:
@@ -133,7 +139,8 @@ class Sequence:
 
     def _deploy(self) -> commands.Command:
         tenant = self.draw.choice(TENANTS)
-        return commands.DeployCluster(tenant, self._request(), self._key(tenant, "DeployCluster"))
+        key, lock = self._key(tenant, "DeployCluster"), self.draw.random() < 0.2
+        return commands.DeployCluster(tenant, self._request(), key, lock)
 
     def _quote(self) -> commands.Command:
         tenant = self.draw.choice(TENANTS)
@@ -164,8 +171,13 @@ class Sequence:
             network_fee_ppm=50_000,
             demand_kept_us=4 * 3_600_000_000,
             history_kept_us=24 * 3_600_000_000,
+            interruptible=zlib.compress(np.array(rows[0], dtype="<i8").tobytes()) if self.epoch % 3 else b"",
         )
         return commands.PublishPrices(event)
+
+    def _settle(self) -> commands.Command:
+        leases = interruptible_leases(self.engine.state)
+        return commands.SettleInterruptible((*leases, "l-none"), self.draw.choice((0, 120_000_000)))
 
     def _note(self) -> commands.Command:
         return commands.NoteDemand((WantedRequest(self.draw.choice(TENANTS), self._request()),))
@@ -177,6 +189,16 @@ class Sequence:
     def _release(self) -> commands.Command:
         tenant, lease = self.draw.choice(self.leases[-12:] or [("alice", "l-none")])
         return commands.ReleaseLease(tenant, lease, self._key(tenant, "ReleaseLease"))
+
+    def _extend(self) -> commands.Command:
+        tenant, lease = self.draw.choice(self.leases[-12:] or [("alice", "l-none")])
+        most = self.draw.choice((None, None, 1))
+        key = self._key(tenant, "ExtendLease")
+        return commands.ExtendLease(tenant, lease, self.draw.choice((1, 3_600, 90_001)), most, key)
+
+    def _shrink(self) -> commands.Command:
+        tenant, lease = self.draw.choice(self.leases[-12:] or [("alice", "l-none")])
+        return commands.ShrinkLease(tenant, lease, self.draw.choice((1, 2)), self._key(tenant, "ShrinkLease"))
 
     def _set_state(self) -> commands.Command:
         name = self.draw.choice(self.engine.state.inventory.sorted_ids)
@@ -240,6 +262,10 @@ class Twin:
                 self.held.subtract(self.holding.pop(event.quote_id, {}))
                 self.running[event.lease_id] = self._take(event.terms)
                 self.leased.update(self.running[event.lease_id])
+            case LeaseShrunk():
+                self.leased.subtract(self.running[event.lease_id])
+                self.running[event.lease_id] = self._kept(event)
+                self.leased.update(self.running[event.lease_id])
             case LeaseEnded():
                 self.leased.subtract(self.running.pop(event.lease_id))
             case QuoteIssued() if event.hold:
@@ -257,6 +283,15 @@ class Twin:
             assert self.rows[name]["state"] == "READY", "law 1: only READY nodes take new work"
             assert 0 < gpus <= self.free(name), "law 1: a GPU is in at most one lease or hold"
         return taken
+
+    def _kept(self, event: LeaseShrunk) -> dict[str, int]:
+        """GPUs by node of what stays: a part of what there was."""
+        nodes, gpus = (np.frombuffer(column, dtype="<i4").tolist() for column in (event.nodes, event.gpus))
+        kept = {self.ids[number]: count for number, count in zip(nodes, gpus, strict=True)}
+        before = self.running[event.lease_id]
+        assert sum(kept.values()) == event.gpu_count < sum(before.values())
+        assert all(0 < count <= before[name] for name, count in kept.items())
+        return kept
 
     def free(self, name: str) -> int:
         """GPUs of a node that can be placed on."""

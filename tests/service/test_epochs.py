@@ -192,6 +192,7 @@ def test_refusals_are_demand_and_last(loopback: Loopback) -> None:
     for _ in range(5):
         refused(loopback.client.deploy, gpu_models=["H100"], gpu_count=400, duration_s=7_200)
     loopback.epoch()
+    loopback.client.stats()  # a reply leaves once all before it is durable
     state, _ = replayed(replay_files(loopback.data_dir))
     assert [wanted.request.gpu_count for wanted in state.demand.since(0)] == [400]
 

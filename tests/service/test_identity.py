@@ -23,6 +23,9 @@ METHODS: dict[str, Callable[[Client], Any]] = {
     "GetLease": lambda client: client.lease(MISSING),
     "ListLeases": lambda client: client.leases(),
     "ReleaseLease": lambda client: client.release(MISSING),
+    "ListLeaseNodes": lambda client: client.lease_nodes(MISSING),
+    "ExtendLease": lambda client: client.extend(MISSING),
+    "ShrinkLease": lambda client: client.shrink(MISSING),
     "LoadFleet": lambda client: client.load([node("n1")]),
     "LoadFleet of nothing": lambda client: client.load_messages([]),
     "GetNode": lambda client: client.node("nodes/h1"),
@@ -79,7 +82,7 @@ def test_health_and_reflection_are_open(closed: Loopback) -> None:
     assert services_of(closed.channel)
 
 
-@pytest.mark.parametrize("method", [Client.lease, Client.release], ids=["GetLease", "ReleaseLease"])
+@pytest.mark.parametrize("method", [Client.lease, Client.release, Client.extend, Client.shrink])
 @pytest.mark.parametrize("ended", [False, True], ids=["active", "ended"])
 def test_a_foreign_lease_is_a_missing_one(loopback: Loopback, method: Any, ended: bool) -> None:
     """Law 8: no answer reveals that another tenant's lease exists: same code, text apart from the id, details."""

@@ -374,8 +374,10 @@ def test_a_moved_lease_keeps_its_terms(loopback: PlanningLoopback, planner: Plan
     after = client.lease(second.name)
     assert (list(before.placement.node_ids), list(after.placement.node_ids)) == (["n1"], ["n0"])
     assert list(after.placement.prices_micro_usd_per_gpu_hour) == [before.price.rate_micro_usd_per_hour // 8]
+    assert (before.fencing_epoch, after.fencing_epoch) == (1, 2)
     for lease in (before, after):
         lease.ClearField("placement")
+        lease.ClearField("fencing_epoch")
     assert before == after
     loopback.clock.now_us = after.end_time_us
     assert client.lease(second.name).end_reason == "COMPLETED"
@@ -425,6 +427,7 @@ def test_a_node_that_is_not_ready_is_left(loopback: PlanningLoopback, planner: P
     assert outcomes(planner.apply(name)) == {"low": ("STOP", ""), "high": ("MOVE", "")}
     ended = client.lease(low.name)
     assert (ended.end_reason, ended.end_time_us) == ("DISPLACED", loopback.clock.now_us)
+    assert ended.refund_micro_usd == ended.price.total_micro_usd > 0
     assert standing(client, high.name) == {"n2": 8}
     assert_replays(loopback)
 

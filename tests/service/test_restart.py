@@ -39,7 +39,7 @@ def test_a_restart_changes_nothing(tmp_path: Path) -> None:
         forgot |= len(sequence.engine.state.leases) < len(sequence.leases)
         sequence.engine.close()
     assert outcomes >= {"LoadFleet", "SetNodeState", "IssueQuote", "DeployCluster", "DeployQuote", "ReleaseLease"}
-    assert outcomes >= {"ReleaseQuote", "PublishPrices", "NoteDemand"}
+    assert outcomes >= {"ReleaseQuote", "PublishPrices", "NoteDemand", "ExtendLease", "ShrinkLease"}
     assert outcomes >= {"Refused", "QuoteUnusable", "NotFound", "IdempotencyConflict", "Overloaded"}
     assert forgot
 
@@ -95,7 +95,7 @@ def test_folding_the_events_anew_gives_the_live_inventory(tmp_path: Path, seed: 
         stats = stats_message(state)
         parts = stats.gpus_free + stats.gpus_held + stats.gpus_leased + stats.gpus_draining + stats.gpus_dead
         assert parts + stats.gpus_used_outside == stats.gpus_registered, "law 1"
-        assert {name for name, lease in state.leases.items() if lease.state == "ACTIVE"} == twin.running.keys()
+        assert {name for name, lease in state.leases.items() if lease.runs} == twin.running.keys()
         assert state.active == len(twin.running)
         assert_pools_add_up(inventory.pools, inventory.free)
         posted = np.array(

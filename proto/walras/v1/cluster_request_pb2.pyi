@@ -147,12 +147,14 @@ class ClusterRequest(_message.Message):
     DURATION_S_FIELD_NUMBER: _builtins.int
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
     INTERRUPTIBLE_FIELD_NUMBER: _builtins.int
+    ALL_MATCHING_FIELD_NUMBER: _builtins.int
+    BUDGET_MICRO_USD_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's own name for this request, echoed in answers; made up by the engine when absent."""
     allow_mixed_models: _builtins.bool
     """Lets one cluster mix the acceptable models."""
     gpu_count: _builtins.int
-    """Number of GPUs, 1 to 10,000,000. Required."""
+    """Number of GPUs, 1 to 10,000,000. Required; with all_matching the least that will do, one replica if absent."""
     gpus_per_node: _builtins.int
     """GPUs of one replica, all on one node; divides gpu_count. A node may host several replicas. Default 1."""
     client_latitude: _builtins.float
@@ -183,6 +185,12 @@ class ClusterRequest(_message.Message):
     """Cap on the average price over the cluster, micro-USD per GPU-hour, all in."""
     interruptible: _builtins.bool
     """The tenant accepts interruption."""
+    all_matching: _builtins.bool
+    """As many GPUs as the budget pays for, then the cheapest of them; gpu_count of the answer says how many. Not with
+    max_supplier_share or interruptible, not in a plan.
+    """
+    budget_micro_usd: _builtins.int
+    """What the cluster may cost at most for its duration, micro-USD, all in. Required with all_matching, only with it."""
     @_builtins.property
     def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Acceptable GPU models. A cluster uses one of them unless allow_mixed_models. Absent: any one model."""
@@ -254,11 +262,15 @@ class ClusterRequest(_message.Message):
         duration_s: _builtins.int | None = ...,
         max_price_micro_usd_per_gpu_hour: _builtins.int | None = ...,
         interruptible: _builtins.bool = ...,
+        all_matching: _builtins.bool = ...,
+        budget_micro_usd: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_duration_s", b"_duration_s", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_min_reliability", b"_min_reliability", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "duration_s", b"duration_s", "gpus_per_node", b"gpus_per_node", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "min_reliability", b"min_reliability"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd", "_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_duration_s", b"_duration_s", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_min_reliability", b"_min_reliability", "budget_micro_usd", b"budget_micro_usd", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "duration_s", b"duration_s", "gpus_per_node", b"gpus_per_node", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "min_reliability", b"min_reliability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_duration_s", b"_duration_s", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_min_reliability", b"_min_reliability", "allow_mixed_models", b"allow_mixed_models", "allowed_suppliers", b"allowed_suppliers", "certifications", b"certifications", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "countries", b"countries", "duration_s", b"duration_s", "excluded_countries", b"excluded_countries", "excluded_regions", b"excluded_regions", "excluded_sites", b"excluded_sites", "excluded_suppliers", b"excluded_suppliers", "gpu_count", b"gpu_count", "gpu_models", b"gpu_models", "gpus_per_node", b"gpus_per_node", "interruptible", b"interruptible", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "min_connectivity_tier", b"min_connectivity_tier", "min_interconnect", b"min_interconnect", "min_reliability", b"min_reliability", "min_security_tier", b"min_security_tier", "regions", b"regions", "request_id", b"request_id", "same_fabric", b"same_fabric", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd", "_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_duration_s", b"_duration_s", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_min_reliability", b"_min_reliability", "all_matching", b"all_matching", "allow_mixed_models", b"allow_mixed_models", "allowed_suppliers", b"allowed_suppliers", "budget_micro_usd", b"budget_micro_usd", "certifications", b"certifications", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "countries", b"countries", "duration_s", b"duration_s", "excluded_countries", b"excluded_countries", "excluded_regions", b"excluded_regions", "excluded_sites", b"excluded_sites", "excluded_suppliers", b"excluded_suppliers", "gpu_count", b"gpu_count", "gpu_models", b"gpu_models", "gpus_per_node", b"gpus_per_node", "interruptible", b"interruptible", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "min_connectivity_tier", b"min_connectivity_tier", "min_interconnect", b"min_interconnect", "min_reliability", b"min_reliability", "min_security_tier", b"min_security_tier", "regions", b"regions", "request_id", b"request_id", "same_fabric", b"same_fabric", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget_micro_usd: _TypeAlias = _typing.Literal["budget_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__budget_micro_usd: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd"]  # noqa: Y015
     _WhichOneofReturnType__client_latitude: _TypeAlias = _typing.Literal["client_latitude"]  # noqa: Y015
     _WhichOneofArgType__client_latitude: _TypeAlias = _typing.Literal["_client_latitude", b"_client_latitude"]  # noqa: Y015
     _WhichOneofReturnType__client_longitude: _TypeAlias = _typing.Literal["client_longitude"]  # noqa: Y015
@@ -279,6 +291,8 @@ class ClusterRequest(_message.Message):
     _WhichOneofArgType__max_supplier_share: _TypeAlias = _typing.Literal["_max_supplier_share", b"_max_supplier_share"]  # noqa: Y015
     _WhichOneofReturnType__min_reliability: _TypeAlias = _typing.Literal["min_reliability"]  # noqa: Y015
     _WhichOneofArgType__min_reliability: _TypeAlias = _typing.Literal["_min_reliability", b"_min_reliability"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_micro_usd) -> _WhichOneofReturnType__budget_micro_usd | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__client_latitude) -> _WhichOneofReturnType__client_latitude | None: ...
     @_typing.overload

@@ -26,7 +26,7 @@ from walras.v1 import cluster_request_pb2 as walras_dot_v1_dot_cluster__request_
 from walras.v1 import placement_pb2 as walras_dot_v1_dot_placement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwalras/v1/cluster_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\x1a\x19walras/v1/placement.proto\"\x86\x01\n\x13QuoteClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\x12\n\x05ttl_s\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x0c\n\x04hold\x18\x04 \x01(\x08\x42\x08\n\x06_ttl_s\"\x1f\n\x0fGetQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ReleaseQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\x97\x02\n\x05Quote\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08quote_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\'\n\tplacement\x18\x04 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x05 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12\x16\n\x0e\x63reate_time_us\x18\x07 \x01(\x03\x12\x16\n\x0e\x65xpire_time_us\x18\x08 \x01(\x03\x12\x0c\n\x04hold\x18\t \x01(\x08\x12\r\n\x05state\x18\n \x01(\t\x12\r\n\x05lease\x18\x0b \x01(\t\"\x83\x01\n\x14\x44\x65ployClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\r\n\x05quote\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x17\n\x0fretry_on_loss_s\x18\n \x01(\x03\"\xe9\x03\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\ttenant_id\x18\x04 \x01(\t\x12\'\n\tplacement\x18\x05 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x06 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12%\n\x05state\x18\x08 \x01(\x0e\x32\x16.walras.v1.Lease.State\x12\x12\n\nend_reason\x18\t \x01(\t\x12\x15\n\rstart_time_us\x18\n \x01(\x03\x12\x13\n\x0b\x65nd_time_us\x18\x0b \x01(\x03\x12\x11\n\tgpu_count\x18\x0c \x01(\x03\x12#\n\x07timings\x18\r \x01(\x0b\x32\x12.walras.v1.Timings\x12\x0f\n\x07plan_id\x18\x0e \x01(\t\x12\r\n\x05order\x18\x1e \x01(\t\x12\x17\n\x0fretry_on_loss_s\x18\x1f \x01(\x03\"A\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x0f\n\x0bSTATE_ENDED\x10\x02\"U\n\x07Timings\x12\x13\n\x0b\x64\x65\x63ision_us\x18\x01 \x01(\x03\x12\x10\n\x08\x61udit_us\x18\x02 \x01(\x03\x12\x10\n\x08\x61pply_us\x18\x03 \x01(\x03\x12\x11\n\tcommit_us\x18\x04 \x01(\x03\"C\n\x15\x45xplainClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\"\xfa\x01\n\x0b\x45xplanation\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tgpu_count\x18\x04 \x01(\x03\x12\x11\n\tgpus_free\x18\x05 \x01(\x03\x12/\n\x0b\x63onstraints\x18\x06 \x03(\x0b\x32\x1a.walras.v1.ConstraintCount\x12*\n\x0brelaxations\x18\x07 \x03(\x0b\x32\x15.walras.v1.Relaxation\x12\x1f\n\x05price\x18\x08 \x01(\x0b\x32\x10.walras.v1.Price\x12\x15\n\rfleet_version\x18\t \x01(\x03\"w\n\x0f\x43onstraintCount\x12\x12\n\nconstraint\x18\x01 \x01(\t\x12\x12\n\ngpus_alone\x18\x02 \x01(\x03\x12\x17\n\x0fgpus_cumulative\x18\x03 \x01(\x03\x12\x14\n\x0cgpus_without\x18\x04 \x01(\x03\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\"\x8b\x01\n\nRelaxation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\nfrom_value\x18\x02 \x01(\t\x12\x10\n\x08to_value\x18\x03 \x01(\t\x12\x17\n\x0ftotal_micro_usd\x18\x04 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x05 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\x1f\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x11ListLeasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nshow_ended\x18\x03 \x01(\x08\"f\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.walras.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rstate_version\x18\n \x01(\x03\"B\n\x12WatchLeasesRequest\x12\x1a\n\rafter_version\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"G\n\x13WatchLeasesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x10.walras.v1.Lease\"<\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t2\xf5\x04\n\x0e\x43lusterService\x12@\n\x0cQuoteCluster\x12\x1e.walras.v1.QuoteClusterRequest\x1a\x10.walras.v1.Quote\x12\x38\n\x08GetQuote\x12\x1a.walras.v1.GetQuoteRequest\x1a\x10.walras.v1.Quote\x12@\n\x0cReleaseQuote\x12\x1e.walras.v1.ReleaseQuoteRequest\x1a\x10.walras.v1.Quote\x12\x42\n\rDeployCluster\x12\x1f.walras.v1.DeployClusterRequest\x1a\x10.walras.v1.Lease\x12J\n\x0e\x45xplainCluster\x12 .walras.v1.ExplainClusterRequest\x1a\x16.walras.v1.Explanation\x12\x38\n\x08GetLease\x12\x1a.walras.v1.GetLeaseRequest\x1a\x10.walras.v1.Lease\x12I\n\nListLeases\x12\x1c.walras.v1.ListLeasesRequest\x1a\x1d.walras.v1.ListLeasesResponse\x12@\n\x0cReleaseLease\x12\x1e.walras.v1.ReleaseLeaseRequest\x1a\x10.walras.v1.Lease\x12N\n\x0bWatchLeases\x12\x1d.walras.v1.WatchLeasesRequest\x1a\x1e.walras.v1.WatchLeasesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwalras/v1/cluster_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\x1a\x19walras/v1/placement.proto\"\xa4\x01\n\x13QuoteClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\x12\n\x05ttl_s\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x0c\n\x04hold\x18\x04 \x01(\x08\x12\x1c\n\x14lock_extension_price\x18\x05 \x01(\x08\x42\x08\n\x06_ttl_s\"\x1f\n\x0fGetQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ReleaseQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xb7\x02\n\x05Quote\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08quote_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\'\n\tplacement\x18\x04 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x05 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12\x16\n\x0e\x63reate_time_us\x18\x07 \x01(\x03\x12\x16\n\x0e\x65xpire_time_us\x18\x08 \x01(\x03\x12\x0c\n\x04hold\x18\t \x01(\x08\x12\r\n\x05state\x18\n \x01(\t\x12\r\n\x05lease\x18\x0b \x01(\t\x12\x1e\n\x16\x65xtension_price_locked\x18\x0c \x01(\x08\"\xb9\x01\n\x14\x44\x65ployClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\r\n\x05quote\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x1c\n\x14lock_extension_price\x18\x04 \x01(\x08\x12\x16\n\x0eomit_placement\x18\x05 \x01(\x08\x12\x17\n\x0fretry_on_loss_s\x18\n \x01(\x03\"\x84\x05\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\ttenant_id\x18\x04 \x01(\t\x12\'\n\tplacement\x18\x05 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x06 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12%\n\x05state\x18\x08 \x01(\x0e\x32\x16.walras.v1.Lease.State\x12\x12\n\nend_reason\x18\t \x01(\t\x12\x15\n\rstart_time_us\x18\n \x01(\x03\x12\x13\n\x0b\x65nd_time_us\x18\x0b \x01(\x03\x12\x11\n\tgpu_count\x18\x0c \x01(\x03\x12#\n\x07timings\x18\r \x01(\x0b\x32\x12.walras.v1.Timings\x12\x0f\n\x07plan_id\x18\x0e \x01(\t\x12\x18\n\x10refund_micro_usd\x18\x0f \x01(\x03\x12\x19\n\x11\x63harged_micro_usd\x18\x10 \x01(\x03\x12\x15\n\rfencing_epoch\x18\x11 \x01(\x03\x12\x17\n\x0freclaim_time_us\x18\x12 \x01(\x03\x12\x1e\n\x16\x65xtension_price_locked\x18\x13 \x01(\x08\x12\r\n\x05order\x18\x1e \x01(\t\x12\x17\n\x0fretry_on_loss_s\x18\x1f \x01(\x03\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x0f\n\x0bSTATE_ENDED\x10\x02\x12\x14\n\x10STATE_RECLAIMING\x10\x03\"U\n\x07Timings\x12\x13\n\x0b\x64\x65\x63ision_us\x18\x01 \x01(\x03\x12\x10\n\x08\x61udit_us\x18\x02 \x01(\x03\x12\x10\n\x08\x61pply_us\x18\x03 \x01(\x03\x12\x11\n\tcommit_us\x18\x04 \x01(\x03\"C\n\x15\x45xplainClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\"\xfa\x01\n\x0b\x45xplanation\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tgpu_count\x18\x04 \x01(\x03\x12\x11\n\tgpus_free\x18\x05 \x01(\x03\x12/\n\x0b\x63onstraints\x18\x06 \x03(\x0b\x32\x1a.walras.v1.ConstraintCount\x12*\n\x0brelaxations\x18\x07 \x03(\x0b\x32\x15.walras.v1.Relaxation\x12\x1f\n\x05price\x18\x08 \x01(\x0b\x32\x10.walras.v1.Price\x12\x15\n\rfleet_version\x18\t \x01(\x03\"w\n\x0f\x43onstraintCount\x12\x12\n\nconstraint\x18\x01 \x01(\t\x12\x12\n\ngpus_alone\x18\x02 \x01(\x03\x12\x17\n\x0fgpus_cumulative\x18\x03 \x01(\x03\x12\x14\n\x0cgpus_without\x18\x04 \x01(\x03\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\"\x8b\x01\n\nRelaxation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\nfrom_value\x18\x02 \x01(\t\x12\x10\n\x08to_value\x18\x03 \x01(\t\x12\x17\n\x0ftotal_micro_usd\x18\x04 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x05 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"7\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eomit_placement\x18\x02 \x01(\x08\"L\n\x15ListLeaseNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x16ListLeaseNodesResponse\x12\'\n\tplacement\x18\x01 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rfencing_epoch\x18\x03 \x01(\x03\"N\n\x11ListLeasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nshow_ended\x18\x03 \x01(\x08\"f\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.walras.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rstate_version\x18\n \x01(\x03\"B\n\x12WatchLeasesRequest\x12\x1a\n\rafter_version\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"G\n\x13WatchLeasesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x10.walras.v1.Lease\"<\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\x8b\x01\n\x12\x45xtendLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nduration_s\x18\x02 \x01(\x03\x12!\n\x14max_amount_micro_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\tB\x17\n\x15_max_amount_micro_usd\"M\n\x12ShrinkLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t2\xcc\x06\n\x0e\x43lusterService\x12@\n\x0cQuoteCluster\x12\x1e.walras.v1.QuoteClusterRequest\x1a\x10.walras.v1.Quote\x12\x38\n\x08GetQuote\x12\x1a.walras.v1.GetQuoteRequest\x1a\x10.walras.v1.Quote\x12@\n\x0cReleaseQuote\x12\x1e.walras.v1.ReleaseQuoteRequest\x1a\x10.walras.v1.Quote\x12\x42\n\rDeployCluster\x12\x1f.walras.v1.DeployClusterRequest\x1a\x10.walras.v1.Lease\x12J\n\x0e\x45xplainCluster\x12 .walras.v1.ExplainClusterRequest\x1a\x16.walras.v1.Explanation\x12\x38\n\x08GetLease\x12\x1a.walras.v1.GetLeaseRequest\x1a\x10.walras.v1.Lease\x12U\n\x0eListLeaseNodes\x12 .walras.v1.ListLeaseNodesRequest\x1a!.walras.v1.ListLeaseNodesResponse\x12I\n\nListLeases\x12\x1c.walras.v1.ListLeasesRequest\x1a\x1d.walras.v1.ListLeasesResponse\x12@\n\x0cReleaseLease\x12\x1e.walras.v1.ReleaseLeaseRequest\x1a\x10.walras.v1.Lease\x12>\n\x0b\x45xtendLease\x12\x1d.walras.v1.ExtendLeaseRequest\x1a\x10.walras.v1.Lease\x12>\n\x0bShrinkLease\x12\x1d.walras.v1.ShrinkLeaseRequest\x1a\x10.walras.v1.Lease\x12N\n\x0bWatchLeases\x12\x1d.walras.v1.WatchLeasesRequest\x1a\x1e.walras.v1.WatchLeasesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,41 +34,49 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'walras.v1.cluster_service_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUOTECLUSTERREQUEST']._serialized_start=107
-  _globals['_QUOTECLUSTERREQUEST']._serialized_end=241
-  _globals['_GETQUOTEREQUEST']._serialized_start=243
-  _globals['_GETQUOTEREQUEST']._serialized_end=274
-  _globals['_RELEASEQUOTEREQUEST']._serialized_start=276
-  _globals['_RELEASEQUOTEREQUEST']._serialized_end=336
-  _globals['_QUOTE']._serialized_start=339
-  _globals['_QUOTE']._serialized_end=618
-  _globals['_DEPLOYCLUSTERREQUEST']._serialized_start=621
-  _globals['_DEPLOYCLUSTERREQUEST']._serialized_end=752
-  _globals['_LEASE']._serialized_start=755
-  _globals['_LEASE']._serialized_end=1244
-  _globals['_LEASE_STATE']._serialized_start=1179
-  _globals['_LEASE_STATE']._serialized_end=1244
-  _globals['_TIMINGS']._serialized_start=1246
-  _globals['_TIMINGS']._serialized_end=1331
-  _globals['_EXPLAINCLUSTERREQUEST']._serialized_start=1333
-  _globals['_EXPLAINCLUSTERREQUEST']._serialized_end=1400
-  _globals['_EXPLANATION']._serialized_start=1403
-  _globals['_EXPLANATION']._serialized_end=1653
-  _globals['_CONSTRAINTCOUNT']._serialized_start=1655
-  _globals['_CONSTRAINTCOUNT']._serialized_end=1774
-  _globals['_RELAXATION']._serialized_start=1777
-  _globals['_RELAXATION']._serialized_end=1916
-  _globals['_GETLEASEREQUEST']._serialized_start=1918
-  _globals['_GETLEASEREQUEST']._serialized_end=1949
-  _globals['_LISTLEASESREQUEST']._serialized_start=1951
-  _globals['_LISTLEASESREQUEST']._serialized_end=2029
-  _globals['_LISTLEASESRESPONSE']._serialized_start=2031
-  _globals['_LISTLEASESRESPONSE']._serialized_end=2133
-  _globals['_WATCHLEASESREQUEST']._serialized_start=2135
-  _globals['_WATCHLEASESREQUEST']._serialized_end=2201
-  _globals['_WATCHLEASESRESPONSE']._serialized_start=2203
-  _globals['_WATCHLEASESRESPONSE']._serialized_end=2274
-  _globals['_RELEASELEASEREQUEST']._serialized_start=2276
-  _globals['_RELEASELEASEREQUEST']._serialized_end=2336
-  _globals['_CLUSTERSERVICE']._serialized_start=2339
-  _globals['_CLUSTERSERVICE']._serialized_end=2968
+  _globals['_QUOTECLUSTERREQUEST']._serialized_end=271
+  _globals['_GETQUOTEREQUEST']._serialized_start=273
+  _globals['_GETQUOTEREQUEST']._serialized_end=304
+  _globals['_RELEASEQUOTEREQUEST']._serialized_start=306
+  _globals['_RELEASEQUOTEREQUEST']._serialized_end=366
+  _globals['_QUOTE']._serialized_start=369
+  _globals['_QUOTE']._serialized_end=680
+  _globals['_DEPLOYCLUSTERREQUEST']._serialized_start=683
+  _globals['_DEPLOYCLUSTERREQUEST']._serialized_end=868
+  _globals['_LEASE']._serialized_start=871
+  _globals['_LEASE']._serialized_end=1515
+  _globals['_LEASE_STATE']._serialized_start=1428
+  _globals['_LEASE_STATE']._serialized_end=1515
+  _globals['_TIMINGS']._serialized_start=1517
+  _globals['_TIMINGS']._serialized_end=1602
+  _globals['_EXPLAINCLUSTERREQUEST']._serialized_start=1604
+  _globals['_EXPLAINCLUSTERREQUEST']._serialized_end=1671
+  _globals['_EXPLANATION']._serialized_start=1674
+  _globals['_EXPLANATION']._serialized_end=1924
+  _globals['_CONSTRAINTCOUNT']._serialized_start=1926
+  _globals['_CONSTRAINTCOUNT']._serialized_end=2045
+  _globals['_RELAXATION']._serialized_start=2048
+  _globals['_RELAXATION']._serialized_end=2187
+  _globals['_GETLEASEREQUEST']._serialized_start=2189
+  _globals['_GETLEASEREQUEST']._serialized_end=2244
+  _globals['_LISTLEASENODESREQUEST']._serialized_start=2246
+  _globals['_LISTLEASENODESREQUEST']._serialized_end=2322
+  _globals['_LISTLEASENODESRESPONSE']._serialized_start=2324
+  _globals['_LISTLEASENODESRESPONSE']._serialized_end=2437
+  _globals['_LISTLEASESREQUEST']._serialized_start=2439
+  _globals['_LISTLEASESREQUEST']._serialized_end=2517
+  _globals['_LISTLEASESRESPONSE']._serialized_start=2519
+  _globals['_LISTLEASESRESPONSE']._serialized_end=2621
+  _globals['_WATCHLEASESREQUEST']._serialized_start=2623
+  _globals['_WATCHLEASESREQUEST']._serialized_end=2689
+  _globals['_WATCHLEASESRESPONSE']._serialized_start=2691
+  _globals['_WATCHLEASESRESPONSE']._serialized_end=2762
+  _globals['_RELEASELEASEREQUEST']._serialized_start=2764
+  _globals['_RELEASELEASEREQUEST']._serialized_end=2824
+  _globals['_EXTENDLEASEREQUEST']._serialized_start=2827
+  _globals['_EXTENDLEASEREQUEST']._serialized_end=2966
+  _globals['_SHRINKLEASEREQUEST']._serialized_start=2968
+  _globals['_SHRINKLEASEREQUEST']._serialized_end=3045
+  _globals['_CLUSTERSERVICE']._serialized_start=3048
+  _globals['_CLUSTERSERVICE']._serialized_end=3892
 # @@protoc_insertion_point(module_scope)

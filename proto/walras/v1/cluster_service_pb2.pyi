@@ -31,12 +31,15 @@ class QuoteClusterRequest(_message.Message):
     TTL_S_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     HOLD_FIELD_NUMBER: _builtins.int
+    LOCK_EXTENSION_PRICE_FIELD_NUMBER: _builtins.int
     ttl_s: _builtins.int
     """Seconds the quote stays firm, 1 to 3,600. Absent: 60."""
     idempotency_key: _builtins.str
     """Same key and body: same answer, no second effect. At most 128 characters."""
     hold: _builtins.bool
     """Hold the capacity until the quote expires, for a spread on the price."""
+    lock_extension_price: _builtins.bool
+    """Lock the price for an extension of the lease, as DeployClusterRequest.lock_extension_price."""
     @_builtins.property
     def cluster(self) -> _cluster_request_pb2.ClusterRequest:
         """What is wanted."""
@@ -48,10 +51,11 @@ class QuoteClusterRequest(_message.Message):
         ttl_s: _builtins.int | None = ...,
         idempotency_key: _builtins.str = ...,
         hold: _builtins.bool = ...,
+        lock_extension_price: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s", "cluster", b"cluster", "ttl_s", b"ttl_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s", "cluster", b"cluster", "hold", b"hold", "idempotency_key", b"idempotency_key", "ttl_s", b"ttl_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s", "cluster", b"cluster", "hold", b"hold", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "ttl_s", b"ttl_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ttl_s: _TypeAlias = _typing.Literal["ttl_s"]  # noqa: Y015
     _WhichOneofArgType__ttl_s: _TypeAlias = _typing.Literal["_ttl_s", b"_ttl_s"]  # noqa: Y015
@@ -124,6 +128,7 @@ class Quote(_message.Message):
     HOLD_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    EXTENSION_PRICE_LOCKED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """quotes/{quote_id}."""
     quote_id: _builtins.str
@@ -140,6 +145,8 @@ class Quote(_message.Message):
     """OPEN, DEPLOYED, EXPIRED or RELEASED. A hold ends with OPEN."""
     lease: _builtins.str
     """leases/{lease_id} that it became; empty unless DEPLOYED."""
+    extension_price_locked: _builtins.bool
+    """Whether its lease can be extended at its price."""
     @_builtins.property
     def placement(self) -> _placement_pb2.Placement:
         """Which nodes would serve it."""
@@ -166,10 +173,11 @@ class Quote(_message.Message):
         hold: _builtins.bool = ...,
         state: _builtins.str = ...,
         lease: _builtins.str = ...,
+        extension_price_locked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "placement", b"placement", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time_us", b"create_time_us", "expire_time_us", b"expire_time_us", "hold", b"hold", "lease", b"lease", "name", b"name", "placement", b"placement", "price", b"price", "quote_id", b"quote_id", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "create_time_us", b"create_time_us", "expire_time_us", b"expire_time_us", "extension_price_locked", b"extension_price_locked", "hold", b"hold", "lease", b"lease", "name", b"name", "placement", b"placement", "price", b"price", "quote_id", b"quote_id", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,11 +192,19 @@ class DeployClusterRequest(_message.Message):
     CLUSTER_FIELD_NUMBER: _builtins.int
     QUOTE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    LOCK_EXTENSION_PRICE_FIELD_NUMBER: _builtins.int
+    OMIT_PLACEMENT_FIELD_NUMBER: _builtins.int
     RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
     quote: _builtins.str
     """quotes/{quote_id}: deploy that placement at that price."""
     idempotency_key: _builtins.str
     """Same key and body: same answer, no second effect. At most 128 characters."""
+    lock_extension_price: _builtins.bool
+    """Lock the average price of each node for extensions, up to once the duration, for a spread on the price as if it
+    were held for the duration. Not with a quote, which says so itself.
+    """
+    omit_placement: _builtins.bool
+    """Leave the placement out of the answer; ListLeaseNodes has it."""
     retry_on_loss_s: _builtins.int
     """If nodes of the lease are lost and it cannot go on elsewhere: seconds that an order for the remaining time waits,
     at most 2,592,000. 0: no such order.
@@ -203,11 +219,13 @@ class DeployClusterRequest(_message.Message):
         cluster: _cluster_request_pb2.ClusterRequest | None = ...,
         quote: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        lock_extension_price: _builtins.bool = ...,
+        omit_placement: _builtins.bool = ...,
         retry_on_loss_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "quote", b"quote", "retry_on_loss_s", b"retry_on_loss_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "omit_placement", b"omit_placement", "quote", b"quote", "retry_on_loss_s", b"retry_on_loss_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -231,6 +249,8 @@ class Lease(_message.Message):
         """Running."""
         STATE_ENDED: Lease._State.ValueType  # 2
         """Over; end_reason says why."""
+        STATE_RECLAIMING: Lease._State.ValueType  # 3
+        """Running, and will end at reclaim_time_us; end_reason says why."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Life of a lease."""
@@ -241,6 +261,8 @@ class Lease(_message.Message):
     """Running."""
     STATE_ENDED: Lease.State.ValueType  # 2
     """Over; end_reason says why."""
+    STATE_RECLAIMING: Lease.State.ValueType  # 3
+    """Running, and will end at reclaim_time_us; end_reason says why."""
 
     NAME_FIELD_NUMBER: _builtins.int
     LEASE_ID_FIELD_NUMBER: _builtins.int
@@ -256,6 +278,11 @@ class Lease(_message.Message):
     GPU_COUNT_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     PLAN_ID_FIELD_NUMBER: _builtins.int
+    REFUND_MICRO_USD_FIELD_NUMBER: _builtins.int
+    CHARGED_MICRO_USD_FIELD_NUMBER: _builtins.int
+    FENCING_EPOCH_FIELD_NUMBER: _builtins.int
+    RECLAIM_TIME_US_FIELD_NUMBER: _builtins.int
+    EXTENSION_PRICE_LOCKED_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -267,10 +294,10 @@ class Lease(_message.Message):
     tenant_id: _builtins.str
     """Whose it is."""
     state: Global___Lease.State.ValueType
-    """Active or ended."""
+    """Active, being reclaimed, or ended."""
     end_reason: _builtins.str
-    """COMPLETED or RELEASED once ended; PREEMPTED or DISPLACED if applying a plan ended it;
-    NODE_LOST or SUPPLIER_DRAINED if its nodes failed or had to be left and nothing else would do.
+    """Once ended or while it is being reclaimed: COMPLETED, RELEASED, NODE_LOST, SUPPLIER_DRAINED, OUTBID,
+    ESCROW_EXHAUSTED; PREEMPTED or DISPLACED if applying a plan ended it.
     """
     start_time_us: _builtins.int
     """Start, microseconds since the epoch, UTC."""
@@ -280,6 +307,16 @@ class Lease(_message.Message):
     """GPUs in all."""
     plan_id: _builtins.str
     """The plan whose application started it; empty otherwise."""
+    refund_micro_usd: _builtins.int
+    """What was paid back so far, micro-USD."""
+    charged_micro_usd: _builtins.int
+    """The total less what was paid back, micro-USD: once ended, what the lease cost."""
+    fencing_epoch: _builtins.int
+    """Grows with every move, extension, shrinking and notice: act on a lease only with its newest one. Begins at 1."""
+    reclaim_time_us: _builtins.int
+    """While it is being reclaimed: when it will end, microseconds since the epoch, UTC. 0 otherwise."""
+    extension_price_locked: _builtins.bool
+    """Whether it can be extended at its price, up to once the duration it was sold for."""
     order: _builtins.str
     """orders/{order_id} that it filled; empty otherwise."""
     retry_on_loss_s: _builtins.int
@@ -290,7 +327,9 @@ class Lease(_message.Message):
 
     @_builtins.property
     def price(self) -> _placement_pb2.Price:
-        """What it costs."""
+        """What it costs: as sold, with the lines of extensions behind those of the quote; total and duration include them.
+        Nothing that was paid back is taken off. The rate is that of the GPUs it has, as they were sold.
+        """
 
     @_builtins.property
     def certificate(self) -> _placement_pb2.PlacementCertificate:
@@ -317,12 +356,17 @@ class Lease(_message.Message):
         gpu_count: _builtins.int = ...,
         timings: Global___Timings | None = ...,
         plan_id: _builtins.str = ...,
+        refund_micro_usd: _builtins.int = ...,
+        charged_micro_usd: _builtins.int = ...,
+        fencing_epoch: _builtins.int = ...,
+        reclaim_time_us: _builtins.int = ...,
+        extension_price_locked: _builtins.bool = ...,
         order: _builtins.str = ...,
         retry_on_loss_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "placement", b"placement", "price", b"price", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "order", b"order", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "request_id", b"request_id", "retry_on_loss_s", b"retry_on_loss_s", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "charged_micro_usd", b"charged_micro_usd", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "extension_price_locked", b"extension_price_locked", "fencing_epoch", b"fencing_epoch", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "order", b"order", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "reclaim_time_us", b"reclaim_time_us", "refund_micro_usd", b"refund_micro_usd", "request_id", b"request_id", "retry_on_loss_s", b"retry_on_loss_s", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,20 +577,86 @@ class GetLeaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    OMIT_PLACEMENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """leases/{lease_id}."""
+    omit_placement: _builtins.bool
+    """Leave the placement out of the answer; ListLeaseNodes has it."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        omit_placement: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "omit_placement", b"omit_placement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLeaseRequest: _TypeAlias = GetLeaseRequest  # noqa: Y015
+
+@_typing.final
+class ListLeaseNodesRequest(_message.Message):
+    """Asks for a page of a lease's nodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """leases/{lease_id}."""
+    page_size: _builtins.int
+    """Most nodes to return, 1 to 1,000. Absent: 100."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeaseNodesRequest: _TypeAlias = ListLeaseNodesRequest  # noqa: Y015
+
+@_typing.final
+class ListLeaseNodesResponse(_message.Message):
+    """A page of a lease's nodes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FENCING_EPOCH_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    fencing_epoch: _builtins.int
+    """The lease's fencing epoch: pages of another one do not fit together."""
+    @_builtins.property
+    def placement(self) -> _placement_pb2.Placement:
+        """Some rows of the placement, by node id."""
+
+    def __init__(
+        self,
+        *,
+        placement: _placement_pb2.Placement | None = ...,
+        next_page_token: _builtins.str = ...,
+        fencing_epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fencing_epoch", b"fencing_epoch", "next_page_token", b"next_page_token", "placement", b"placement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLeaseNodesResponse: _TypeAlias = ListLeaseNodesResponse  # noqa: Y015
 
 @_typing.final
 class ListLeasesRequest(_message.Message):
@@ -687,3 +797,69 @@ class ReleaseLeaseRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseLeaseRequest: _TypeAlias = ReleaseLeaseRequest  # noqa: Y015
+
+@_typing.final
+class ExtendLeaseRequest(_message.Message):
+    """Lets one lease run longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    MAX_AMOUNT_MICRO_USD_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """leases/{lease_id}."""
+    duration_s: _builtins.int
+    """Seconds to add, at least 1."""
+    max_amount_micro_usd: _builtins.int
+    """Refuse (MAX_AMOUNT_MICRO_USD, with the amount in its metadata) if the added time costs more than this, micro-USD."""
+    idempotency_key: _builtins.str
+    """Same key and body: no second effect; the answer is the lease as it is now. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        duration_s: _builtins.int = ...,
+        max_amount_micro_usd: _builtins.int | None = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_amount_micro_usd", b"_max_amount_micro_usd", "max_amount_micro_usd", b"max_amount_micro_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_amount_micro_usd", b"_max_amount_micro_usd", "duration_s", b"duration_s", "idempotency_key", b"idempotency_key", "max_amount_micro_usd", b"max_amount_micro_usd", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_amount_micro_usd: _TypeAlias = _typing.Literal["max_amount_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_amount_micro_usd: _TypeAlias = _typing.Literal["_max_amount_micro_usd", b"_max_amount_micro_usd"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_amount_micro_usd) -> _WhichOneofReturnType__max_amount_micro_usd | None: ...
+
+Global___ExtendLeaseRequest: _TypeAlias = ExtendLeaseRequest  # noqa: Y015
+
+@_typing.final
+class ShrinkLeaseRequest(_message.Message):
+    """Gives back a part of one lease."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """leases/{lease_id}."""
+    replicas: _builtins.int
+    """Replicas (of gpus_per_node GPUs) to give back, at least 1 and fewer than the lease has."""
+    idempotency_key: _builtins.str
+    """Same key and body: no second effect; the answer is the lease as it is now. At most 128 characters."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        replicas: _builtins.int = ...,
+        idempotency_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "name", b"name", "replicas", b"replicas"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShrinkLeaseRequest: _TypeAlias = ShrinkLeaseRequest  # noqa: Y015

@@ -65,6 +65,11 @@ class ClusterServiceStub:
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.GetLeaseRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
                 _registered_method=True)
+        self.ListLeaseNodes = channel.unary_unary(
+                '/walras.v1.ClusterService/ListLeaseNodes',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesResponse.FromString,
+                _registered_method=True)
         self.ListLeases = channel.unary_unary(
                 '/walras.v1.ClusterService/ListLeases',
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.ListLeasesRequest.SerializeToString,
@@ -73,6 +78,16 @@ class ClusterServiceStub:
         self.ReleaseLease = channel.unary_unary(
                 '/walras.v1.ClusterService/ReleaseLease',
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.ReleaseLeaseRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+                _registered_method=True)
+        self.ExtendLease = channel.unary_unary(
+                '/walras.v1.ClusterService/ExtendLease',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ExtendLeaseRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+                _registered_method=True)
+        self.ShrinkLease = channel.unary_unary(
+                '/walras.v1.ClusterService/ShrinkLease',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
                 _registered_method=True)
         self.WatchLeases = channel.unary_stream(
@@ -130,6 +145,13 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLeaseNodes(self, request, context):
+        """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLeases(self, request, context):
         """Lists the leases of the calling tenant, oldest first.
         """
@@ -138,7 +160,24 @@ class ClusterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseLease(self, request, context):
-        """Ends a lease of the calling tenant now.
+        """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+        current forward price, for every node and hour band; in full if the lease was being reclaimed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendLease(self, request, context):
+        """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+        or the locked price. A "no" is FAILED_PRECONDITION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShrinkLease(self, request, context):
+        """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+        unused time is paid back as by ReleaseLease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,6 +225,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.GetLeaseRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
             ),
+            'ListLeaseNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLeaseNodes,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesResponse.SerializeToString,
+            ),
             'ListLeases': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLeases,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ListLeasesRequest.FromString,
@@ -194,6 +238,16 @@ def add_ClusterServiceServicer_to_server(servicer, server):
             'ReleaseLease': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseLease,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ReleaseLeaseRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'ExtendLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendLease,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ExtendLeaseRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'ShrinkLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShrinkLease,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
             ),
             'WatchLeases': grpc.unary_stream_rpc_method_handler(
@@ -376,6 +430,33 @@ class ClusterService:
             _registered_method=True)
 
     @staticmethod
+    def ListLeaseNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ListLeaseNodes',
+            walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.ListLeaseNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListLeases(request,
             target,
             options=(),
@@ -418,6 +499,60 @@ class ClusterService:
             target,
             '/walras.v1.ClusterService/ReleaseLease',
             walras_dot_v1_dot_cluster__service__pb2.ReleaseLeaseRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ExtendLease',
+            walras_dot_v1_dot_cluster__service__pb2.ExtendLeaseRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShrinkLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.ClusterService/ShrinkLease',
+            walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.SerializeToString,
             walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
             options,
             channel_credentials,

@@ -49,10 +49,22 @@ class ClusterServiceStub:
     """Says how every constraint of a request narrows the fleet, and what would make it feasible. Changes nothing."""
     GetLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetLeaseRequest, _cluster_service_pb2.Lease]
     """Returns a lease of the calling tenant."""
+    ListLeaseNodes: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeaseNodesRequest, _cluster_service_pb2.ListLeaseNodesResponse]
+    """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message."""
     ListLeases: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeasesRequest, _cluster_service_pb2.ListLeasesResponse]
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]
-    """Ends a lease of the calling tenant now."""
+    """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+    current forward price, for every node and hour band; in full if the lease was being reclaimed.
+    """
+    ExtendLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ExtendLeaseRequest, _cluster_service_pb2.Lease]
+    """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+    or the locked price. A "no" is FAILED_PRECONDITION.
+    """
+    ShrinkLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ShrinkLeaseRequest, _cluster_service_pb2.Lease]
+    """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+    unused time is paid back as by ReleaseLease.
+    """
     WatchLeases: _grpc.UnaryStreamMultiCallable[_cluster_service_pb2.WatchLeasesRequest, _cluster_service_pb2.WatchLeasesResponse]
     """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
     itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
@@ -80,10 +92,22 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     """Says how every constraint of a request narrows the fleet, and what would make it feasible. Changes nothing."""
     GetLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.GetLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
     """Returns a lease of the calling tenant."""
+    ListLeaseNodes: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeaseNodesRequest, _cluster_service_pb2.ListLeaseNodesResponse]  # type: ignore[assignment]
+    """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message."""
     ListLeases: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ListLeasesRequest, _cluster_service_pb2.ListLeasesResponse]  # type: ignore[assignment]
     """Lists the leases of the calling tenant, oldest first."""
     ReleaseLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ReleaseLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
-    """Ends a lease of the calling tenant now."""
+    """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+    current forward price, for every node and hour band; in full if the lease was being reclaimed.
+    """
+    ExtendLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ExtendLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
+    """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+    or the locked price. A "no" is FAILED_PRECONDITION.
+    """
+    ShrinkLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ShrinkLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
+    """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+    unused time is paid back as by ReleaseLease.
+    """
     WatchLeases: _aio.UnaryStreamMultiCallable[_cluster_service_pb2.WatchLeasesRequest, _cluster_service_pb2.WatchLeasesResponse]  # type: ignore[assignment]
     """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
     itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
@@ -146,6 +170,14 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns a lease of the calling tenant."""
 
     @_abc_1.abstractmethod
+    def ListLeaseNodes(
+        self,
+        request: _cluster_service_pb2.ListLeaseNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.ListLeaseNodesResponse, _abc.Awaitable[_cluster_service_pb2.ListLeaseNodesResponse]]:
+        """Lists the nodes of a lease of the calling tenant, by node id: a placement too large for one message."""
+
+    @_abc_1.abstractmethod
     def ListLeases(
         self,
         request: _cluster_service_pb2.ListLeasesRequest,
@@ -159,7 +191,29 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cluster_service_pb2.ReleaseLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
-        """Ends a lease of the calling tenant now."""
+        """Ends a lease of the calling tenant now. Time that was not used is paid back at the lower of the price paid and the
+        current forward price, for every node and hour band; in full if the lease was being reclaimed.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtendLease(
+        self,
+        request: _cluster_service_pb2.ExtendLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
+        """Lets a lease of the calling tenant run longer on the nodes it has. The added time costs the current forward curve,
+        or the locked price. A "no" is FAILED_PRECONDITION.
+        """
+
+    @_abc_1.abstractmethod
+    def ShrinkLease(
+        self,
+        request: _cluster_service_pb2.ShrinkLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
+        """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
+        unused time is paid back as by ReleaseLease.
+        """
 
     @_abc_1.abstractmethod
     def WatchLeases(

@@ -74,6 +74,7 @@ class MarketPrice(_message.Message):
     BINDING_REASON_FIELD_NUMBER: _builtins.int
     LIMITED_BY_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    INTERRUPTIBLE_PRICE_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
     gpu_model: _builtins.str
     """GPU model."""
     region: _builtins.str
@@ -110,6 +111,10 @@ class MarketPrice(_message.Message):
     """What the clearing price rests on: DEMAND, ASK, SUBSTITUTE, INHERITED (from a lower tier) or NO_TRADE."""
     limited_by: _builtins.str
     """What keeps the posted price from the clearing price: NONE, RATE, FLOOR, CAP, FROZEN or OPENING."""
+    interruptible_price_micro_usd_per_gpu_hour: _builtins.int
+    """What interruptible GPUs cost until the next epoch, where their asks are lower: the larger of the floor and
+    bracket_low; where that is hidden and above the floor, the posted price.
+    """
     @_builtins.property
     def health(self) -> Global___PriceHealth:
         """How far the price can be trusted."""
@@ -135,10 +140,11 @@ class MarketPrice(_message.Message):
         binding_reason: _builtins.str = ...,
         limited_by: _builtins.str = ...,
         health: Global___PriceHealth | None = ...,
+        interruptible_price_micro_usd_per_gpu_hour: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour", "_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour", "_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour", "_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour", "_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour", "bracket_high_micro_usd_per_gpu_hour", b"bracket_high_micro_usd_per_gpu_hour", "bracket_low_micro_usd_per_gpu_hour", b"bracket_low_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "health", b"health", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour", "_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour", "_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour", "_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour", "_interruptible_price_micro_usd_per_gpu_hour", b"_interruptible_price_micro_usd_per_gpu_hour", "_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour", "bracket_high_micro_usd_per_gpu_hour", b"bracket_high_micro_usd_per_gpu_hour", "bracket_low_micro_usd_per_gpu_hour", b"bracket_low_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "health", b"health", "interruptible_price_micro_usd_per_gpu_hour", b"interruptible_price_micro_usd_per_gpu_hour", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour", "_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour", "_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour", "_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour", "_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour", "binding_reason", b"binding_reason", "bracket_high_micro_usd_per_gpu_hour", b"bracket_high_micro_usd_per_gpu_hour", "bracket_low_micro_usd_per_gpu_hour", b"bracket_low_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "epoch", b"epoch", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "gpu_model", b"gpu_model", "gpus_free", b"gpus_free", "health", b"health", "limited_by", b"limited_by", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour", "posted_price_micro_usd_per_gpu_hour", b"posted_price_micro_usd_per_gpu_hour", "price_snapshot_id", b"price_snapshot_id", "region", b"region", "security_tier", b"security_tier", "source", b"source", "taken_time_us", b"taken_time_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour", "_bracket_low_micro_usd_per_gpu_hour", b"_bracket_low_micro_usd_per_gpu_hour", "_cap_micro_usd_per_gpu_hour", b"_cap_micro_usd_per_gpu_hour", "_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour", "_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour", "_interruptible_price_micro_usd_per_gpu_hour", b"_interruptible_price_micro_usd_per_gpu_hour", "_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour", "binding_reason", b"binding_reason", "bracket_high_micro_usd_per_gpu_hour", b"bracket_high_micro_usd_per_gpu_hour", "bracket_low_micro_usd_per_gpu_hour", b"bracket_low_micro_usd_per_gpu_hour", "cap_micro_usd_per_gpu_hour", b"cap_micro_usd_per_gpu_hour", "clearing_price_micro_usd_per_gpu_hour", b"clearing_price_micro_usd_per_gpu_hour", "epoch", b"epoch", "floor_micro_usd_per_gpu_hour", b"floor_micro_usd_per_gpu_hour", "gpu_model", b"gpu_model", "gpus_free", b"gpus_free", "health", b"health", "interruptible_price_micro_usd_per_gpu_hour", b"interruptible_price_micro_usd_per_gpu_hour", "limited_by", b"limited_by", "long_run_micro_usd_per_gpu_hour", b"long_run_micro_usd_per_gpu_hour", "posted_price_micro_usd_per_gpu_hour", b"posted_price_micro_usd_per_gpu_hour", "price_snapshot_id", b"price_snapshot_id", "region", b"region", "security_tier", b"security_tier", "source", b"source", "taken_time_us", b"taken_time_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bracket_high_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["bracket_high_micro_usd_per_gpu_hour"]  # noqa: Y015
     _WhichOneofArgType__bracket_high_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_bracket_high_micro_usd_per_gpu_hour", b"_bracket_high_micro_usd_per_gpu_hour"]  # noqa: Y015
@@ -150,6 +156,8 @@ class MarketPrice(_message.Message):
     _WhichOneofArgType__clearing_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_clearing_price_micro_usd_per_gpu_hour", b"_clearing_price_micro_usd_per_gpu_hour"]  # noqa: Y015
     _WhichOneofReturnType__floor_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["floor_micro_usd_per_gpu_hour"]  # noqa: Y015
     _WhichOneofArgType__floor_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_floor_micro_usd_per_gpu_hour", b"_floor_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofReturnType__interruptible_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["interruptible_price_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _WhichOneofArgType__interruptible_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_interruptible_price_micro_usd_per_gpu_hour", b"_interruptible_price_micro_usd_per_gpu_hour"]  # noqa: Y015
     _WhichOneofReturnType__long_run_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
     _WhichOneofArgType__long_run_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_long_run_micro_usd_per_gpu_hour", b"_long_run_micro_usd_per_gpu_hour"]  # noqa: Y015
     @_typing.overload
@@ -162,6 +170,8 @@ class MarketPrice(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clearing_price_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__clearing_price_micro_usd_per_gpu_hour | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__floor_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__floor_micro_usd_per_gpu_hour | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__interruptible_price_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__interruptible_price_micro_usd_per_gpu_hour | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__long_run_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__long_run_micro_usd_per_gpu_hour | None: ...
 

@@ -84,14 +84,16 @@ class PriceLine(_message.Message):
     rate_micro_usd_per_hour: _builtins.int
     """Price of all of them, micro-USD per hour; the placement has the price of each node."""
     set_by: _builtins.str
-    """What sets the price: POSTED (the market's posted price and its forward curve), ASK (asks above it), BOTH (now one,
-    now the other within the hours of the line) or PLAN (a plan's shadow price).
+    """What sets the price: POSTED (the market's posted price and its forward curve; its interruptible price), ASK (asks above it), BOTH (now one,
+    now the other within the hours of the line), PLAN (a plan's shadow price) or LOCKED (an extension at the price of
+    the lease).
     """
     amount_micro_usd: _builtins.int
     """This line's part of the total in micro-USD; the lines sum to the total exactly."""
     kind: _builtins.str
     """What is charged for: GPU_HOURS; LOCALITY, what the place costs above the cheapest region of the same model and
-    tier; SPREAD, for holding the capacity of a quote (it has no market). Empty in a lease of a plan.
+    tier; SPREAD, for holding the capacity of a quote or locking its price (it has no market); REPRICED, what higher
+    prices of interruptible work have added (no market, no band). Empty in a lease of a plan.
     """
     from_s: _builtins.int
     """First second of the duration that the line is for."""
@@ -180,6 +182,7 @@ class PlacementCertificate(_message.Message):
     IDLE_NODES_BROKEN_FIELD_NUMBER: _builtins.int
     RELAXATIONS_SOLVED_FIELD_NUMBER: _builtins.int
     FLEET_VERSION_FIELD_NUMBER: _builtins.int
+    GPU_COUNT_UPPER_BOUND_FIELD_NUMBER: _builtins.int
     optimal: _builtins.bool
     """True if no placement that keeps the constraints is cheaper."""
     lower_bound_micro_usd_per_hour: _builtins.int
@@ -194,6 +197,8 @@ class PlacementCertificate(_message.Message):
     """Relaxations solved to find mutually close sites; 1 without max_cluster_rtt_ms."""
     fleet_version: _builtins.int
     """The fleet version that was read."""
+    gpu_count_upper_bound: _builtins.int
+    """Of a request with all_matching: no placement within the budget has more GPUs than this; 0 otherwise."""
     def __init__(
         self,
         *,
@@ -204,10 +209,11 @@ class PlacementCertificate(_message.Message):
         idle_nodes_broken: _builtins.int = ...,
         relaxations_solved: _builtins.int = ...,
         fleet_version: _builtins.int = ...,
+        gpu_count_upper_bound: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet_version", b"fleet_version", "gap", b"gap", "idle_nodes_broken", b"idle_nodes_broken", "lower_bound_micro_usd_per_hour", b"lower_bound_micro_usd_per_hour", "method", b"method", "optimal", b"optimal", "relaxations_solved", b"relaxations_solved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fleet_version", b"fleet_version", "gap", b"gap", "gpu_count_upper_bound", b"gpu_count_upper_bound", "idle_nodes_broken", b"idle_nodes_broken", "lower_bound_micro_usd_per_hour", b"lower_bound_micro_usd_per_hour", "method", b"method", "optimal", b"optimal", "relaxations_solved", b"relaxations_solved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

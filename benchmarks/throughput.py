@@ -1,0 +1,140 @@
+"""Deploys a second: one client to many, ten times too many (closed and open), and beside the oracle's epochs.
+
+One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
+floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).
+Streamed and batched deploys come here as further methods once the contract has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from walras.v1 import cluster_service_pb2 as pb
+
+from benchmarks.calls import TENANT, Client
+from benchmarks.deploy import Results
+from benchmarks.floor import FLOOR_SERVICE
+from benchmarks.pressure import DEPLOY, Pressure, Tally
+from benchmarks.processes import Child
+from benchmarks.registry import (
+    EPOCH_CLIENTS,
+    EPOCHS,
+    OVERLOAD_TIMES,
+    PRESSURE_DEADLINE_S,
+    RECOVERED_SHARE,
+    RECOVERY_S,
+    Effort,
+)
+from benchmarks.statistics import p99
+from engine.cli.connection import CALL_TIMEOUT_S, Connection
+from engine.domain.cluster_request import ClusterRequest
+
+ECHO, FLOOR = f"/{FLOOR_SERVICE}/Echo", f"/{FLOOR_SERVICE}/DeployCluster"
+WINDOW_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The most deploys a second, and how many clients gave it."""
+
+    per_s: float
+    clients: int
+
+
+def measure_throughput(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> tuple[Results, Peak]:
+    """Deploy, floor and echo in turns for every number of clients; the peak of the deploys."""
+    results: Results = {}
+    peak = Peak(0.0, 1)
+    remember_one(child, requests[0])
+    pressure = Pressure(child.target, requests, PRESSURE_DEADLINE_S)
+    pressure.closed(1, effort.pressure_s / 4)  # warm
+    for clients in effort.clients:
+        rates = {}
+        for name, method in (("unary", DEPLOY), ("floor", FLOOR), ("echo", ECHO)):
+            cpu_s = child.cpu_s()
+            tally = replace(pressure, method=method).closed(clients, effort.pressure_s)
+            rates[name] = tally.per_s
+            figures = tally.figures() | {"server_cpu_ms": 1e3 * (child.cpu_s() - cpu_s) / max(tally.sent, 1)}
+            results |= {f"throughput.{name}.{clients}_clients.{key}": value for key, value in figures.items()}
+        results[f"throughput.{clients}_clients.unary_over_echo"] = rates["unary"] / rates["echo"]
+        results[f"throughput.{clients}_clients.unary_over_floor"] = rates["unary"] / rates["floor"]
+        peak = max(peak, Peak(rates["unary"], clients), key=lambda each: each.per_s)
+    best = f"throughput.{peak.clients}_clients"
+    results["throughput.unary_over_echo"] = results[f"{best}.unary_over_echo"]
+    results["throughput.unary_over_floor"] = results[f"{best}.unary_over_floor"]
+    return results | {"throughput.unary_per_s": peak.per_s, "throughput.peak_clients": float(peak.clients)}, peak
+
+
+def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: Effort, peak: Peak) -> Results:
+    """Ten times the clients; then ten times the rate, and how long the server needs to come back."""
+    pressure = Pressure(child.target, requests, PRESSURE_DEADLINE_S)
+    closed = pressure.closed(OVERLOAD_TIMES * peak.clients, effort.overload_s)
+    opened = pressure.open(OVERLOAD_TIMES * peak.per_s, effort.overload_s)
+    after = pressure.closed(peak.clients, min(effort.overload_s, RECOVERY_S))
+    results = {f"overload.closed.{key}": value for key, value in closed.figures().items()}
+    results |= {f"overload.open.{key}": value for key, value in opened.figures().items()}
+    results |= {
+        "overload.deadline_ms": PRESSURE_DEADLINE_S * 1e3,
+        "overload.goodput_share": closed.per_s / peak.per_s,
+        "overload.open.goodput_share": opened.per_s / peak.per_s,
+        "overload.open.offered_over_peak": opened.sent / opened.seconds / peak.per_s,
+    }
+    back = recovered_s(after, RECOVERED_SHARE * peak.per_s)
+    return results if back is None else results | {"overload.open.recovery_s": back}
+
+
+def recovered_s(after: Tally, least_per_s: float) -> float | None:
+    """When the answers first came at that rate over a window, seconds; None if they never did."""
+    windows = int(after.seconds / WINDOW_S)
+    for window in range(windows):
+        inside = sum(window * WINDOW_S <= at_s < (window + 1) * WINDOW_S for at_s in after.at_s)
+        if inside >= least_per_s * WINDOW_S:
+            return (window + 1) * WINDOW_S
+    return None
+
+
+def measure_epochs(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
+    """Deploys beside an epoch and without one, in turns of about the same length."""
+    pressure = Pressure(child.target, requests, PRESSURE_DEADLINE_S)
+    epochs_s: list[float] = []
+    beside: list[float] = []
+    without: list[float] = []
+    ratios: list[float] = []
+    epoch_of(child)  # the first one lists the fleet
+    turn_s = max(epoch_of(child), effort.pressure_s / 2)
+    with ThreadPoolExecutor(1) as thread:
+        for _ in range(min(EPOCHS, effort.rounds)):
+            quiet = pressure.closed(EPOCH_CLIENTS, turn_s)
+            epoch = thread.submit(epoch_of, child)
+            busy = pressure.closed(EPOCH_CLIENTS, turn_s)
+            epochs_s.append(epoch.result())
+            beside += busy.latency_ms
+            without += quiet.latency_ms
+            ratios.append(p99(busy.latency_ms) / p99(quiet.latency_ms))
+    return {
+        "epoch.s_max": max(epochs_s),
+        "epoch.s_p50": sorted(epochs_s)[len(epochs_s) // 2],
+        "epoch.call_ms_p99_beside": p99(beside),
+        "epoch.call_ms_p99_without": p99(without),
+        "epoch.p99_ratio": p99(beside) / p99(without),
+        "epoch.p99_ratio_max": max(ratios),
+    }
+
+
+def epoch_of(child: Child) -> float:
+    """Run one epoch; its seconds."""
+    connection = Connection(child.target, TENANT)
+    with connection.channel() as channel:
+        call: Callable[..., bytes] = channel.unary_unary(f"/{FLOOR_SERVICE}/Epoch")
+        reply = call(b"", metadata=connection.metadata, timeout=CALL_TIMEOUT_S)
+        return pb.Lease.FromString(reply).timings.decision_us / 1e6
+
+
+def remember_one(child: Child, request: ClusterRequest) -> None:
+    """Give the floor and the echo a lease to repeat."""
+    with Client(child.target) as client:
+        lease, _ = client.deploy(request)
+        client.remember(lease)
+        client.release(lease)

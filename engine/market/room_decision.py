@@ -1,0 +1,148 @@
+"""Deciding MakeRoom: on-demand work that waits gets the GPUs of interruptible leases that bid less, after notice.
+
+A request that fits once leases under notice have gone needs nothing more. Otherwise the leases that bid less are
+thought away, the lowest bids first, until it fits; of those only the ones whose GPUs its placement takes get
+notice. Requests come by falling limit, one a decision; each finds the GPUs of those before it taken. Prices alone
+would not do this: at the margin the price is the bid of the very lease that should go.
+
+The inventory is changed while thinking and is as before afterwards; whatever was thought away is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import InvalidInput, Refused
+from engine.market.commands import MakeRoom
+from engine.market.end_reasons import EndReason
+from engine.market.events import AnyEvent, LeaseReclaiming, Terms
+from engine.market.inventory import Inventory
+from engine.market.prices import PriceBook
+from engine.market.state import ACTIVE, RECLAIMING, Lease, MarketState
+from engine.market.terms import terms_of
+
+Int = NDArray[np.int64]
+LEASES_MAX = 1_000
+"""Leases thought away for one request, the lowest bids: it holds up all calls."""
+
+
+def in_turn(requests: Iterable[ClusterRequest]) -> list[ClusterRequest]:
+    """Those that room is made for, the highest limits first."""
+    return sorted((each for each in requests if not each.interruptible), key=lambda each: -_limit(each))
+
+
+def make_room(state: MarketState, command: MakeRoom, now_us: int, book: PriceBook) -> list[AnyEvent]:
+    """The notices that let the request in; none if it fits or if nothing helps."""
+    with _thinking(state.inventory) as thought:
+        thought.give_back([lease for lease in state.leases.values() if lease.state == RECLAIMING])
+        for earlier in command.before:
+            if placed := _placed_without(state, earlier, thought, [], book):
+                thought.change(placed.node_numbers, placed.gpus_per_node)
+        going = _going(state, command.request, thought, book)
+    ends_at_us = now_us + command.notice_us
+    return [
+        LeaseReclaiming(at_us=now_us, lease_id=lease.lease_id, reason=EndReason.OUTBID, reclaim_at_us=ends_at_us)
+        for lease in going
+        if ends_at_us < lease.ends_at_us
+    ]
+
+
+def _going(state: MarketState, request: ClusterRequest, thought: _Thought, book: PriceBook) -> list[Lease]:
+    """The leases that have to go: a bisection, as thinking more away never hurts."""
+    lower = [lease for lease in state.leases.values() if _yields(lease, request)]
+    lower.sort(key=lambda lease: (_limit(lease.standing.request), -lease.starts_at_us, lease.lease_id))
+    del lower[LEASES_MAX:]
+    fewest, most = 0, len(lower)
+    placed = _placed_without(state, request, thought, lower, book)
+    while placed is not None and fewest < most:
+        middle = (fewest + most) // 2
+        fits = _placed_without(state, request, thought, lower[:middle], book)
+        fewest, most = (fewest, middle) if fits else (middle + 1, most)
+        placed = fits or placed
+    return [] if placed is None else _in_the_way(state.inventory, placed, lower[:most])
+
+
+def _yields(lease: Lease, request: ClusterRequest) -> bool:
+    """Whether a lease has to go for a request; one without a limit pays any price."""
+    own = lease.standing.request
+    limited = own.interruptible and own.max_price_micro_usd_per_gpu_hour is not None
+    return lease.state == ACTIVE and limited and _limit(own) < _limit(request)
+
+
+def _limit(request: ClusterRequest) -> int:
+    """Its bid; that of a request without one is above all others."""
+    limit = request.max_price_micro_usd_per_gpu_hour
+    return 2**63 if limit is None else limit
+
+
+def _placed_without(
+    state: MarketState, request: ClusterRequest, thought: _Thought, leases: list[Lease], book: PriceBook
+) -> Terms | None:
+    """Where the request would run if these leases were gone; they are not, afterwards."""
+    mark = thought.mark()
+    thought.give_back(leases)
+    try:
+        return terms_of(state, request, book)
+    except (Refused, InvalidInput):
+        return None
+    finally:
+        thought.back_to(mark)
+
+
+def _in_the_way(inventory: Inventory, placed: Terms, leases: list[Lease]) -> list[Lease]:
+    """Of leases, the lowest bids first, those whose GPUs a placement needs beyond what is unused."""
+    short = np.zeros(inventory.unused.size, dtype=np.int64)
+    nodes = placed.node_numbers
+    short[nodes] = np.maximum(0, placed.gpus_per_node - inventory.unused[nodes])
+    going = []
+    for lease in leases:
+        own = lease.standing.node_numbers
+        if (short[own] > 0).any():
+            short[own] -= lease.standing.gpus_per_node
+            going.append(lease)
+    return going
+
+
+class _Thought:
+    """Changes of what is leased that are taken back."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._changes: list[tuple[Int, Int]] = []
+
+    def give_back(self, leases: list[Lease]) -> None:
+        """Think the leases away, all at once."""
+        if leases:
+            standing = [lease.standing for lease in leases]
+            nodes, row = np.unique(np.concatenate([each.node_numbers for each in standing]), return_inverse=True)
+            gpus = np.bincount(row, weights=np.concatenate([each.gpus_per_node for each in standing]))
+            self.change(nodes, -gpus.astype(np.int64))
+
+    def change(self, nodes: Int, gpus: Int) -> None:
+        """Lease GPUs of distinct nodes, or give them back."""
+        self._inventory.lease(nodes, gpus)
+        self._changes.append((nodes, gpus))
+
+    def mark(self) -> int:
+        """Where we are."""
+        return len(self._changes)
+
+    def back_to(self, mark: int) -> None:
+        """Take back what came after a mark."""
+        while len(self._changes) > mark:
+            nodes, gpus = self._changes.pop()
+            self._inventory.lease(nodes, -gpus)
+
+
+@contextmanager
+def _thinking(inventory: Inventory) -> Iterator[_Thought]:
+    thought = _Thought(inventory)
+    try:
+        yield thought
+    finally:
+        thought.back_to(0)

@@ -1,0 +1,79 @@
+"""Deciding SettleInterruptible: after an epoch interruptible leases pay its prices, or get notice.
+
+A node costs max(its market's interruptible price, its ask) until the next epoch. A lease whose average then
+exceeds its price limit has lost: it gets notice, goes on at the price it has, and ends with everything unused paid
+back.
+What waits on demand is let in by `room_decision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.money import rounded_micro_usd
+from engine.market.commands import SettleInterruptible
+from engine.market.end_reasons import EndReason
+from engine.market.events import AnyEvent, LeaseReclaiming, LeaseRepriced
+from engine.market.periods import edges_of, paid_costs
+from engine.market.refunds import used_s
+from engine.market.state import ACTIVE, Lease, MarketState
+
+Int = NDArray[np.int64]
+
+
+def settle(state: MarketState, command: SettleInterruptible, now_us: int) -> list[AnyEvent]:
+    """What becomes of each lease that runs and is interruptible."""
+    return list(_settled(state, command, now_us))
+
+
+def interruptible_leases(state: MarketState) -> list[str]:
+    """Ids of those that run without a notice."""
+    leases = state.leases.values()
+    return [each.lease_id for each in leases if each.state == ACTIVE and each.terms.request.interruptible]
+
+
+def _settled(state: MarketState, command: SettleInterruptible, now_us: int) -> Iterator[AnyEvent]:
+    for lease_id in command.lease_ids:
+        lease = state.leases.get(lease_id)
+        if lease is None or lease.state != ACTIVE or not lease.terms.request.interruptible:
+            continue
+        prices = _prices_now(state, lease)
+        if _is_outbid(lease, prices):
+            reclaim_at_us = now_us + command.notice_us
+            if reclaim_at_us < lease.ends_at_us:
+                reason = EndReason.OUTBID
+                yield LeaseReclaiming(at_us=now_us, lease_id=lease_id, reason=reason, reclaim_at_us=reclaim_at_us)
+        elif (prices != lease.standing.prices).any():
+            yield _repriced(state, lease, prices, now_us)
+
+
+def _prices_now(state: MarketState, lease: Lease) -> Int:
+    seen = state.inventory.sold_as(interruptible=True).glance(lease.standing.node_numbers)
+    return np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
+
+
+def _is_outbid(lease: Lease, prices: Int) -> bool:
+    standing = lease.standing
+    bid = standing.request.max_price_micro_usd_per_gpu_hour
+    return bid is not None and int(np.dot(standing.gpus_per_node, prices)) > bid * standing.request.gpu_count
+
+
+def _repriced(state: MarketState, lease: Lease, prices: Int, now_us: int) -> LeaseRepriced:
+    now_s, before = used_s(lease, now_us), 0
+    for period in lease.periods:
+        if edges := edges_of(period, now_s, period.to_s):
+            before += int((paid_costs(period, edges).sum(axis=1) * period.row_gpus.astype(object)).sum())
+    after = int(np.dot(lease.standing.gpus_per_node, prices)) * (lease.duration_s - now_s)
+    more = rounded_micro_usd(after) - rounded_micro_usd(before)
+    return LeaseRepriced(
+        at_us=now_us,
+        lease_id=lease.lease_id,
+        from_s=now_s,
+        prices_micro_usd_per_gpu_hour=prices.astype("<i8").tobytes(),
+        amount_micro_usd=max(more, 0),
+        refund_micro_usd=min(max(-more, 0), lease.refundable_micro_usd),
+        network_fee_micro_usd=max(more, 0) * state.oracle.network_fee_ppm // 1_000_000,
+    )

@@ -1,0 +1,79 @@
+"""Who gets in: quotas first, as early and as cheaply as can be, then a fair queue in front of the loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from engine.domain.errors import Overloaded
+from engine.service.fair_queue import FairQueue
+from engine.trust.permissions import Permission
+from engine.trust.principal import Principal
+from engine.trust.quotas import Buckets, Quotas, limited
+
+PROOFS_BURST_S = 10.0
+"""Bad credentials of a host that are looked at in one go, as seconds of its rate."""
+STREAM_RETRY_S = 5.0
+
+
+class Admission:
+    """The quotas of all accounts and the queue. `clock_s` is monotonic."""
+
+    def __init__(self, quotas: Quotas, clock_s: Callable[[], float]) -> None:
+        self._quotas, self._clock_s = quotas, clock_s
+        self._calls = Buckets(quotas.calls_per_s, quotas.calls_burst, clock_s)
+        proofs_burst = PROOFS_BURST_S * quotas.failed_proofs_per_s
+        self._failed = Buckets(quotas.failed_proofs_per_s, proofs_burst, clock_s)
+        self._queue, self._streams = FairQueue(quotas, clock_s), Counter[str]()
+
+    def over_quota(self, principal: Principal, permission: Permission) -> Overloaded | None:
+        """The refusal of a call that is beyond its account's quota, None if it is within."""
+        if (missing_s := self._calls.missing_s(principal.account, permission.cost)) == 0.0:
+            return None
+        return limited("CALL_QUOTA", "this account has used up its quota of calls", missing_s)
+
+    @asynccontextmanager
+    async def turn(
+        self, principal: Principal, permission: Permission, *, stream: bool, remaining_s: float
+    ) -> AsyncIterator[None]:
+        """Inside it the call is served; Overloaded if it may not be now."""
+        if (refusal := self.over_quota(principal, permission)) is not None:
+            raise refusal
+        self._calls.take(principal.account, permission.cost)
+        if stream:
+            with _Stream(self._streams, principal.account, self._quotas.streams_max):
+                yield
+            return
+        ends_s = self._clock_s() + remaining_s
+        since_s = await self._queue.enter(principal.account, mutates=permission.mutates, ends_s=ends_s)
+        try:
+            yield
+        finally:
+            self._queue.leave(since_s)
+
+    def check_host(self, host: str) -> None:
+        """Overloaded if too many bad credentials came from there: looking at one costs a signature."""
+        if (missing_s := self._failed.missing_s(host, 1.0)) > 0.0:
+            raise limited("CREDENTIAL_QUOTA", "too many bad credentials came from this address", missing_s)
+
+    def note_failed(self, host: str) -> None:
+        """A credential from there was bad."""
+        self._failed.take(host, 1.0)
+
+
+class _Stream:
+    """One open stream of an account."""
+
+    def __init__(self, open_streams: Counter[str], account: str, most: int) -> None:
+        self._open, self._account, self._most = open_streams, account, most
+
+    def __enter__(self) -> None:
+        if self._open[self._account] >= self._most:
+            raise limited("STREAM_QUOTA", f"{self._most} streams of this account are open already", STREAM_RETRY_S)
+        self._open[self._account] += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._open[self._account] -= 1
+        if not self._open[self._account]:
+            del self._open[self._account]

@@ -1,0 +1,97 @@
+"""The choices that a search looks at: of gangs with very many, those that would cost least in an empty fleet.
+
+A gang that limits its RTT may stand around any of hundreds of sites, and trying them all takes most of the time of
+a search, though it hardly ever stands at one of the dearest. Bounds and first plans look at all of them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.kernel import Arrays, kernel
+from solvers.planning.cheapest import cheapest
+from solvers.planning.choices import C_FIRST, C_LAST, Choices
+from solvers.planning.dual import THREADS
+from solvers.planning.prepare import Prepared
+from solvers.planning.relaxed_market import Market
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+
+MANY, MANY_ALONE = 24, 96
+"""Choices kept of one shape: such that join several segments, which take long to search, and such of a single
+one.
+"""
+DEAREST = 1.5
+"""Choices that cost so many times what their gangs are worth are left out, if there are many."""
+
+
+def shortlist(prepared: Prepared, market: Market) -> Choices:
+    """The choices of `prepared.placed`, but for shapes with more than MANY only the cheapest at market prices."""
+    choices, value = prepared.placed, prepared.value
+    of_shape = np.diff(choices.first)
+    shape = np.repeat(np.arange(of_shape.size), of_shape)
+    gang_of_shape = np.full(of_shape.size, -1, dtype=np.int64)
+    by_value = np.argsort(value, kind="stable")
+    gang_of_shape[prepared.shapes.of_gang[by_value]] = by_value  # whose value is the largest
+    cost = costs_of_choices(prepared, market, np.where(of_shape > MANY, gang_of_shape, -1))
+    order = np.lexsort((cost, shape))
+    rank = np.empty(shape.size, dtype=np.int64)
+    rank[order] = np.arange(shape.size) - choices.first[shape]
+    lists = choices.table[:, C_LAST] - choices.table[:, C_FIRST]
+    listed = np.isfinite(cost) & (rank < np.where(lists > 1, MANY, MANY_ALONE))
+    kept = np.flatnonzero(listed | (of_shape[shape] <= MANY))
+    first = np.searchsorted(shape[kept], np.arange(of_shape.size + 1))
+    return replace(choices, first=first, table=np.ascontiguousarray(choices.table[kept]))
+
+
+def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> Float:
+    """What the gang of each shape would pay in each choice at market prices, (choices,); inf if far too much.
+
+    inf also for shapes without a gang (-1).
+    """
+    choices = prepared.placed
+    cost = np.full(choices.table.shape[0], np.inf)
+    edges = np.linspace(0, gang_of_shape.size, THREADS + 1).astype(np.int64)
+
+    def part(thread: int) -> None:
+        price_choices(
+            edges[thread],
+            edges[thread + 1],
+            gang_of_shape,
+            DEAREST * prepared.value,
+            choices.first.copy(),
+            prepared.gangs,
+            prepared.shape_arrays(choices),
+            prepared.supply,
+            market.dual.walk,
+            prepared.capacity,
+            market.dual.price,
+            prepared.work(),
+            cost,
+        )
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(part, range(THREADS)))
+    return cost
+
+
+@kernel
+def price_choices(
+    begin: int, end: int, gang_of_shape: Int, most: Float, first: Int, gangs: Arrays, shapes: Arrays,
+    supply: Arrays, walk: Arrays, free: Int, price: Float, work: Arrays, cost: Float,
+) -> None:  # fmt: skip
+    """See `costs_of_choices`, for shapes in [begin, end). `first`: a copy of its own, mutated."""
+    all_first, table, segments, masks, bits = shapes
+    for shape in range(begin, end):
+        gang = gang_of_shape[shape]
+        if gang < 0:
+            continue
+        for choice in range(all_first[shape], all_first[shape + 1]):
+            first[shape], first[shape + 1] = choice, choice + 1
+            one = first, table, segments, masks, bits
+            cost[choice] = cheapest(gang, gangs, one, supply, walk, free, price, most[gang], work)[0]

@@ -1,0 +1,1 @@
+"""Killing real servers under load, and asking afterwards whether anything acknowledged is gone."""

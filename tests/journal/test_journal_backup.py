@@ -1,0 +1,114 @@
+"""Laws of copies: what comes back is what was there, in either database; a harmed copy comes back nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.domain.errors import InvalidInput, NotLeader, Unavailable
+from engine.journal import GENESIS, Entry, Journal, Place, back_up, replay_files, restore_backup, verify
+from engine.journal.backup import MAGIC, read
+from tests.full_size import size
+
+EVENTS = [b"", b"one", b"two" * 1_000, bytes(range(256))]
+
+
+def filled(place: Place) -> list[Entry]:
+    with Journal.open_at(place) as journal:
+        for number, event in enumerate(EVENTS):
+            journal.append([event, b"and"], number).result()
+        return list(journal.replay())
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a copy."""
+    place = tmp_path_factory.mktemp("copied")
+    filled(place)
+    back_up(place, place / "copy")
+    return (place / "copy").read_bytes()
+
+
+def test_a_copy_from_either_database_comes_back_in_both(place: Place, tmp_path: Path, postgres: object) -> None:
+    entries = filled(place)
+    head = back_up(place, tmp_path / "copy")
+    assert head == verify(place)
+    new_url: Callable[[], str] = postgres.new_url  # type: ignore[attr-defined]
+    for target in (tmp_path / "restored", new_url()):
+        assert restore_backup(tmp_path / "copy", target) == verify(target) == head
+        assert list(replay_files(target)) == entries
+        with Journal.open_at(target) as journal:
+            assert journal.append([b"goes on"], 9).result() == head.sequence + 1
+
+
+def test_a_copy_beside_a_running_engine_is_of_one_moment(place: Place, tmp_path: Path) -> None:
+    with Journal.open_at(place) as journal:
+        receipts = [journal.append([b"%d" % number] * 3, number) for number in range(200)]
+        receipts[100].result()
+        head = back_up(place, tmp_path / "copy")
+        assert head.sequence % 3 == 0 and head.sequence >= 303
+        with (tmp_path / "copy").open("rb") as source:
+            heads = [each for each, _ in read(source, "copy")]
+        assert heads[-1] == head
+
+
+def test_an_empty_journal_can_be_copied(place: Place, tmp_path: Path) -> None:
+    Journal.open_at(place).close()
+    assert back_up(place, tmp_path / "copy") == GENESIS
+    assert restore_backup(tmp_path / "copy", tmp_path / "restored") == GENESIS
+
+
+def test_what_is_there_is_not_overwritten(place: Place, tmp_path: Path) -> None:
+    entries = filled(place)
+    back_up(place, tmp_path / "copy")
+    with pytest.raises(InvalidInput, match="there already"):
+        back_up(place, tmp_path / "copy")
+    with pytest.raises(InvalidInput, match="holds a journal already"):
+        restore_backup(tmp_path / "copy", place)
+    assert list(replay_files(place)) == entries
+    with Journal.open_at(place), pytest.raises((Unavailable, NotLeader)):
+        restore_backup(tmp_path / "copy", place)
+
+
+def refused_and_gone(content: bytes, place: Path) -> None:
+    """Restoring this copy is refused, and leaves an empty journal at most."""
+    place.mkdir(exist_ok=True)
+    (place / "copy").write_bytes(content)
+    with pytest.raises(InvalidInput, match="copy"):
+        restore_backup(place / "copy", place)
+    assert verify(place) == GENESIS
+
+
+@settings(max_examples=size(20, 100), deadline=None)
+@given(at=st.integers(0), difference=st.integers(1, 255))
+def test_any_changed_byte_is_refused(
+    copy: bytes, tmp_path_factory: pytest.TempPathFactory, at: int, difference: int
+) -> None:
+    harmed = bytearray(copy)
+    harmed[at % len(copy)] ^= difference
+    refused_and_gone(bytes(harmed), tmp_path_factory.mktemp("harmed"))
+
+
+@settings(max_examples=size(10, 50), deadline=None)
+@given(kept=st.integers(0))
+def test_a_copy_cut_short_is_refused(copy: bytes, tmp_path_factory: pytest.TempPathFactory, kept: int) -> None:
+    refused_and_gone(copy[: kept % len(copy)], tmp_path_factory.mktemp("cut"))
+
+
+def test_a_copy_that_goes_on_or_begins_anew_is_refused(copy: bytes, tmp_path: Path) -> None:
+    refused_and_gone(copy + b"\0", tmp_path)
+    refused_and_gone(copy + copy[len(MAGIC) :], tmp_path)
+
+
+def test_a_refused_copy_leaves_no_entries_in_postgresql(copy: bytes, tmp_path: Path, postgres: object) -> None:
+    url = postgres.new_url()  # type: ignore[attr-defined]
+    (tmp_path / "copy").write_bytes(copy[:-1])
+    with pytest.raises(InvalidInput, match="cut short"):
+        restore_backup(tmp_path / "copy", url)
+    assert list(replay_files(url)) == []
+    (tmp_path / "copy").write_bytes(copy)
+    assert restore_backup(tmp_path / "copy", url) == verify(url)

@@ -1,0 +1,134 @@
+"""Plans that start from an earlier one: certified like any other, reproducible, no worse where nothing changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from benchmarks.instances import Instance, changed, write
+from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
+from engine.domain.errors import InvalidInput
+from engine.domain.tiers import SecurityTier
+from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.certificate import check_plan
+from engine.planning.encode import encode
+from engine.planning.inputs import InputPaths, read_inputs
+from engine.planning.last_plan import read_start
+from engine.planning.plan_files_schema import NODE_PRICES_FILE, PLAN_FILE
+from tests.full_size import size
+from tests.planning.joint_worlds import joint_world_from_seed
+from tests.planning.our_plans import input_paths, plan_world
+
+GPUS, REQUESTS = 20_000, 300
+
+
+@pytest.fixture(scope="module")
+def instance() -> Instance:
+    fleet = synthetic_fleet(GPUS, 2)
+    return Instance(fleet, synthetic_rtt(fleet, 2), synthetic_requests(fleet, REQUESTS, 2, 1.1))
+
+
+@pytest.fixture(scope="module")
+def earlier(instance: Instance, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The plan that others start from."""
+    place = tmp_path_factory.mktemp("earlier")
+    plan_files(write(instance, place / "in"), place / "out", PlanOptions(work_limit=3))
+    return place / "out"
+
+
+def report(directory: Path) -> dict[str, int]:
+    found: dict[str, int] = json.loads((directory / "report.json").read_text())
+    return found
+
+
+def inputs_of(directory: Path) -> InputPaths:
+    return input_paths(directory / "inputs")
+
+
+def test_without_a_change_nothing_is_lost(earlier: Path, tmp_path: Path) -> None:
+    """Law: the same world has at least the welfare of the plan it starts from, and a plan that holds."""
+    plan_files(inputs_of(earlier), tmp_path, PlanOptions(), last=earlier)
+    assert check_plan(tmp_path).faults == ()
+    assert report(tmp_path)["welfare_micro_usd_per_hour"] >= report(earlier)["welfare_micro_usd_per_hour"]
+
+
+def test_after_a_change_the_plan_holds_and_is_near(instance: Instance, earlier: Path, tmp_path: Path) -> None:
+    """A few nodes and requests later: checked from its files alone, and the same bytes from the same start."""
+    paths = write(changed(instance, 0.05), tmp_path / "in")
+    for name in "ab":
+        plan_files(paths, tmp_path / name, PlanOptions(), last=earlier)
+    assert check_plan(tmp_path / "a").faults == ()
+    for table in (PLAN_FILE, NODE_PRICES_FILE):
+        assert (tmp_path / "a" / table).read_bytes() == (tmp_path / "b" / table).read_bytes()
+    assert (
+        report(tmp_path / "a")["welfare_micro_usd_per_hour"] > 0.9 * report(earlier)["welfare_micro_usd_per_hour"]
+    )
+
+
+@pytest.mark.parametrize("seed", range(size(20, 200)))
+def test_small_worlds_with_running_work_start_from_the_plan_of_another_world(seed: int, tmp_path: Path) -> None:
+    """Law 3: whatever the earlier plan said, the new one keeps every constraint of its own world."""
+    world = joint_world_from_seed(seed)
+    plan_world(world, tmp_path / "first")
+    other = joint_world_from_seed(seed + 1)
+    plan_world(other, tmp_path / "other")
+    for last in ("first", "other"):
+        options = PlanOptions(
+            move_cost_micro_usd=world.move_cost_micro_usd,
+            displaced_bonus_micro_usd=world.displaced_bonus_micro_usd,
+        )
+        plan_files(inputs_of(tmp_path / "first"), tmp_path / f"from-{last}", options, last=tmp_path / last)
+        assert check_plan(tmp_path / f"from-{last}").faults == ()
+
+
+def edited(
+    paths: InputPaths, place: Path, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]
+) -> InputPaths:
+    """Copies of the files, one of them changed."""
+    place.mkdir()
+    for path in (paths.fleet, paths.requests, paths.rtt):
+        assert path is not None
+        frame = pl.read_parquet(path)
+        (change(frame) if path.stem == name else frame).write_parquet(place / path.name)
+    return input_paths(place)
+
+
+TIERS = [tier.name for tier in SecurityTier]
+NEXT_TIER = dict(zip(TIERS, TIERS[1:] + TIERS[:1], strict=True))
+CHANGES: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
+    "a tier": ("fleet", lambda fleet: fleet.with_columns(pl.col("security_tier").replace(NEXT_TIER))),
+    "certifications": (
+        "fleet",
+        lambda fleet: fleet.with_columns(certifications=pl.lit(["X"], pl.List(pl.String))),
+    ),
+    "a supplier": ("fleet", lambda fleet: fleet.with_columns(supplier_id=pl.lit("other"))),
+    "no longer ready": ("fleet", lambda fleet: fleet.with_columns(state=pl.lit("DRAINING"))),
+    "what is asked for": ("requests", lambda requests: requests.with_columns(duration_s=pl.col("duration_s") + 1)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_nothing_is_taken_over_that_may_no_longer_hold(name: str, earlier: Path, tmp_path: Path) -> None:
+    """Law 3: a placement stands again only if its request and its nodes are as they were."""
+    paths = edited(inputs_of(earlier), tmp_path / "in", *CHANGES[name])
+    inputs = read_inputs(paths)
+    assert read_start(earlier, inputs, encode(inputs, 0, 0)).request.size == 0
+
+
+def test_measured_rtts_matter_to_those_who_limit_them(earlier: Path, tmp_path: Path) -> None:
+    """Law 3 again: other RTTs leave only requests that name none."""
+    paths = edited(inputs_of(earlier), tmp_path / "in", "rtt", lambda rtt: rtt.with_columns(pl.col("rtt_ms") + 1))
+    inputs = read_inputs(paths)
+    start = read_start(earlier, inputs, encode(inputs, 0, 0))
+    taken = inputs.requests[start.request.tolist()]
+    assert 0 < taken["request_id"].n_unique() < pl.read_parquet(earlier / PLAN_FILE)["request_id"].n_unique()
+    assert taken["max_client_rtt_ms"].null_count() == taken["max_cluster_rtt_ms"].null_count() == taken.height
+
+
+def test_what_is_no_plan_is_bad_input(earlier: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="holds no finished plan"):
+        plan_files(inputs_of(earlier), tmp_path / "out", PlanOptions(), last=tmp_path)

@@ -1,0 +1,162 @@
+"""Two engines on one PostgreSQL journal: one leads, the other follows and takes over; never two that write."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import grpc
+import pytest
+from walras.v1 import cluster_service_pb2
+
+from engine.cli.main import main
+from engine.domain.errors import Unavailable
+from engine.journal import Following, Journal
+from engine.service.engine import Engine
+from engine.service.replica import Replica
+from engine.service.verify import verify_journal
+from tests.crash.nursery import Nursery, kill
+from tests.postgres import Cluster
+from tests.service.loopback import (
+    CHANNEL_OPTIONS,
+    TIMEOUT_S,
+    Book,
+    Client,
+    Clock,
+    cluster,
+    node,
+    refusal_of,
+    refused,
+)
+from tests.service.test_life import SERVING, healthy
+
+WAIT_S = 60.0
+LEADER = "walras.leader"
+
+
+class Running:
+    """An engine in a process of its own, and a client of it."""
+
+    def __init__(self, pid: int, target: str) -> None:
+        self.pid, self.target = pid, target
+        self.channel = grpc.insecure_channel(self.target, options=CHANNEL_OPTIONS)
+        self.client = Client(self.channel)
+
+    @property
+    def leads(self) -> bool:
+        assert healthy(self.channel) == SERVING, "whatever its role"
+        return healthy(self.channel, LEADER) == SERVING
+
+    def wait_to_lead(self) -> float:
+        """How long it took."""
+        since_s = time.monotonic()
+        while not self.leads:
+            assert time.monotonic() - since_s < WAIT_S
+            time.sleep(0.05)
+        return time.monotonic() - since_s
+
+    def wait_to_know(self, lease: str) -> None:
+        ends_s = time.monotonic() + WAIT_S
+        while time.monotonic() < ends_s:
+            with suppress(grpc.RpcError):  # one that was deposed answers nothing until it has replayed
+                if lease in {each.name for each in self.client.leases().leases}:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"{lease} never came")
+
+
+@pytest.fixture
+def url(postgres: Cluster) -> str:
+    return postgres.new_url()
+
+
+@pytest.fixture
+def pair(url: str, tmp_path: Path, servers: Nursery) -> Iterator[tuple[Running, Running]]:
+    """(leader, follower)."""
+    leader, follower = (Running(*servers.start(tmp_path / name, database_url=url)) for name in ("one", "two"))
+    yield leader, follower
+    for replica in (leader, follower):
+        replica.channel.close()
+        kill(replica.pid)
+
+
+def test_leading_following_pausing_and_dying(
+    pair: tuple[Running, Running], url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Laws 1 and 4 over the life of a pair: in this order, as each step needs the one before."""
+    leader, follower = pair
+    assert leader.leads and not follower.leads
+    leader.client.load([node(f"n{number}") for number in range(4)])
+    first = leader.client.deploy(gpu_count=4, key="first")
+
+    # The follower serves reads and turns changes away, with the leader's address.
+    follower.wait_to_know(first.name)
+    assert follower.client.lease(first.name) == leader.client.lease(first.name)
+    assert follower.client.price(gpu_model="H100", region="us-east", security_tier="SECURE")
+    assert follower.client.explain(gpu_count=4).feasible
+    for call in (follower.client.deploy, follower.client.quote, lambda: follower.client.load([node("n9")])):
+        refusal = refused(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_LEADER")
+        assert refusal.metadata == {"leader": leader.target}
+
+    # The command line goes where it is sent.
+    asked = ["deploy", "--gpu-count", "2", "--tenant", "alice", "--json", "--target", follower.target]
+    assert main(asked) == 0
+    assert '"lease_id"' in capsys.readouterr().out
+
+    # A paused leader: the other takes over; the old one's calls, begun before or after, change nothing.
+    os.kill(leader.pid, signal.SIGSTOP)
+    try:
+        waiting = [deploying(leader.client, gpu_count=8) for _ in range(3)]
+        follower.wait_to_lead()
+        again = follower.client.deploy(gpu_count=4, key="first")
+        assert again.name == first.name, "an acknowledged call is known by its key"
+        second = follower.client.deploy(gpu_count=8)
+    finally:
+        os.kill(leader.pid, signal.SIGCONT)
+    for call in waiting:
+        with pytest.raises(grpc.RpcError) as caught:
+            call.result(TIMEOUT_S)
+        assert refusal_of(caught.value).code is grpc.StatusCode.UNAVAILABLE
+    leader.wait_to_know(second.name)
+    assert not leader.leads and follower.leads
+    assert leader.client.stats().gpus_leased == follower.client.stats().gpus_leased == 14
+    while not (named := refused(leader.client.deploy).metadata):
+        time.sleep(0.05)  # on a busy machine a lease may just have run out
+    assert named == {"leader": follower.target}
+
+    # A killed leader: the one that was deposed leads again.
+    os.kill(follower.pid, signal.SIGKILL)
+    leader.wait_to_lead()
+    assert {lease.name for lease in leader.client.leases().leases} >= {first.name, second.name}
+    assert leader.client.deploy(gpu_count=1).name
+    assert verify_journal(url).gpus_leased == 15
+
+
+def test_a_follower_that_cannot_use_what_it_reads_answers_nothing(url: str) -> None:
+    """Law 4: an entry is no event of this version, half of a batch may be applied: no read shows that state."""
+
+    async def run() -> None:
+        with Journal.open_at(url, lease_s=60) as leader:
+            engine = Engine(Following.open_url(url), Book(), Clock())
+            replica = Replica(engine, url, 60)
+            assert await replica.step() and await engine.read(lambda state: state.version) == 0
+            leader.append([b"of a later version"], 1).result()
+            for _ in range(2):
+                assert not await replica.step()
+                with pytest.raises(Unavailable, match="cannot follow"):
+                    await engine.read(lambda state: state.version)
+            engine.close()
+
+    asyncio.run(run())
+
+
+def deploying(client: Client, **fields: object) -> grpc.Future:
+    """A deployment under way."""
+    request = cluster_service_pb2.DeployClusterRequest(cluster=cluster(**fields))
+    return client._clusters.DeployCluster.future(request, metadata=client.metadata, timeout=TIMEOUT_S)

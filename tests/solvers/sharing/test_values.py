@@ -1,0 +1,116 @@
+"""Values of nodes against slow twins, and the laws that make a difference of values a cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solvers.sharing.choice import least_cost_place
+from solvers.sharing.fleet import NOWHERE, SharedFleet, fits
+from solvers.sharing.scheduler import SharingScheduler
+from solvers.sharing.values import Float, empty_tables, fill, least_point, value_all, value_node
+from tests.full_size import size
+from tests.solvers.sharing.fillings import best_filling, value_by_definition
+from tests.solvers.sharing.small_fleets import SmallFleet, places_of, small_fleets, started
+
+WORLDS = size(40, 400)
+GRID = (np.repeat([0.0, 0.03, 0.08, 0.3], 3), np.tile([0.0, 4.0, 20.0], 4))
+
+
+class Valued:
+    """Tables and values of a fleet for given bids."""
+
+    def __init__(self, small: SmallFleet, bid: Float, fleet: SharedFleet) -> None:
+        self.small, self.bid, self.fleet = small, bid, fleet
+        nodes, points = small.machines.gpus.size, GRID[0].size
+        self.tables = empty_tables(small.shapes.models.shape[1], fleet.card_left.shape[1], points)
+        fill(small.shapes.arrays(), bid, GRID, self.tables)
+        vectors, free = np.zeros((nodes, points)), np.zeros(nodes, dtype=np.int64)
+        self.kept = np.ones(bid.size), bid, vectors, free, np.zeros(nodes)
+        value_all(fleet.arrays(), GRID, self.tables[0], self.tables[1], vectors, free, self.kept[4])
+
+    @property
+    def value(self) -> Float:
+        return self.kept[4]
+
+    def place(self, shape: int) -> tuple[int, int, float]:
+        shapes, fleet = self.small.shapes.arrays(), self.fleet.arrays()
+        return least_cost_place(shapes, fleet, GRID, self.tables[0], self.tables[1], self.kept, shape)
+
+    def cost_by_doing(self, shape: int, node: int, card: int) -> float:
+        """Take it on a copy, value the node again from nothing, subtract."""
+        after = SharedFleet(self.small.machines)
+        after.cpu_left, after.memory_left = self.fleet.cpu_left.copy(), self.fleet.memory_left.copy()
+        after.card_left = self.fleet.card_left.copy()
+        after.take(self.small.shapes, shape, node, card)
+        vector = np.zeros(GRID[0].size)
+        value_node(after.arrays(), node, GRID, self.tables[0], self.tables[1], vector)
+        return float(self.value[node] - vector[least_point(vector)])
+
+
+@st.composite
+def valued(draw: st.DrawFn) -> Valued:
+    small = draw(small_fleets())
+    rates = draw(st.lists(st.floats(0.0, 3.0), min_size=small.shapes.gpus.size, max_size=small.shapes.gpus.size))
+    bid = np.array(rates) * small.shapes.gpu_milli_each()
+    return Valued(small, bid, started(small, draw(st.integers(0, 99))))
+
+
+@settings(max_examples=WORLDS)
+@given(valued())
+def test_a_value_is_what_its_definition_says(world: Valued) -> None:
+    """Law: tables and vectors are the plain minimum over the grid, node by node."""
+    for node in range(world.value.size):
+        told = value_by_definition(world.small.shapes, world.bid, world.fleet, node, GRID)
+        assert world.value[node] == pytest.approx(told, abs=1e-6)
+
+
+@settings(max_examples=WORLDS)
+@given(valued())
+def test_a_value_is_never_below_the_best_filling(world: Valued) -> None:
+    """Law: V is an upper bound of what any set of pods that truly fits would bring."""
+    for node in range(world.value.size):
+        assert world.value[node] >= best_filling(world.small.shapes, world.bid, world.fleet, node) - 1e-6
+
+
+@settings(max_examples=WORLDS)
+@given(valued())
+def test_the_place_is_the_cheapest_of_all(world: Valued) -> None:
+    """Law: the kernel's cost is the least over every place, none is negative, and NOWHERE means that none fits."""
+    shapes, fleet = world.small.shapes, world.fleet
+    for shape in range(shapes.gpus.size):
+        costs = {place: world.cost_by_doing(shape, *place) for place in places_of(shapes, fleet, shape)}
+        node, card, cost = world.place(shape)
+        assert (node == NOWHERE) == (not costs)
+        if costs:
+            assert cost == pytest.approx(min(costs.values()), abs=1e-6)
+            assert costs[node, card] == pytest.approx(cost, abs=1e-6)
+            assert cost >= -1e-6
+
+
+@settings(max_examples=WORLDS)
+@given(valued())
+def test_what_fits_is_told_alike(world: Valued) -> None:
+    """Law: the kernel's `fits` is the rule as it is said."""
+    shapes, fleet = world.small.shapes, world.fleet
+    for shape in range(shapes.gpus.size):
+        nodes = {node for node, _ in places_of(shapes, fleet, shape)}
+        told = {n for n in range(world.value.size) if fits(shapes.arrays(), fleet.arrays(), shape, n)}
+        assert told == nodes
+
+
+@settings(max_examples=WORLDS)
+@given(small_fleets(), st.integers(0, 99))
+def test_a_scheduler_never_refuses_what_fits(small: SmallFleet, seed: int) -> None:
+    """Law: whatever the prices, a pod is refused only if it fits nowhere, and is put where it fits."""
+    fleet = started(small, seed)
+    scheduler = SharingScheduler(small.shapes, fleet)
+    for shape in small.arrivals.tolist():
+        places = places_of(small.shapes, fleet, shape)
+        chosen = scheduler.choose(shape)
+        assert chosen in places if places else chosen[0] == NOWHERE
+        if places:
+            fleet.take(small.shapes, shape, *chosen)
+            scheduler.took(chosen[0])
