@@ -19,6 +19,7 @@ from engine.market import failure, failure_decision, failure_placement, order_de
 from engine.market.events import FleetLoaded, LeaseEnded, LeaseMoved
 from engine.market.inventory import Freed
 from engine.service import failure_runner
+from solvers.wake import MAYBE
 from tests.full_size import size
 from tests.market import upkeep_laws as laws
 from tests.market.upkept import Life
@@ -80,6 +81,7 @@ def cap_ignored(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(order_decision, "terms_of", generous)
     patch.setattr(order_queue.OrderIndex, "price", lambda self, rows, fell: fell[:0])
+    patch.setattr(order_queue.OrderIndex, "could_hold", lambda self, rows: np.full(rows.size, MAYBE))
 
 
 def filled_and_still_open(patch: pytest.MonkeyPatch) -> None:
