@@ -180,6 +180,7 @@ def started_lease_message(
 ) -> cluster_service_pb2.Lease:
     """The lease as DeployCluster answered it, whatever has become of it since."""
     then = started(lease.lease_id, lease.tenant_id, lease.terms, lease.starts_at_us)
+    then.order_id, then.retry_on_loss_s = lease.order_id, lease.retry_on_loss_s
     return lease_message(inventory, then, with_placement=with_placement)
 
 

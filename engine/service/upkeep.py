@@ -31,7 +31,9 @@ class Upkeep:
         engine.listeners.append(self._bell.set)
 
     def tick(self) -> None:
-        """What time alone brings: silence, and notices that are over."""
+        """What time alone brings, unless another engine leads: silence, and notices that are over."""
+        if not self._engine.leads:
+            return
         self.heartbeats.tick()
         if self.repairs.is_due():
             self._bell.set()
@@ -46,10 +48,12 @@ class Upkeep:
             pass
 
     async def run(self) -> None:
-        """Work whenever something changed, until cancelled or the journal fails."""
-        while self._engine.journal.failure is None:
+        """Work whenever something changed and this engine leads, until cancelled."""
+        while True:
             await self._bell.wait()
             self._bell.clear()
+            if not self._engine.leads or self._engine.journal.failure is not None:
+                continue
             try:
                 while self.step():
                     await asyncio.sleep(0)
