@@ -71,6 +71,7 @@ class OrderQueue:
         if self._inventory is not state.inventory:
             self._inventory, self._index = state.inventory, OrderIndex(state.inventory)
             self._unknown, self._round, self._next = dict(state.open_orders), [], {}
+            self._seen = ""
             self._to_price, self._no_capacity = np.empty(0, dtype=np.int64), set()
         else:
             for order_id in reversed(state.open_orders):
