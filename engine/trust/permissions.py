@@ -36,6 +36,7 @@ METHODS: dict[str, Permission] = {
     "ClusterService/ExplainCluster": Permission(TENANTS, cost=5),
     "ClusterService/GetLease": Permission(TENANTS),
     "ClusterService/ListLeases": Permission(TENANTS, cost=2),
+    "ClusterService/ListLeaseNodes": Permission(TENANTS, cost=2),
     "ClusterService/ReleaseLease": Permission(TENANTS, mutates=True),
     "ClusterService/ExtendLease": Permission(TENANTS, mutates=True),
     "ClusterService/ShrinkLease": Permission(TENANTS, mutates=True),
