@@ -21,7 +21,14 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
-from engine.domain.errors import InvalidInput, NotLeader, Unauthenticated, Violation, WalrasError
+from engine.domain.errors import (
+    InvalidInput,
+    NotLeader,
+    Overloaded,
+    Unauthenticated,
+    Violation,
+    WalrasError,
+)
 from engine.service.acts import Acts, PendingAct
 from engine.service.admission import Admission
 from engine.service.identity import Identity, enter
@@ -31,6 +38,8 @@ from engine.trust.permissions import METHODS, authorize
 from engine.trust.principal import Principal
 
 log = logging.getLogger("walras.calls")
+SLOW_READER_S, RETRY_AFTER_S = 5.0, 1.0
+"""How long a stream waits for its reader to take a message."""
 Handler = Callable[[Any, Any], Awaitable[Any]]
 PREFIX = "/walras.v1."
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
@@ -201,7 +210,11 @@ def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitabl
     async def write(request: Any, context: ServicerContext[Any, Any]) -> None:
         async with aclosing(stream(request, context)) as replies:
             async for reply in replies:
-                await context.write(reply)
+                try:
+                    async with asyncio.timeout(SLOW_READER_S):
+                        await context.write(reply)
+                except TimeoutError:
+                    raise Overloaded("the reader of this stream is too slow", RETRY_AFTER_S) from None
 
     return write
 

@@ -44,6 +44,8 @@ class Engine:
     ) -> None:
         """Open the journal in a directory and lead it, or follow one; replay it. Errors as in `open_url`."""
         self.book, self._clock_us = book, clock_us
+        self.listeners: list[Callable[[], object]] = []
+        """Called after events were applied."""
         self.leads = isinstance(source, Path)
         self.journal = Journal.open(source) if isinstance(source, Path) else source
         try:
@@ -105,6 +107,8 @@ class Engine:
         for event in events:
             apply(self.state, event)
         stopwatch.lap("apply")
+        if events:
+            self._tell()
         return events, receipt
 
     async def _settled(self) -> None:
@@ -118,16 +122,23 @@ class Engine:
     def take_in(self, entries: Iterable[Entry]) -> None:
         """Apply what the leader recorded."""
         self._last_us = Restored(self.state, self._last_us).take_in(entries).last_us
+        self._tell()
 
     def lead(self, journal: Journal) -> None:
         """Decide and record from now on; everything in the journal has been taken in."""
         self.journal, self.leads = journal, True
+        self._tell()
 
     def follow(self, journal: Following, restored: Restored) -> None:
         """Take in from now on what another records, beginning with this state."""
         self.journal, self.leads = journal, False
         self.state, self._last_us = restored.state, max(self._last_us, restored.last_us)
         self.snapshot_sequence = restored.sequence
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self.listeners:
+            listener()
 
     def close(self) -> None:
         """Make everything durable and let go of the journal."""

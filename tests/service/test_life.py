@@ -27,7 +27,7 @@ from tests.service.reflected import has_symbol, services_of
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-WALRAS_SERVICES = {f"walras.v1.{name}Service" for name in ("Cluster", "Fleet", "Oracle", "Plan")}
+WALRAS_SERVICES = {f"walras.v1.{name}Service" for name in ("Cluster", "Fleet", "Oracle", "Order", "Plan")}
 
 
 def healthy(channel: grpc.Channel, service: str = "") -> int:

@@ -34,6 +34,8 @@ DERIVED = {
     "by_price",
     "_priced",
     "_cheapest_known",
+    "_at_asks",
+    "freed",
     "_names_of_market",
     "market_index",
     "_interruptible",
