@@ -26,8 +26,10 @@ from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_serve
 from walras.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Unavailable, WalrasError
 from engine.journal import Following
+from engine.market.state import MarketState
 from engine.planning.queue_plan import OUR_SOLVER, Solver
 from engine.service.acts import Acts
 from engine.service.admission import Admission
@@ -106,6 +108,11 @@ def opened(options: ServerOptions) -> tuple[Engine, Replica | None]:
     return engine, Replica(engine, options.database_url, options.leader_lease_s)
 
 
+def waiting_requests(state: MarketState) -> list[ClusterRequest]:
+    """What the open orders want, by age."""
+    return [state.orders[order_id].request for order_id in state.open_orders]
+
+
 class Server:
     """The gRPC server around one engine."""
 
@@ -144,6 +151,7 @@ class Server:
             references_of(options.price_sources, engine.book),
             options.oracle or default_parameters(options.price_sources),
             options.interruptible_notice_s,
+            waiting_requests,
         )
         self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
         self._watches = Watches(engine, options.deadline_s_max)
