@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,15 @@ from tests.service.loopback import TIMEOUT_S, Book, Loopback, load_chunks, node,
 from tests.trust.issuer import Issuer, bad_tokens
 
 Status = grpc.StatusCode
-TIGHT = Quotas(calls_per_s=1, calls_burst=20, running_max=4, waiting_max=4, streams_max=2, failed_proofs_per_s=1)
+TIGHT = Quotas(
+    calls_per_s=1,
+    calls_burst=20,
+    running_max=4,
+    waiting_max=4,
+    streams_max=2,
+    failed_proofs_per_s=1,
+    visits_per_s=1,
+)
 
 
 class Small(Loopback):
@@ -87,6 +96,24 @@ def test_a_quota_ends_one_account_only(small: Small) -> None:
     assert small.bearer("tenant", "alice").deploy(gpu_count=1)
     health = health_pb2_grpc.HealthStub(small.channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_floods_of_questions_that_need_no_credential(small: Small) -> None:
+    """Health and reflection are open, and bounded for each host: half-open, endless and garbage questions end."""
+    stub = health_pb2_grpc.HealthStub(small.channel)
+    ask = partial(stub.Check, health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+    served, error = until_refused(ask, 20_000)
+    assert served >= 10 and error.code() is Status.RESOURCE_EXHAUSTED and retry_after_s(error) > 0
+    assert small.bearer("tenant", "alice").deploy(gpu_count=1)
+
+
+@pytest.mark.parametrize("method", ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"])
+def test_garbage_for_health(world: AccessWorld, method: str) -> None:
+    """INVALID_ARGUMENT there, too, and no Python text."""
+    kind = world.channel.unary_stream if method.endswith("Watch") else world.channel.unary_unary
+    call = kind(f"/{method}", request_serializer=bytes, response_deserializer=bytes)
+    answer = refused(lambda: list(call(b"\x0a\xff\x01abc", timeout=TIMEOUT_S)))
+    assert (answer.code, answer.fields) == (Status.INVALID_ARGUMENT, ("request",))
 
 
 def test_streams_of_an_account_are_bounded(small: Small) -> None:

@@ -112,6 +112,27 @@ def test_certificates_of_strangers_get_no_connection(secure: Secure, tmp_path: P
         assert refused(secure.node(presented).set_state, "nodes/h1", "DOWN").code is Status.UNAVAILABLE
 
 
+def test_the_engines_certificate_is_renewed_without_a_restart(secure: Secure, tmp_path: Path) -> None:
+    """New files serve new connections, open ones go on; files that do not fit together change nothing."""
+    chain, key = secure.folder / "engine.pem", secure.folder / "engine.key"
+    kept, open_before = (chain.read_bytes(), key.read_bytes()), secure.bearer("tenant", "alice")
+    open_before.leases()
+    renewed = Authority("renewed")
+    root = renewed.write(tmp_path / "renewed.pem")
+    new_chain, new_key = renewed.issue(tmp_path, "engine")
+    try:
+        key.write_bytes(new_key.read_bytes())  # half of the pair: the old one stays in use
+        secure.bearer("tenant", "alice").leases()
+        chain.write_bytes(new_chain.read_bytes())
+        with secure_channel(secure.target, root) as channel:
+            assert not Bearer(channel, secure.issuer.token()).leases().leases
+        open_before.leases()
+    finally:
+        chain.write_bytes(kept[0])
+        key.write_bytes(kept[1])
+    secure.bearer("tenant", "alice").leases()
+
+
 def test_the_command_line_speaks_tls(secure: Secure) -> None:
     """`walras` in a third process, with WALRAS_TOKEN and WALRAS_TLS_CA."""
     environment = {
