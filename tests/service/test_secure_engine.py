@@ -17,6 +17,7 @@ import pytest
 
 from tests.service.credentials import Bearer, auth_arguments, engine_process, secure_channel
 from tests.service.loopback import refused, small_fleet
+from tests.service.test_incident import Rotating
 from tests.trust.issuer import AUDIENCE, ISSUER, Authority, Issuer, JwksServer
 
 Status = grpc.StatusCode
@@ -165,10 +166,13 @@ def test_tokens_of_the_walras_command(tmp_path: Path) -> None:
     assert main(["token", "keys", "--keys", str(keys)]) == 0
     old = issue(keys, Role.OPERATOR, "root", ISSUER, AUDIENCE, 600, "walras_")
     assert (keys / "key.pem").stat().st_mode & 0o777 == 0o600
-    arguments = auth_arguments(str(keys / "jwks.json"))
-    with engine_process(tmp_path, *arguments) as target, grpc.insecure_channel(target) as channel:
-        assert Bearer(channel, old).stats().nodes == 0
+    jwks = str(keys / "jwks.json")
+    engine = Rotating(tmp_path / "data", dev=False, auth_jwks=jwks, auth_issuer=ISSUER, auth_audience=AUDIENCE)
+    try:
+        assert Bearer(engine.channel, old).stats().nodes == 0
         assert main(["token", "keys", "--keys", str(keys)]) == 0
         new = issue(keys, Role.TENANT, "alice", ISSUER, AUDIENCE, 600, "walras_")
-        assert not Bearer(channel, new).leases().leases
-        assert Bearer(channel, old).stats().nodes == 0
+        assert not Bearer(engine.channel, new).leases().leases
+        assert Bearer(engine.channel, old).stats().nodes == 0
+    finally:
+        engine.close()
