@@ -171,15 +171,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return await inner(_parsed_stream(request) if streams.request else _parsed(request), context)
 
     async def _proven(self, context: ServicerContext[Any, Any], act: PendingAct) -> Principal:
-        metadata = context.invocation_metadata() or ()
-        principal = self._identity.remembered(metadata)
-        if principal is None:
-            self._admission.check_host(act.host)
-            try:
-                principal = await self._identity.identify(metadata, context.auth_context())
-            except Unauthenticated:
-                self._admission.note_failed(act.host)
-                raise
+        metadata, handshake = context.invocation_metadata() or (), context.auth_context()
+        try:
+            principal = self._identity.remembered(metadata, handshake)
+            if principal is None:
+                self._admission.check_host(act.host)
+                principal = await self._identity.identify(metadata, handshake)
+        except Unauthenticated:
+            self._admission.note_failed(act.host)
+            raise
         act.principal = principal
         return principal
 

@@ -33,7 +33,16 @@ from solvers.pools import END, GPU_COUNT, START
 from tests.full_size import size
 from tests.service.access_world import AccessWorld
 from tests.service.credentials import Bearer, auth_options
-from tests.service.loopback import TIMEOUT_S, Book, Loopback, load_chunks, node, refused, small_fleet
+from tests.service.loopback import (
+    CHANNEL_OPTIONS,
+    TIMEOUT_S,
+    Book,
+    Loopback,
+    load_chunks,
+    node,
+    refused,
+    small_fleet,
+)
 from tests.trust.issuer import Issuer, bad_tokens
 
 Status = grpc.StatusCode
@@ -315,6 +324,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccessWorld]:
     world = AccessWorld(tmp_path_factory.mktemp("abuse"))
     yield world
     world.close()
+
+
+def test_calls_that_are_reset_at_once(world: AccessWorld) -> None:
+    """Rapid resets: their connection is refused streams by HTTP/2 itself; other connections notice nothing."""
+    alone = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    with grpc.insecure_channel(world.target, options=alone) as channel:
+        path = "/walras.v1.ClusterService/ListLeases"
+        call = channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
+        for number in range(2_000):
+            call.future(b"", metadata=world.mine.metadata, timeout=TIMEOUT_S).cancel()
+            if number % 100 == 0:
+                world.mine.leases()
+    world.mine.release(world.mine.deploy(gpu_count=1, gpu_models=["A100"]).name)
 
 
 def test_headers_beyond_the_limit(world: AccessWorld) -> None:

@@ -77,6 +77,14 @@ def test_accounts_take_turns() -> None:
     asyncio.run(run())
 
 
+def test_planted_queue_that_serves_who_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted bug, one line for all accounts, is seen by the test above."""
+    honest = FairQueue._wait
+    monkeypatch.setattr(FairQueue, "_wait", lambda self, line, _, ends_s: honest(self, line, "all", ends_s))
+    with pytest.raises(AssertionError):
+        test_accounts_take_turns()
+
+
 def test_changes_go_before_reads() -> None:
     async def run() -> None:
         steps = Steps()
