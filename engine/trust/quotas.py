@@ -41,8 +41,8 @@ class Quotas:
             raise InvalidInput(found)
 
 
-NO_QUOTAS = Quotas(*(UNBOUNDED,) * 8)
-"""Of development mode: one machine, one user."""
+NO_QUOTAS = Quotas(UNBOUNDED, UNBOUNDED, 64, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
+"""Of development mode: one machine, one user. Calls still wait for a turn, late ones are refused."""
 
 
 class Buckets:
