@@ -68,7 +68,7 @@ def test_a_pod_that_breaks_a_rule_is_named(capsys: pytest.CaptureFixture[str], t
 DATA = os.environ.get(DATA_VARIABLE)
 
 
-@pytest.mark.skipif(DATA is None, reason=f"${DATA_VARIABLE} names no folder of public traces")
+@pytest.mark.skipif(not DATA, reason=f"${DATA_VARIABLE} names no folder of public traces")
 @pytest.mark.parametrize("trace", PUBLISHED)
 def test_the_published_experiment(trace: str) -> None:
     """Law: peers land at the published shares, so the replay is faithful; ours is above all of them."""
