@@ -9,7 +9,7 @@ CODE := engine solvers tests benchmarks
 # One process a core; a file's tests share one process, and what they have in common is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types imports proto proto-check pytest full exact bench serve clean \
+.PHONY: demo test check lint types imports proto proto-check pytest full exact replay bench serve clean \
   kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
@@ -77,6 +77,11 @@ full: .venv/dev
 # The full comparisons with the independent CP-SAT models: 5,000 worlds of one request, 2,000 joint ones.
 exact: .venv/dev
 	WALRAS_EXACT_WORLDS=5000 WALRAS_EXACT_JOINT_WORLDS=2000 $(PYTEST) -m exact tests/solvers tests/planning
+
+# The published experiment on shared GPUs: ten seeds, both traces; DATA=DIR or $WALRAS_DATA.
+replay: .venv/dev
+	@for trace in default gpuspec33; do \
+	  $(BIN)/walras replay openb --trace $$trace $(if $(DATA),--data $(DATA)) || exit; done
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks $(if $(DATA),--data $(DATA))

@@ -18,7 +18,7 @@ from tests.backtest.sharing_checker import faults
 from tests.backtest.sharing_worlds import small_trace
 from tests.full_size import size
 
-WORLDS = size(6, 60)
+WORLDS = size(3, 60)
 
 
 def _played(trace: SharingTrace, policy: str, seed: int) -> Played:
