@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.backtest import sharing_runs
 from engine.backtest.sharing_published import PUBLISHED
 from engine.backtest.sharing_replay import TILED_TO, play
 from engine.backtest.sharing_runs import OURS, POLICIES, make_policy
@@ -63,6 +64,15 @@ def test_a_pod_that_breaks_a_rule_is_named(capsys: pytest.CaptureFixture[str], t
     pods.write_parquet(data / PODS_FILE.format("default"))
     assert main(["replay", "openb", "--data", str(data), *ONE_PROCESS]) == 2
     assert "openb_pod_list_default.parquet row 0 column gpu_milli" in capsys.readouterr().err
+
+
+def test_without_the_peers_it_says_where_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Law: an installation without the benchmarks gets exit 2 and a way out, not a traceback."""
+    monkeypatch.setattr(sharing_runs, "PEERS_MODULE", "benchmarks.peers.absent")
+    assert main(["replay", "openb", "--data", str(write_openb(tmp_path)), *ONE_PROCESS]) == 2
+    assert "checkout of the repository" in capsys.readouterr().err
 
 
 DATA = os.environ.get(DATA_VARIABLE)
