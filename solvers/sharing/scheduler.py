@@ -12,7 +12,7 @@ from solvers.sharing.values import Float, empty_tables, value_node
 
 CLEARING_EVERY = 100
 """Pods between two clearings; the first ones come at 1, 2, 4, 8, ... pods, while little is known."""
-STEPS, FIRST_STEPS = 10, 100
+STEPS, FIRST_STEPS = 10, 50
 CPU_POINTS = (0.0, 0.0625, 0.125, 0.1875, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0, 16.0)
 MEMORY_POINTS = (0.0, 0.125, 0.25, 0.5)
 """Grid of prices, as multiples of the price at which a fleet's CPU (memory) alone would be worth all its GPUs."""
