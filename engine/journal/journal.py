@@ -140,9 +140,11 @@ class Journal:
         """Whether another has become the writer."""
         return isinstance(self._claim, Leadership) and self._claim.is_lost
 
-    def replay(self, after_sequence: int = 0) -> Iterator[Entry]:
+    def replay(self, after_sequence: int = 0) -> Generator[Entry]:
         """Durable entries after a sequence, each proven as it is read; raises `CorruptJournal`."""
         return reader.replay(self.database, after_sequence)
+
+    entries_after = replay
 
     def close(self) -> None:
         """Make durable what was appended, stop the writer, let other processes in. Can be called again.

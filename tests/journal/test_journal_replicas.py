@@ -113,7 +113,7 @@ def test_a_lease_of_a_leader_that_died_runs_out(opened: Opener, postgres: Cluste
 
 def test_followers_read_what_is_durable_in_order(opened: Opener, url: str) -> None:
     following = Following.open_url(url)
-    assert list(following.catch_up()) == []
+    assert list(following.entries_after(0)) == []
     journal = opened("leader:1")
     seen = []
     for number in range(5):
