@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from engine.journal.schema import SNAPSHOT, SNAPSHOT_PART
 from engine.journal.snapshots import KEPT, PART_BYTES, readable, save
 from engine.market.inventory import Inventory
 from engine.market.state import MarketState
-from engine.market.state_codec import capture, restore, state_format
+from engine.market.state_codec import NotAState, capture, restore, state_format
 from engine.service.engine import replayed
 from engine.service.restoring import newest_snapshot
 from engine.service.snapshot_keeper import SnapshotKeeper
@@ -87,6 +88,14 @@ def test_a_restored_state_is_the_state_and_decides_like_it(tmp_path: Path, seed:
 
 def test_an_empty_state_comes_back() -> None:
     assert_same_state(MarketState(), restore(capture(MarketState())()))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", zlib.compress(b"\x92\xc0\xc0"), capture(MarketState())()[:-9]]
+)
+def test_what_is_no_state_is_said_to_be_none(content: bytes) -> None:
+    with pytest.raises(NotAState):
+        restore(content)
 
 
 def test_a_captured_state_is_of_its_moment(tmp_path: Path) -> None:
