@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from engine.domain.errors import NotLeader, Unavailable
 from engine.journal import CorruptJournal, Following, Journal, verify
+from engine.journal.claims import Claim
 from engine.journal.following import STALE_S
-from engine.journal.journal import Claim
 from engine.journal.leadership import Leadership
 from tests.postgres import Cluster
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import zlib
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 from sqlalchemy import delete, update
 
-from engine.journal import Place, replay_files
+from engine.journal import Journal, Place, replay_files
 from engine.journal.places import database_at
 from engine.journal.schema import SNAPSHOT, SNAPSHOT_PART
 from engine.journal.snapshots import KEPT, PART_BYTES, readable, save
@@ -178,9 +179,30 @@ def test_snapshots_larger_than_a_part_in_either_database(tmp_path: Path, postgre
         assert list(readable(database_at(place), "other")) == []
 
 
-def _one_entry(place: Place) -> int:
-    from engine.journal import Journal
+def test_snapshots_and_appends_do_not_refuse_each_other(tmp_path: Path, postgres: Any) -> None:
+    """Law 4: both are writers of the same database, at the same time."""
+    for place in (tmp_path, postgres.new_url()):
+        with Journal.open_at(place) as journal:
+            journal.append([b"first"], 1).result()
+            stop = threading.Event()
 
+            def append(journal: Journal = journal, stop: threading.Event = stop) -> None:
+                while not stop.is_set():
+                    journal.append([b"more"], 1).result()
+
+            appender = threading.Thread(target=append)
+            appender.start()
+            try:
+                for number in range(20):
+                    save(journal.database, journal.durable_sequence, "any", b"%d" % number)
+            finally:
+                stop.set()
+                appender.join()
+            assert journal.failure is None
+            assert next(readable(journal.database, "any")).content == b"19"
+
+
+def _one_entry(place: Place) -> int:
     with Journal.open_at(place) as journal:
         return journal.append([b"one"], 77).result()
 
