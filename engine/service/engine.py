@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,10 +149,8 @@ class Engine:
 def restored_from(journal: Journal | Following) -> Restored:
     """The state of a journal's end, from its newest snapshot on."""
     restored = newest_snapshot(journal.database)
-    if isinstance(journal, Journal):
-        return restored.take_in(journal.replay(restored.sequence))
-    journal.start_after(restored.sequence)
-    return restored.take_in(journal.catch_up())
+    with closing(journal.entries_after(restored.sequence)) as entries:
+        return restored.take_in(entries)
 
 
 def replayed(entries: Iterable[Entry]) -> tuple[MarketState, int]:

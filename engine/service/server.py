@@ -195,7 +195,7 @@ class Server:
         host = self._options.listen.rpartition(":")[0]
         replica.address = self._options.advertise or f"{host}:{port}"
         replica.changed = self._role_changed
-        await replica.step()
+        await replica.settle()
         self._ticks.append(asyncio.create_task(replica.run()))
 
     async def _role_changed(self) -> None:
