@@ -2,7 +2,6 @@
 
 - Bytes that are no message are INVALID_ARGUMENT; gRPC itself would answer UNKNOWN with Python's text.
 - Every call has a deadline: the caller's, or the cap if that is shorter or the caller gave none.
-- A call with less time left than calls of its method take is refused before anything is done for it.
 - Errors of our tree become their status; anything else is logged here and leaves as INTERNAL without details.
 """
 
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -20,7 +18,6 @@ from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
 from engine.domain.errors import InvalidInput, Violation, WalrasError
-from engine.service.admission import Admission
 from engine.service.identity import enter, identify
 from engine.service.status import DETAILS_METADATA, status_of
 
@@ -69,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         elif handler.request_streaming:
             make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
         else:
-            make, inner = grpc.unary_unary_rpc_method_handler, _in_time(handler.unary_unary)
+            make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
         return make(
             self._guarded(inner, streaming=handler.request_streaming),
             request_deserializer=_tolerant(handler.request_deserializer),
@@ -100,20 +97,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _deadline_s(self, context: ServicerContext[Any, Any]) -> float:
         remaining = context.time_remaining()
         return self._deadline_s_max if remaining is None else min(remaining, self._deadline_s_max)
-
-
-def _in_time(answer: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    """A handler that answers nobody who will have gone by then."""
-    admission = Admission()
-
-    async def admitted(request: Any, context: ServicerContext[Any, Any]) -> Any:
-        admission.admit(context.time_remaining())
-        started_s = time.perf_counter()
-        reply = await answer(request, context)
-        admission.note(time.perf_counter() - started_s)
-        return reply
-
-    return admitted
 
 
 def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[None]]:
