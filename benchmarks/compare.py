@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,7 +105,10 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _measured(place: Path) -> dict[str, float]:
-    done = subprocess.run([sys.executable, "-c", RUN], cwd=place, capture_output=True, text=True, check=False)
+    paths = {"PYTHONPATH": f"{place}{os.pathsep}{place / 'proto'}"}  # before where this code is installed
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=place, env=os.environ | paths, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2_000:])
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

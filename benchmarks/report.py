@@ -64,7 +64,7 @@ def machine(effort: Effort) -> str:
     return (
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"Python {platform.python_version()}, {versions}; commit {_commit()}; seed {SEED}; "
-        f"{effort.rounds} rounds."
+        f"{effort.rounds} rounds; load of the machine in the end {os.getloadavg()[1]:.1f}."
     )
 
 
