@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,6 +59,7 @@ def main() -> int:
     parser.add_argument("base", help="a git revision")
     parser.add_argument("--turns", type=int, default=TURNS)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the worktree is removed
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
         base = Path(place) / "base"
         added = _git("worktree", "add", "--detach", str(base), given.base)
