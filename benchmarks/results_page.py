@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from benchmarks.report import machine, report, table
 
 Results = Mapping[str, float]
 FIGURES = "figures"
+BUSY = 1.5
+"""Load beyond the cores: our server and its clients keep them busy by themselves."""
 FLAT_FAMILIES = ("throughput", "overload", "epoch", "day")
 
 
@@ -43,6 +46,8 @@ TARGETS = (
     Answer("… p99", "deploy.10000@1000000.call_over_floor_p99", "{:.2f}", most=2.0),
     Answer("Growth of the decision with the fleet", "deploy.decision_exponent_fleet", "{:.3f}", most=0.3),
     Answer("Durable deploys a second, most", "throughput.unary_per_s", "{:,.0f}"),
+    Answer("… the server's CPU time for one, ms", "throughput.unary_cpu_ms", "{:.2f}"),
+    Answer("… and under ten times the clients, per answer", "overload.cpu_ms_per_answer", "{:.2f}"),
     Answer("… over the same without decision and disk", "throughput.unary_over_echo", "{:.2f}"),
     Answer("… over the same without decision", "throughput.unary_over_floor", "{:.2f}"),
     Answer("Goodput at 10× the clients", "overload.goodput_share", "{:.2f}", least=0.7),
@@ -66,7 +71,8 @@ TARGETS = (
 def page(results: Results, effort: Effort) -> str:
     """The page. What was not measured is not in it."""
     rows = [answer.row(results) for answer in TARGETS if answer.key in results]
-    parts = ["# Results", machine(effort), "## In a hurry", table(("", "measured", "asked", "met"), rows)]
+    parts = ["# Results", machine(effort), _warning(), "## In a hurry"]
+    parts.append(table(("", "measured", "asked", "met"), rows))
     beaten = _beaten(results)
     if beaten:
         parts += ["## Who is beaten by how much", table(("instance", "planner", "our welfare over its"), beaten)]
@@ -76,7 +82,17 @@ def page(results: Results, effort: Effort) -> str:
     parts += [f"![{name}]({FIGURES}/{name}.svg)" for name in sorted(_charts(results, ""))]
     parts += ["## All tables", report(dict(results), FAMILIES, effort, PLAN_FAMILIES)]
     parts += [f"### `{family}`\n\n{_flat(results, family)}" for family in FLAT_FAMILIES]
-    return "\n\n".join(part for part in parts if not part.endswith("\n\n")) + "\n"
+    return "\n\n".join(part for part in parts if part and not part.endswith("\n\n")) + "\n"
+
+
+def _warning() -> str:
+    load, cores = os.getloadavg()[1], os.cpu_count() or 1
+    if load <= cores + BUSY:
+        return ""
+    return (
+        f"**Not a quiet machine**: {load:.0f} processes wanted its {cores} cores. Times, rates and everything with "
+        "a deadline below say more about them than about us; ratios of one turn and CPU times say something."
+    )
 
 
 def write_page(results: Results, effort: Effort, directory: Path) -> None:
