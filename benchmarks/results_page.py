@@ -90,8 +90,8 @@ def _warning() -> str:
     if load <= cores + BUSY:
         return ""
     return (
-        f"**Not a quiet machine**: {load:.0f} processes wanted its {cores} cores. Times, rates and everything with "
-        "a deadline below say more about them than about us; ratios of one turn and CPU times say something."
+        f"**Not a quiet machine**: {load:.0f} processes wanted its {cores} cores. Times, rates and all that has a "
+        "deadline say more about them than about us; ratios of one turn and CPU times say something."
     )
 
 
@@ -142,7 +142,7 @@ def _line(results: Results, sizes: Sequence[int], key: str, scale: float) -> dic
 
 
 def _beaten(results: Results) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key in (family.key(load) for family in PLAN_FAMILIES for load in family.loads):
         ours = results.get(f"{key}.{WELFARE}", 0.0)
         for peer in (*PEERS, *GENERAL_SOLVERS):
