@@ -22,6 +22,7 @@ RESULTS = {
     "plan.real.load_0.9.welfare_micro_usd_per_hour": 102.0,
     "plan.real.load_0.9.first_come.welfare_micro_usd_per_hour": 100.0,
     "plan.real.load_0.9.highs.welfare_micro_usd_per_hour": 0.0,
+    "plan.real.load_0.9.highs.wall_s": 75.0,
     "plan.real.load_0.9.pop_4.welfare_micro_usd_per_hour": 204.0,
 }
 
