@@ -68,10 +68,10 @@ TARGETS = (
 )
 
 
-def page(results: Results, effort: Effort) -> str:
-    """The page. What was not measured is not in it."""
+def page(results: Results, effort: Effort, runs: Mapping[str, str]) -> str:
+    """The page. What was not measured is not in it. `runs`: where each kind was measured, `provenance` of then."""
     rows = [answer.row(results) for answer in TARGETS if answer.key in results]
-    parts = ["# Results", machine(effort), _warning(), "## In a hurry"]
+    parts = ["# Results", "\n".join(f"- `{kind}`: {where}" for kind, where in runs.items()), "## In a hurry"]
     parts.append(table(("", "measured", "asked", "met"), rows))
     beaten = _beaten(results)
     if beaten:
@@ -80,26 +80,29 @@ def page(results: Results, effort: Effort) -> str:
     if grown:
         parts += ["## How it grows", table(("cost", "against", "exponent"), grown)]
     parts += [f"![{name}]({FIGURES}/{name}.svg)" for name in sorted(_charts(results, ""))]
-    parts += ["## All tables", report(dict(results), FAMILIES, effort, PLAN_FAMILIES)]
+    parts += ["## All tables", _tables(results, effort)]
     parts += [f"### `{family}`\n\n{_flat(results, family)}" for family in FLAT_FAMILIES]
     return "\n\n".join(part for part in parts if part and not part.endswith("\n\n")) + "\n"
 
 
-def _warning() -> str:
+def provenance(effort: Effort) -> str:
+    """Machine, versions, commit, seed, and a warning if it was busy; to be noted when something is measured."""
     load, cores = os.getloadavg()[1], os.cpu_count() or 1
     if load <= cores + BUSY:
-        return ""
+        return machine(effort)
+    busy = (
+        f"**Not a quiet machine**: {load:.0f} processes wanted its {cores} cores. Times, rates and all that has a"
+    )
     return (
-        f"**Not a quiet machine**: {load:.0f} processes wanted its {cores} cores. Times, rates and all that has a "
-        "deadline say more about them than about us; ratios of one turn and CPU times say something."
+        f"{machine(effort)} {busy} deadline say more about them than about us; ratios of one turn say something."
     )
 
 
-def write_page(results: Results, effort: Effort, directory: Path) -> None:
+def write_page(results: Results, effort: Effort, runs: Mapping[str, str], directory: Path) -> None:
     """RESULTS.md and its figures into `directory`."""
-    (directory / "RESULTS.md").write_text(page(results, effort))
+    (directory / "RESULTS.md").write_text(page(results, effort, runs))
     (directory / FIGURES).mkdir(exist_ok=True)
-    for name, picture in _charts(results, machine(effort)).items():
+    for name, picture in _charts(results, " · ".join(runs.values())).items():
         (directory / FIGURES / f"{name}.svg").write_text(picture)
 
 
@@ -139,6 +142,11 @@ def _charts(results: Results, caption: str) -> dict[str, str]:
 def _line(results: Results, sizes: Sequence[int], key: str, scale: float) -> dict[float, float]:
     known = {size: results.get(key.format(size), 0.0) for size in sizes}
     return {float(size): value * scale for size, value in known.items() if value > 0}
+
+
+def _tables(results: Results, effort: Effort) -> str:
+    """The tables of the report without its first line, which tells of the present and not of the runs."""
+    return report(dict(results), FAMILIES, effort, PLAN_FAMILIES).partition("\n\n")[2]
 
 
 def _beaten(results: Results) -> list[tuple[str, ...]]:
