@@ -52,6 +52,13 @@ class Tally:
         """Answers within their deadline, a second."""
         return len(self.latency_ms) / self.seconds
 
+    @property
+    def missed_share(self) -> float:
+        """Of the calls that nobody told to come back, those without an answer in time."""
+        told = sum(self.failed[code.name] for code in COME_BACK)
+        accepted = max(self.sent - told, 1)
+        return (accepted - len(self.latency_ms)) / accepted
+
     def figures(self) -> dict[str, float]:
         """Rate, percentiles, and what failed, by status."""
         found = {"per_s": self.per_s, "sent_per_s": self.sent / self.seconds}

@@ -85,6 +85,7 @@ def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: E
     results |= {
         "overload.deadline_ms": PRESSURE_DEADLINE_S * 1e3,
         "overload.goodput_share": closed.per_s / peak.per_s,
+        "overload.missed_share": closed.missed_share,
         "overload.cpu_ms_per_answer": 1e3 * cpu_s / max(len(closed.latency_ms), 1),
         "overload.open.goodput_share": opened.per_s / peak.per_s,
         "overload.open.offered_over_peak": opened.sent / opened.seconds / peak.per_s,
