@@ -14,12 +14,14 @@ from benchmarks.deploy import Results
 from benchmarks.growth import exponents
 from benchmarks.registry import DAY_HOURS, FAMILIES, FULL, PLAN_FAMILIES, QUICK, TWO_HOURS, Effort
 from benchmarks.report import report
-from benchmarks.results_page import write_page
+from benchmarks.results_page import provenance, write_page
 from benchmarks.suite import run, run_plans, run_pressure
 from engine.cli.world_command import DATA_VARIABLE
 
 HERE = Path(__file__).parent
 RESULTS_FILE = HERE / "results.json"
+RUNS_FILE = "runs.json"
+"""Where each kind was measured: figures that are kept keep their machine and commit."""
 KINDS = ("deploy", "pressure", "plan", "trace", "day")
 USUAL = KINDS[:-1]
 
@@ -50,12 +52,16 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that children are stopped
     effort = QUICK if given.quick else FULL
     results_file = given.out / RESULTS_FILE.name
+    runs_file = given.out / RUNS_FILE
     results: Results = json.loads(results_file.read_text()) if given.kinds and results_file.exists() else {}
+    runs: dict[str, str] = json.loads(runs_file.read_text()) if given.kinds and runs_file.exists() else {}
     for kind in given.kinds or USUAL:
         results |= _measured(kind, effort, given.data)
+        runs[kind] = provenance(effort)
+    runs_file.write_text(json.dumps(runs, indent=1) + "\n")
     results |= exponents(results)
     results_file.write_text(json.dumps(dict(sorted(results.items())), indent=1) + "\n")
-    write_page(results, effort, given.out)
+    write_page(results, effort, runs, given.out)
     print(report(results, FAMILIES, effort, PLAN_FAMILIES))
     print(f"wrote {results_file} and RESULTS.md beside it", file=sys.stderr)
     return 0

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +59,7 @@ def main() -> int:
     parser.add_argument("base", help="a git revision")
     parser.add_argument("--turns", type=int, default=TURNS)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the worktree is removed
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
         base = Path(place) / "base"
         added = _git("worktree", "add", "--detach", str(base), given.base)
@@ -104,7 +107,10 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def _measured(place: Path) -> dict[str, float]:
-    done = subprocess.run([sys.executable, "-c", RUN], cwd=place, capture_output=True, text=True, check=False)
+    paths = {"PYTHONPATH": f"{place}{os.pathsep}{place / 'proto'}"}  # before where this code is installed
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=place, env=os.environ | paths, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(done.stderr[-2_000:])
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])

@@ -92,8 +92,8 @@ def _started(journal: Journal, lease_id: str) -> bytes | None:
 class ServerWithFloor(server.Server):
     """The engine's server with the floor as one more service."""
 
-    def __init__(self, engine: Engine, options: ServerOptions) -> None:
-        super().__init__(engine, options)
+    def __init__(self, engine: Engine, options: ServerOptions, **given: Any) -> None:
+        super().__init__(engine, options, **given)
         floor = Floor(engine)
         methods = {
             "Remember": _method(floor.remember, pb.GetLeaseRequest),

@@ -22,7 +22,15 @@ from benchmarks import instances
 from benchmarks.peers.lineup import FIRST_COME, GENERAL_SOLVERS, PEERS, Peer
 from benchmarks.peers.score import checked_welfare
 from benchmarks.processes import ROOT
-from benchmarks.registry import MIP_LIMIT_S, MIP_TIMES, SMALL_PLAN_FLEET, SMALL_PLAN_REQUESTS, Effort, PlanFamily
+from benchmarks.registry import (
+    MIP_LIMIT_S,
+    MIP_LOAD,
+    MIP_TIMES,
+    SMALL_PLAN_FLEET,
+    SMALL_PLAN_REQUESTS,
+    Effort,
+    PlanFamily,
+)
 from engine.planning.encode import Encoded, encode
 from engine.planning.inputs import InputPaths, read_inputs
 from solvers.planning.moves import Placed
@@ -59,7 +67,8 @@ def measure_plan(family: PlanFamily, load: float, data_dir: Path | None, effort:
         encoded = encode(read_inputs(paths), 0, 0)
         ours = checked_welfare(encoded.problem, rows_of(encoded, out))
     assert ours == report["welfare_micro_usd_per_hour"], "the report and the scorer disagree"
-    outcomes = {} if family.alone else peer_outcomes(encoded.problem, report["wall_s"], effort)
+    general = effort.general_solvers and load == MIP_LOAD
+    outcomes = {} if family.alone else peer_outcomes(encoded.problem, report["wall_s"], general)
     key = family.key(load)
     return {f"{key}.{name}": value for name, value in figures(report, outcomes).items()}
 
@@ -89,11 +98,11 @@ def rows_of(encoded: Encoded, out: Path) -> Placed:
     return Placed(request, node, plan["gpus"].to_numpy())
 
 
-def peer_outcomes(problem: Problem, our_s: float, effort: Effort) -> dict[str, Outcome]:
+def peer_outcomes(problem: Problem, our_s: float, general: bool) -> dict[str, Outcome]:
     """Every peer's outcome. General solvers get MIP_TIMES our time, the others need what they need."""
     mip_s = min(MIP_TIMES * our_s, MIP_LIMIT_S)
     outcomes = {name: _timed(peer, problem, our_s) for name, peer in PEERS.items()}
-    if effort.general_solvers:
+    if general:
         outcomes |= {name: _timed(peer, problem, mip_s) for name, peer in GENERAL_SOLVERS.items()}
     return outcomes
 

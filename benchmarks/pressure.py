@@ -27,6 +27,8 @@ from engine.domain.cluster_request import ClusterRequest
 DEPLOY = "/walras.v1.ClusterService/DeployCluster"
 COME_BACK = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 UNTOLD_RETRY_S = 0.1
+LATE = "LATE"
+"""An answer that came, but after the deadline: this process was too busy to give up in time."""
 TICK_S = 0.005
 """An open loop sends what is due this often."""
 IN_FLIGHT_MAX = 2_048
@@ -49,6 +51,13 @@ class Tally:
     def per_s(self) -> float:
         """Answers within their deadline, a second."""
         return len(self.latency_ms) / self.seconds
+
+    @property
+    def missed_share(self) -> float:
+        """Of the calls that nobody told to come back, those without an answer in time."""
+        told = sum(self.failed[code.name] for code in COME_BACK)
+        accepted = max(self.sent - told, 1)
+        return (accepted - len(self.latency_ms)) / accepted
 
     def figures(self) -> dict[str, float]:
         """Rate, percentiles, and what failed, by status."""
@@ -120,6 +129,9 @@ class _Caller:
             tally.failed[error.code().name] += 1
             return retry_after_s(error) if error.code() in COME_BACK else 0.0
         now = time.perf_counter()
+        if now - began > self._deadline_s:
+            tally.failed[LATE] += 1
+            return 0.0
         tally.latency_ms.append((now - began) * 1e3)
         tally.at_s.append(now - self.started)
         return 0.0

@@ -32,6 +32,7 @@ SERVER_KEYS = ("ready_s", "load_s", "peak_rss_mb", "load_peak_rss_mb", "ready_pe
 PLAN_HEADER = ("instance", "planner", "welfare, micro-USD/h", "to ours", "gap to our bound", "closed", "s")
 OURS = "**walras**"
 NOT_APPLICABLE = "n/a"
+NO_PLAN = "no plan"
 
 
 def report(results: Results, families: Sequence[Family], effort: Effort, plans: Sequence[PlanFamily] = ()) -> str:
@@ -64,7 +65,7 @@ def machine(effort: Effort) -> str:
     return (
         f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"Python {platform.python_version()}, {versions}; commit {_commit()}; seed {SEED}; "
-        f"{effort.rounds} rounds."
+        f"{effort.rounds} rounds; load of the machine in the end {os.getloadavg()[1]:.1f}."
     )
 
 
@@ -107,9 +108,11 @@ def _plan_rows(results: Results, key: str) -> list[tuple[str, ...]]:
 def _plan_row(results: Results, key: str, prefix: str) -> tuple[str, ...]:
     """`prefix`: what the keys of one planner begin with."""
     figures = ((WELFARE, ",.0f"), ("welfare_to_ours", ".4f"), ("gap", ".2%"), ("closed", ".1%"), ("wall_s", ".2f"))
+    head = (key.removeprefix("plan."), prefix.removeprefix(key).strip(".") or OURS)
+    if not results[prefix + WELFARE]:
+        return (*head, NO_PLAN, *[NOT_APPLICABLE] * 3, f"{results[prefix + 'wall_s']:.2f}")
     return (
-        key.removeprefix("plan."),
-        prefix.removeprefix(key).strip(".") or OURS,
+        *head,
         *(
             format(results[prefix + name], form) if prefix + name in results else NOT_APPLICABLE
             for name, form in figures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from benchmarks.report import machine, report, table
 
 Results = Mapping[str, float]
 FIGURES = "figures"
+BUSY = 1.5
+"""Load beyond the cores: our server and its clients keep them busy by themselves."""
 FLAT_FAMILIES = ("throughput", "overload", "epoch", "day")
 
 
@@ -43,10 +46,12 @@ TARGETS = (
     Answer("… p99", "deploy.10000@1000000.call_over_floor_p99", "{:.2f}", most=2.0),
     Answer("Growth of the decision with the fleet", "deploy.decision_exponent_fleet", "{:.3f}", most=0.3),
     Answer("Durable deploys a second, most", "throughput.unary_per_s", "{:,.0f}"),
+    Answer("… the server's CPU time for one, ms", "throughput.unary_cpu_ms", "{:.2f}"),
+    Answer("… and under ten times the clients, per answer", "overload.cpu_ms_per_answer", "{:.2f}"),
     Answer("… over the same without decision and disk", "throughput.unary_over_echo", "{:.2f}"),
     Answer("… over the same without decision", "throughput.unary_over_floor", "{:.2f}"),
     Answer("Goodput at 10× the clients", "overload.goodput_share", "{:.2f}", least=0.7),
-    Answer("… p99 of its answers, ms, inside the deadline", "overload.closed.ms_p99", "{:,.0f}", most=2_000.0),
+    Answer("… calls accepted and not answered in time", "overload.missed_share", "{:.3f}", most=0.01),
     Answer("Goodput at 10× the rate", "overload.open.goodput_share", "{:.2f}", least=0.5),
     Answer("… rate that our client could offer, × peak", "overload.open.offered_over_peak", "{:.1f}"),
     Answer("… back after, s", "overload.open.recovery_s", "{:.1f}", most=5.0),
@@ -63,10 +68,11 @@ TARGETS = (
 )
 
 
-def page(results: Results, effort: Effort) -> str:
-    """The page. What was not measured is not in it."""
+def page(results: Results, effort: Effort, runs: Mapping[str, str]) -> str:
+    """The page. What was not measured is not in it. `runs`: where each kind was measured, `provenance` of then."""
     rows = [answer.row(results) for answer in TARGETS if answer.key in results]
-    parts = ["# Results", machine(effort), "## In a hurry", table(("", "measured", "asked", "met"), rows)]
+    parts = ["# Results", "\n".join(f"- `{kind}`: {where}" for kind, where in runs.items()), "## In a hurry"]
+    parts.append(table(("", "measured", "asked", "met"), rows))
     beaten = _beaten(results)
     if beaten:
         parts += ["## Who is beaten by how much", table(("instance", "planner", "our welfare over its"), beaten)]
@@ -74,16 +80,29 @@ def page(results: Results, effort: Effort) -> str:
     if grown:
         parts += ["## How it grows", table(("cost", "against", "exponent"), grown)]
     parts += [f"![{name}]({FIGURES}/{name}.svg)" for name in sorted(_charts(results, ""))]
-    parts += ["## All tables", report(dict(results), FAMILIES, effort, PLAN_FAMILIES)]
+    parts += ["## All tables", _tables(results, effort)]
     parts += [f"### `{family}`\n\n{_flat(results, family)}" for family in FLAT_FAMILIES]
-    return "\n\n".join(part for part in parts if not part.endswith("\n\n")) + "\n"
+    return "\n\n".join(part for part in parts if part and not part.endswith("\n\n")) + "\n"
 
 
-def write_page(results: Results, effort: Effort, directory: Path) -> None:
+def provenance(effort: Effort) -> str:
+    """Machine, versions, commit, seed, and a warning if it was busy; to be noted when something is measured."""
+    load, cores = os.getloadavg()[1], os.cpu_count() or 1
+    if load <= cores + BUSY:
+        return machine(effort)
+    busy = (
+        f"**Not a quiet machine**: {load:.0f} processes wanted its {cores} cores. Times, rates and all that has a"
+    )
+    return (
+        f"{machine(effort)} {busy} deadline say more about them than about us; ratios of one turn say something."
+    )
+
+
+def write_page(results: Results, effort: Effort, runs: Mapping[str, str], directory: Path) -> None:
     """RESULTS.md and its figures into `directory`."""
-    (directory / "RESULTS.md").write_text(page(results, effort))
+    (directory / "RESULTS.md").write_text(page(results, effort, runs))
     (directory / FIGURES).mkdir(exist_ok=True)
-    for name, picture in _charts(results, machine(effort)).items():
+    for name, picture in _charts(results, " · ".join(runs.values())).items():
         (directory / FIGURES / f"{name}.svg").write_text(picture)
 
 
@@ -125,8 +144,13 @@ def _line(results: Results, sizes: Sequence[int], key: str, scale: float) -> dic
     return {float(size): value * scale for size, value in known.items() if value > 0}
 
 
+def _tables(results: Results, effort: Effort) -> str:
+    """The tables of the report without its first line, which tells of the present and not of the runs."""
+    return report(dict(results), FAMILIES, effort, PLAN_FAMILIES).partition("\n\n")[2]
+
+
 def _beaten(results: Results) -> list[tuple[str, ...]]:
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for key in (family.key(load) for family in PLAN_FAMILIES for load in family.loads):
         ours = results.get(f"{key}.{WELFARE}", 0.0)
         for peer in (*PEERS, *GENERAL_SOLVERS):

@@ -64,13 +64,20 @@ def measure_throughput(child: Child, requests: Sequence[ClusterRequest], effort:
     best = f"throughput.{peak.clients}_clients"
     results["throughput.unary_over_echo"] = results[f"{best}.unary_over_echo"]
     results["throughput.unary_over_floor"] = results[f"{best}.unary_over_floor"]
+    cpu_ms = {
+        name: results[f"throughput.{name}.{peak.clients}_clients.server_cpu_ms"] for name in ("unary", "echo")
+    }
+    results["throughput.unary_cpu_ms"] = cpu_ms["unary"]
+    results["throughput.unary_cpu_over_echo"] = cpu_ms["unary"] / max(cpu_ms["echo"], 1e-9)
     return results | {"throughput.unary_per_s": peak.per_s, "throughput.peak_clients": float(peak.clients)}, peak
 
 
 def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: Effort, peak: Peak) -> Results:
     """Ten times the clients; then ten times the rate, and how long the server needs to come back."""
     pressure = Pressure(child.target, requests, PRESSURE_DEADLINE_S)
+    cpu_s = child.cpu_s()
     closed = pressure.closed(OVERLOAD_TIMES * peak.clients, effort.overload_s)
+    cpu_s = child.cpu_s() - cpu_s
     opened = pressure.open(OVERLOAD_TIMES * peak.per_s, effort.overload_s)
     after = pressure.closed(peak.clients, min(effort.overload_s, RECOVERY_S))
     results = {f"overload.closed.{key}": value for key, value in closed.figures().items()}
@@ -78,6 +85,8 @@ def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: E
     results |= {
         "overload.deadline_ms": PRESSURE_DEADLINE_S * 1e3,
         "overload.goodput_share": closed.per_s / peak.per_s,
+        "overload.missed_share": closed.missed_share,
+        "overload.cpu_ms_per_answer": 1e3 * cpu_s / max(len(closed.latency_ms), 1),
         "overload.open.goodput_share": opened.per_s / peak.per_s,
         "overload.open.offered_over_peak": opened.sent / opened.seconds / peak.per_s,
     }

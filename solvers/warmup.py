@@ -10,6 +10,7 @@ from solvers.most import NO_LIMIT, most_by_group
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
+from solvers.wake import ORDER_COLUMNS, could_hold, could_use, least_price, room_by_pool
 
 
 def warm_up() -> None:
@@ -28,6 +29,7 @@ def warm_up() -> None:
     assert isinstance(placer.pools, Pools)
     placer.pools.set_free(np.array([0]), np.array([1]))
     _count(placer.pools)
+    _wake(placer.pools)
 
 
 def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:
@@ -50,6 +52,19 @@ def _count(pools: Pools) -> None:
     most_by_group(
         everyone, passes, pools.free, 1, group, 1, pools.supplier, 2, NO_LIMIT, pools.ask, NO_LIMIT, taken
     )
+
+
+def _wake(pools: Pools) -> None:
+    zeros, ones, flags = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), np.ones((1, 2), dtype=bool)
+    orders = (np.zeros((1, ORDER_COLUMNS), dtype=np.int64), np.zeros(1), flags[:, :1], flags, flags)
+    could_use(orders, zeros, (*(zeros for _ in range(8)), np.ones(1), ones))
+    count = pools.table.shape[0]
+    fold = pools.table, pools.reliability_high, pools.model_start
+    prices = np.ones((2, count), dtype=np.int64)
+    least_price(orders, zeros, *fold, prices, flags[0, :1])
+    room = np.zeros((1, count), dtype=np.int64)
+    room_by_pool(pools.pool_of, pools.free, 1, room[0])
+    could_hold(orders, zeros, *fold, (prices, np.stack([np.arange(count)] * 2), room), zeros)
 
 
 def _tiny() -> Placer:

@@ -25,6 +25,7 @@ SLOWEST_FIRST = (
     "planning/test_joint_law.py",
     "benchmarks/test_suite.py",
     "benchmarks/test_planning.py",
+    "benchmarks/test_pressure.py",
     "solvers/test_exactness.py",
     "planning/test_on_ray.py",
     "planning/test_certificate.py",

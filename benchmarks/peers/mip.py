@@ -25,7 +25,7 @@ GRACE_S = 15.0
 def solved_apart(problem: Problem, limit_s: float, solve: SolveModel) -> Placed:
     """The plan found within the limit, for which building the model does not count; an empty one if there is none.
 
-    Needs SciPy (extra `peers`). A solver that dies, or overruns its limit by GRACE_S, counts as having no plan;
+    Needs SciPy (extra `dev`). A solver that dies, or overruns its limit by GRACE_S, counts as having no plan;
     stderr says which, since it may have held one that it never handed over.
     """
     import scipy.sparse  # noqa: F401  (missing it must be heard here, not in the child)

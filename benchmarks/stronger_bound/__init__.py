@@ -10,9 +10,9 @@ gangs are split by Lagrangian multipliers. A gang that takes one model of severa
 outside, and is worth value_i − λ_i in each model that it could use; that it may use only one is relaxed. A gang
 that may mix models buys single GPUs, worth μ_i each in every model, and what is left of it,
 max(0, value_i − n_i·μ_i), is settled outside; where that would cost more than LOSS_MOST of its value, it pays p
-itself for whatever a model sells it, and its surplus at p is settled outside. All are Lagrangian relaxations. S_b =
-the regret of the model's sellers + the surplus of its own gangs + Σ μ_i's gain at p, which no solution of the
-model's program can exceed.
+itself for whatever a model sells it, and its surplus at p is settled outside. All are Lagrangian relaxations.
+S_b = the regret of the model's sellers + the surplus of its own gangs + Σ μ_i's gain at p, which no solution of
+the model's program can exceed.
 
 *The program.* All choices that D knows (the relaxed ones: what a plan may use lies in one of them) and all rows of
 the model; nothing is pruned by price. Gangs are whole. What it leaves out only raises M_b: replicas are divisible,

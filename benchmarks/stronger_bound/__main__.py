@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.9)
     parser.add_argument("--data", type=Path, default=os.environ.get(DATA_VARIABLE) or None)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of HiGHS for each model")
-    parser.add_argument("--pairs", type=int, default=150_000, help="models with more pairs keep their share of D")
+    parser.add_argument("--pairs", type=int, default=100_000, help="models with more pairs keep their share of D")
     given = parser.parse_args()
     family = next(family for family in PLAN_FAMILIES if family.world == given.instance)
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:

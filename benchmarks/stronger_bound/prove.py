@@ -46,7 +46,7 @@ class Proof:
     def figures(self) -> dict[str, float]:
         """Gaps to D and to the stronger bound; of what D's gap is, how much is shown to be the bound's.
 
-        The `tried_` ones are about the models that were tried alone.
+        The `tried_` ones are about the models that were tried alone; `tried_share` is theirs of Σ S_b.
         """
         at = self.tried
 
@@ -59,7 +59,7 @@ class Proof:
             "stronger_gap": (self.bound - self.welfare) / self.bound,
             "bounds_share_of_gap": (self.dual - self.bound) / max(self.dual - self.welfare, 1.0),
             "models_tried": float(at.sum()),
-            "tried_share_of_d": part(self.share) / max(float(self.share.sum()), 1.0),
+            "tried_share": part(self.share) / max(float(self.share.sum()), 1.0),
         }
         if at.any():
             lost = part(self.share) - part(self.plan)

@@ -48,12 +48,13 @@ class Played:
     def share_at(self, level: int) -> float:
         """Share of GPU capacity placed when demand stands at `level` percent of it.
 
-        As published: the mean over all arrivals at which demand rounds to that percent.
+        As published: the mean over all arrivals at which demand rounds to that percent; if there is none (small
+        traces), what stood before.
         """
         percent = np.rint(100.0 * self.arrived_milli / self.capacity_milli)
-        at = np.flatnonzero(percent == level)
-        rows = at if at.size else np.array([np.argmin(np.abs(percent - level))])
-        return float(self.placed_milli[rows].mean()) / self.capacity_milli
+        at = self.placed_milli[percent == level]
+        placed = at if at.size else self.placed_milli[percent < level][-1:]
+        return float(placed.mean()) / self.capacity_milli if placed.size else 0.0
 
 
 def play(trace: SharingTrace, make: MakePolicy, arrivals: Int) -> Played:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Any
 
-from walras.v1 import cluster_request_pb2
-
 from engine.cli.request_file import NOT_THE_CALLERS
-from engine.domain.cluster_request import REQUEST_FIELDS, ClusterRequest, parse_cluster_request
+from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Violation
+from engine.service.request_message import cluster_message
+
+__all__ = ["checked_request", "cluster_message"]
 
 
 def checked_request(raw: Mapping[str, Any], source: str = "") -> ClusterRequest:
@@ -24,18 +24,3 @@ def checked_request(raw: Mapping[str, Any], source: str = "") -> ClusterRequest:
     if violations:
         raise InvalidInput(violations)
     return request
-
-
-def cluster_message(request: ClusterRequest) -> cluster_request_pb2.ClusterRequest:
-    """The same request on the wire: unconstrained fields stay unset."""
-    message = cluster_request_pb2.ClusterRequest()
-    for name in REQUEST_FIELDS:
-        value = getattr(request, name)
-        if value is None:
-            continue
-        if isinstance(value, tuple):
-            getattr(message, name).extend(value)
-        else:
-            # Rank 0 of a grade is 1 on the wire, where 0 says "no minimum".
-            setattr(message, name, value + 1 if isinstance(value, IntEnum) else value)
-    return message

@@ -154,7 +154,7 @@ def lease_rows(leases: Iterable[cluster_service_pb2.Lease]) -> list[Row]:
         (
             lease.lease_id,
             lease.request_id,
-            _state(lease),
+            lease_state(lease),
             moment(lease.start_time_us),
             moment(lease.end_time_us),
             f"{lease.gpu_count:,}",
@@ -165,7 +165,8 @@ def lease_rows(leases: Iterable[cluster_service_pb2.Lease]) -> list[Row]:
     ]
 
 
-def _state(lease: cluster_service_pb2.Lease) -> str:
+def lease_state(lease: cluster_service_pb2.Lease) -> str:
+    """The state in a word, with the reason why it ended."""
     name = cluster_service_pb2.Lease.State.Name(lease.state).removeprefix(STATE_PREFIX)
     return f"{name} ({lease.end_reason})" if lease.end_reason else name
 

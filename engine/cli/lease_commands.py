@@ -1,4 +1,4 @@
-"""`walras lease get|list|nodes|release|extend|shrink`."""
+"""`walras lease get|list|nodes|release|extend|shrink|watch`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from engine.cli.cluster_commands import JsonFlag, KeyOption
 from engine.cli.connection import Connection, connects
+from engine.cli.order_commands import AfterOption
 
 LeaseArgument = Annotated[str, typer.Argument(metavar="ID", help="A lease id, with or without `leases/`.")]
 
@@ -54,6 +55,15 @@ def release(
     from engine.cli.lease_calls import release_lease
 
     release_lease(connection, lease, idempotency_key, json)
+
+
+@lease_app.command()
+@connects
+def watch(connection: Connection, after_version: AfterOption = None, json: JsonFlag = False) -> None:
+    """Follow every change of leases until interrupted."""
+    from engine.cli.change_watch import watch_leases
+
+    watch_leases(connection, after_version, json)
 
 
 @lease_app.command()

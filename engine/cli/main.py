@@ -22,6 +22,7 @@ from engine.cli.fleet_commands import fleet_app
 from engine.cli.journal_commands import journal_app
 from engine.cli.lease_commands import lease_app
 from engine.cli.ledger_commands import ledger_app
+from engine.cli.order_commands import order_app
 from engine.cli.plan_commands import plan_app
 from engine.cli.price_commands import price_app
 from engine.cli.request_options import option_name
@@ -50,6 +51,7 @@ for commands in (
     commands.add_to(app)
 app.add_typer(plan_app, name="plan", rich_help_panel="Planning")
 app.add_typer(lease_app, name="lease", rich_help_panel="Clusters")
+app.add_typer(order_app, name="order", rich_help_panel="Clusters")
 app.add_typer(price_app, name="price", rich_help_panel="Market")
 app.add_typer(ledger_app, name="ledger", rich_help_panel="Market")
 app.add_typer(fleet_app, name="fleet", rich_help_panel="Engine")

@@ -9,6 +9,7 @@ WalrasError
 ├── Refused               the answer is no: typed reasons and an explanation
 ├── InsufficientFunds     the tenant's balance does not cover it; says how much is missing
 ├── QuoteUnusable         the quote expired, was used, or what it promised is gone
+├── OutOfRange            a stream cannot go on from where it was told to; list again
 ├── Overloaded            try again after `retry_after_s`
 ├── Unavailable           the engine cannot promise durability now
 ├── NotLeader             another engine writes; nothing was done, ask that one
@@ -105,6 +106,12 @@ class QuoteUnusable(WalrasError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class OutOfRange(WalrasError):
+    """A version that the kept history does not reach; whoever follows must list again."""
+
+    reason = "VERSION_OUT_OF_RANGE"
 
 
 class Overloaded(WalrasError):

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, update
 
 from engine.domain.errors import InvalidInput, Violation
 from engine.journal.chain import GENESIS, Entry, Head, extend
+from engine.journal.claims import claimed
 from engine.journal.database import database_errors
-from engine.journal.journal import claimed
 from engine.journal.places import Place
 from engine.journal.reader import proven_at
 from engine.journal.schema import APPEND, HEAD, SELECT_HEAD

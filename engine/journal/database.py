@@ -17,6 +17,9 @@ from engine.domain.errors import WalrasError
 FILE_NAME = "journal.sqlite"
 """The embedded journal, in its data directory."""
 
+WARNING = "warning"
+"""Under this name a connection's `info` has the last warning of the server, if it gave one."""
+
 DATABASE_ERRORS = (DBAPIError, UnicodeDecodeError)
 """All that a database, damaged or not, is known to raise: SQLite quotes damaged bytes in its messages."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
@@ -23,6 +23,7 @@ from engine.journal.schema import SELECT_ENTRIES
 
 STALE_S = 10.0
 """A follower that could not read for longer answers nothing."""
+CLOSE_TIMEOUT_S = 1.0
 NOBODY = Leader(0, "", "", is_alive=False)
 
 
@@ -49,11 +50,6 @@ class Following:
             prepare(connection, database.name)
         return cls(database)
 
-    def start_after(self, sequence: int) -> None:
-        """What came up to this entry is known from a snapshot."""
-        with self._polling, database_errors(self.database), self._connected() as connection:
-            self.head = Head(sequence, hash_at(connection, sequence) or b"") if sequence else GENESIS
-
     def poll(self) -> list[Entry]:
         """All entries that are new; also looks who leads.
 
@@ -72,10 +68,14 @@ class Following:
             self.head, self._read_at_s = head, time.monotonic()
             return entries
 
-    def catch_up(self) -> Iterator[Entry]:
-        """All entries up to now, one in memory at a time; then looks who leads."""
+    def entries_after(self, sequence: int) -> Generator[Entry]:
+        """All entries up to now after one that is known from a snapshot, one in memory at a time; then looks who
+        leads."""
         with self._polling:
-            for head, entry in proven(self.database, self.head.sequence):
+            if sequence:
+                with database_errors(self.database), self._connected() as connection:
+                    self.head = Head(sequence, hash_at(connection, sequence) or b"")
+            for head, entry in proven(self.database, sequence):
                 self.head = head
                 yield entry
         yield from self.poll()
@@ -108,8 +108,9 @@ class Following:
 
     def close(self) -> None:
         """Let go of the connection. Can be called again."""
-        with self._polling:
+        if self._polling.acquire(timeout=CLOSE_TIMEOUT_S):
             self._disconnect()
+            self._polling.release()
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from engine.domain.errors import InvalidInput, Unavailable, Violation
+from engine.domain.errors import Unavailable
 from engine.journal import reader
 from engine.journal.chain import Entry, Head
+from engine.journal.claims import Claim, claim_of
 from engine.journal.database import Database, database_errors
 from engine.journal.durability import Durability
-from engine.journal.layout import prepare
 from engine.journal.leadership import LEASE_S, Leadership
-from engine.journal.lock import ProcessLock
 from engine.journal.pen import Pen
 from engine.journal.places import Place, database_at
-from engine.journal.schema import NEXT_EPOCH
-from engine.journal.sqlite import SqliteDatabase
 from engine.journal.writer import Limits, Writer
 
 CLOSE_TIMEOUT_S = 5.0
@@ -42,20 +37,6 @@ class Receipt:
     def result(self, timeout_s: float | None = None) -> int:
         """The same, blocking; `TimeoutError` after `timeout_s`."""
         return self._durability.reached_blocking(self.sequence, timeout_s)
-
-
-class Claim(Protocol):
-    """The right to be the only writer. `epoch`: its own; `head`: where it begins."""
-
-    epoch: int
-    head: Head
-
-    @property
-    def is_held(self) -> bool:
-        """Whether nobody else can have it."""
-
-    def release(self) -> None:
-        """Let others have it. Can be called again."""
 
 
 class Journal:
@@ -90,7 +71,7 @@ class Journal:
     ) -> Self:
         """Either. `address`, `lease_s`: what followers in a shared database are told, and for how long."""
         database = database_at(place)
-        claim = _claim(database, address, lease_s)
+        claim = claim_of(database, address, lease_s)
         try:
             return cls(database, claim, claim.epoch, claim.head, limits or Limits())
         except BaseException:
@@ -140,9 +121,11 @@ class Journal:
         """Whether another has become the writer."""
         return isinstance(self._claim, Leadership) and self._claim.is_lost
 
-    def replay(self, after_sequence: int = 0) -> Iterator[Entry]:
+    def replay(self, after_sequence: int = 0) -> Generator[Entry]:
         """Durable entries after a sequence, each proven as it is read; raises `CorruptJournal`."""
         return reader.replay(self.database, after_sequence)
+
+    entries_after = replay
 
     def close(self) -> None:
         """Make durable what was appended, stop the writer, let other processes in. Can be called again.
@@ -160,68 +143,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-class _FileClaim:
-    """A journal in a file at the beginning of a new epoch, for the process that holds the file's lock."""
-
-    def __init__(self, database: SqliteDatabase) -> None:
-        """Make the journal if it is absent."""
-        file = database.file
-        try:
-            _make_directory(file.parent.absolute())
-            self._lock = ProcessLock(file.with_name(file.name + ".lock"))
-        except OSError as error:
-            raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
-        try:
-            self.epoch, self.head = _begun(database)
-        except BaseException:
-            self._lock.release()
-            raise
-
-    @property
-    def is_held(self) -> bool:
-        """The kernel takes the lock from nobody."""
-        return self._lock.is_held
-
-    def release(self) -> None:
-        """See `Claim`."""
-        self._lock.release()
-
-
-def _claim(database: Database, address: str, lease_s: float) -> Claim:
-    if isinstance(database, SqliteDatabase):
-        return _FileClaim(database)
-    return Leadership.take(database, address, lease_s)
-
-
-@contextmanager
-def claimed(place: Place) -> Iterator[Database]:
-    """The database at a place, laid out, with nobody else writing to it meanwhile; errors as in `open_url`."""
-    database = database_at(place)
-    claim = _claim(database, "", LEASE_S)
-    try:
-        yield database
-    finally:
-        claim.release()
-
-
-def _begun(database: SqliteDatabase) -> tuple[int, Head]:
-    with database_errors(database), database.preparing().begin() as connection:
-        database.begin_layout(connection)
-        prepare(connection, database.name)
-        head = reader.opening_head(connection)
-        return int(connection.execute(NEXT_EPOCH).scalar_one()), head
-
-
-def _make_directory(directory: Path) -> None:
-    """Make a directory and its parents such that a power cut cannot take them back."""
-    if directory.is_dir():
-        return
-    _make_directory(directory.parent)
-    directory.mkdir(exist_ok=True)
-    descriptor = os.open(directory.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -31,6 +31,8 @@ from engine.journal.schema import INT64, LEADER, NEXT_EPOCH
 log = logging.getLogger("walras.journal")
 LEASE_S = 3.0
 RENEWALS_A_LEASE = 4
+RELEASE_TIMEOUT_S = 5.0
+"""If the database hangs for longer the lease runs out instead."""
 
 _NOW_US = literal_column("(extract(epoch from clock_timestamp()) * 1000000)::bigint", INT64)
 _TAKE = (
@@ -99,8 +101,8 @@ class Leadership:
         if self._ended.is_set():
             return
         self._ended.set()
-        self._thread.join()
-        if not self.is_lost:
+        self._thread.join(RELEASE_TIMEOUT_S)
+        if not self.is_lost and not self._thread.is_alive():
             self._renew(0.0)
         self._valid_until_s = 0.0
 

@@ -17,8 +17,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from engine.domain.errors import Unavailable
 from engine.journal.chain import Head
-from engine.journal.database import Database
-from engine.journal.schema import APPEND, MOVE_HEAD, SELECT_WRITTEN
+from engine.journal.database import WARNING, Database
+from engine.journal.schema import APPEND, MOVE_HEAD, TOUCH_HEAD
 
 RETRY_S = 0.2
 Rows = list[dict[str, Any]]
@@ -75,6 +75,14 @@ class Pen:
             if moved.rowcount != 1:
                 raise Unavailable("another writer has moved the head, or may: this one is of an earlier epoch")
             self._connection.execute(APPEND, rows)
+        self._check_confirmed()
+
+    def _check_confirmed(self) -> None:
+        """A COMMIT that was cancelled while it waited for the standby succeeds, with a warning."""
+        assert self._connection is not None
+        warning = self._connection.info.pop(WARNING, None)
+        if warning is not None:
+            raise OperationalError("COMMIT", None, Exception(warning))
 
     def _find_out(self, old: Head, new: Head, rows: Rows, error: DBAPIError) -> None:
         """Reach the database again and write what is not there."""
@@ -93,10 +101,14 @@ class Pen:
             return
 
     def _written(self) -> Head:
-        """The head, once nothing of ours can move it any more."""
+        """The head, once nothing of ours can move it any more and it is as durable as a new commit is.
+
+        After a crash the server shows what it had committed, whether the standby has it or not.
+        """
         self._connection = self._engine.connect()
         with self._connection.begin():
-            sequence, last, epoch = self._connection.execute(SELECT_WRITTEN).one()
+            sequence, last, epoch = self._connection.execute(TOUCH_HEAD).one()
+        self._check_confirmed()
         if epoch != self._epoch:
             raise Unavailable(f"another engine has begun epoch {epoch}")
         return Head(sequence, bytes(last))

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from engine.domain.errors import InvalidInput, Unavailable, Violation, WalrasError
+from engine.journal.database import WARNING
 from engine.journal.errors import CorruptJournal
 from engine.journal.layout import has_tables
 
@@ -103,8 +104,14 @@ class PostgresDatabase:
             raise InvalidInput([Violation("database-url", problem)]) from None
 
         @event.listens_for(engine, "connect")
-        def set_limits(connection: Any, _record: object) -> None:
+        def set_limits(connection: Any, record: Any) -> None:
+            connection.add_notice_handler(lambda notice: _keep_warning(record.info, notice))
             connection.execute("; ".join(f"SET {setting}" for setting in (*LIMITS, *settings)))
             connection.commit()
 
         return engine
+
+
+def _keep_warning(info: dict[str, str], notice: Any) -> None:
+    if notice.severity_nonlocalized == "WARNING":
+        info[WARNING] = str(notice.message_primary)

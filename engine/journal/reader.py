@@ -7,7 +7,7 @@ log, so read at a stretch beside a busy writer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -46,7 +46,7 @@ def proven_at(place: Place) -> Iterator[tuple[Head, Entry]]:
     return proven(database, GENESIS.sequence)
 
 
-def replay(database: Database, after_sequence: int) -> Iterator[Entry]:
+def replay(database: Database, after_sequence: int) -> Generator[Entry]:
     """Entries after `after_sequence`, from one snapshot, one row in memory at a time."""
     return (entry for _, entry in proven(database, after_sequence))
 

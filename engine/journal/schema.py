@@ -98,8 +98,9 @@ MOVE_HEAD = (
 
 SELECT_HEAD = select(cast(HEAD.c.sequence, INT64), cast(HEAD.c.hash, LargeBinary))
 
-SELECT_WRITTEN = select(HEAD.c.sequence, HEAD.c.hash, HEAD.c.epoch).with_for_update()
-"""The head with its epoch, once no transaction that would move it is under way any more."""
+TOUCH_HEAD = update(HEAD).values(epoch=HEAD.c.epoch).returning(HEAD.c.sequence, HEAD.c.hash, HEAD.c.epoch)
+"""The head with its epoch, once no transaction that would move it is under way any more. It changes nothing, but
+it writes: when its COMMIT is confirmed, by the standby too, so is all that was committed before."""
 
 NEXT_EPOCH = update(HEAD).values(epoch=HEAD.c.epoch + 1).returning(HEAD.c.epoch)
 

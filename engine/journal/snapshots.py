@@ -3,7 +3,8 @@
 The content is opaque here. A snapshot belongs to one entry, by sequence and hash, and is checked by its own hash
 when it is read: a damaged one, one of another format and one of another history are passed over for an older one.
 It is stored in parts, a transaction each, so that it holds up the writer no longer than a part takes; its record
-is written last, so that a snapshot is whole or not there.
+is written last, so that a snapshot is whole or not there. Each transaction begins with a write: SQLite refuses one
+that has read what the journal's writer then moved on from.
 """
 
 from __future__ import annotations
@@ -47,9 +48,11 @@ def save(database: Database, sequence: int, format_name: str, content: bytes) ->
             with connection.begin():
                 connection.execute(insert(SNAPSHOT_PART).values(sequence=sequence, part=part, payload=payload))
         with connection.begin():
+            chain_hash = hash_at(connection, sequence)
+        with connection.begin():
             record = {
                 "sequence": sequence,
-                "chain_hash": hash_at(connection, sequence),
+                "chain_hash": chain_hash,
                 "format": format_name,
                 "size_bytes": len(content),
                 "content_hash": hashlib.sha256(content).digest(),

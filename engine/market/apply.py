@@ -11,6 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.domain.tiers import NodeState
+from engine.market import failure, orders
+from engine.market.changes import LEASE, ORDER
 from engine.market.events import (
     AnyEvent,
     DemandNoted,
@@ -27,7 +29,12 @@ from engine.market.events import (
     LeasesSettled,
     LeaseStarted,
     LedgerRulesSet,
+    NodesHeard,
+    NodesStateSet,
     NodeStateSet,
+    OrderEnded,
+    OrderFilled,
+    OrderPlaced,
     PlanApplied,
     PricesPosted,
     PricesPublished,
@@ -70,8 +77,19 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             _quote(state, event)
         case NodeStateSet():
             state.inventory.set_state(event.node, NodeState[event.state])
+            state.liveness.set_state(event.node, NodeState[event.state])
             state.fleet_version += 1
             state.remember(event.key, str(event.node), event.at_us)
+        case NodesStateSet():
+            failure.set_states(state, event)
+        case NodesHeard():
+            failure.hear(state, event)
+        case OrderPlaced():
+            orders.place(state, event)
+        case OrderFilled():
+            orders.fill(state, event)
+        case OrderEnded():
+            orders.end(state, event)
         case FleetLoaded():
             _load(state, event)
         case KeyUsed():
@@ -93,12 +111,32 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             pass  # all that it does is in its money
     if event.money is not None:
         state.books.take(event.at_us, event.money)
+    _note_change(state, event)
     state.forget(event.at_us)
+
+
+def _note_change(state: MarketState, event: AnyEvent) -> None:
+    match event:
+        case (
+            LeaseStarted()
+            | LeaseMoved()
+            | LeaseEnded()
+            | LeaseExtended()
+            | LeaseShrunk()
+            | LeaseRepriced()
+            | LeaseReclaiming()
+        ):
+            tenant_id = state.leases[event.lease_id].tenant_id
+            state.changes.note(state.version, LEASE, tenant_id, event.lease_id)
+        case OrderPlaced() | OrderFilled() | OrderEnded():
+            tenant_id = state.orders[event.order_id].tenant_id
+            state.changes.note(state.version, ORDER, tenant_id, event.order_id)
 
 
 def _start(state: MarketState, event: LeaseStarted) -> None:
     lease = started(event.lease_id, event.tenant_id, event.terms, event.at_us, event.quote_id)
     lease.ends_at_us = event.ends_at_us
+    lease.order_id, lease.retry_on_loss_s = event.order_id, event.retry_on_loss_s
     if event.quote_id:
         quote = state.quotes[event.quote_id]
         _give_back(state, quote, event.at_us)
@@ -172,6 +210,7 @@ def _give_back(state: MarketState, quote: Quote, now_us: int) -> None:
 def _load(state: MarketState, event: FleetLoaded) -> None:
     nodes, rtt = read_frame(event.nodes), read_frame(event.rtt)
     state.inventory = state.inventory.merged(nodes, rtt)
+    state.liveness.keep_to(state.inventory.state)
     state.fleet_version += 1
     state.loads[event.load_id] = Load(event.nodes_added, event.nodes_updated, rtt.height)
     state.remember(event.key, event.load_id, event.at_us)

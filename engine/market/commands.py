@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -39,6 +39,82 @@ class SetNodeState:
     state: NodeState
     key: Key | None = None
     supplier_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainNode:
+    """Make a node DRAINING; what runs there has left or ended after `notice_s` seconds."""
+
+    node_id: str
+    notice_s: int
+    key: Key | None = None
+    supplier_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoteHeartbeats:
+    """What heartbeats mean by now; node numbers, each ascending. What no longer fits is left out.
+
+    `first`: heard for the first time; `lost`: silent for too long; `back`: steady again after a loss.
+    """
+
+    first: Int
+    lost: Int
+    back: Int
+
+
+@dataclass(frozen=True, slots=True)
+class RepairLease:
+    """Take a lease off the nodes it must leave, or end it."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLimits:
+    """How many orders may be open: of one tenant, and in all."""
+
+    tenant_open_max: int = 2_000
+    open_max: int = 50_000
+
+    def __post_init__(self) -> None:
+        found = [
+            Violation(name, "must be between 0 and 1,000,000")
+            for name in ("tenant_open_max", "open_max")
+            if not 0 <= getattr(self, name) <= 1_000_000
+        ]
+        if found:
+            raise InvalidInput(found)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceOrder:
+    """Let a request wait for `ttl_s` seconds. It must have a price limit; fields as in `orders.Order`."""
+
+    tenant_id: str
+    request: ClusterRequest
+    ttl_s: int
+    priority: int = 0
+    once: bool = False
+    retry_on_loss_s: int = 0
+    key: Key | None = None
+    limits: OrderLimits = field(default_factory=OrderLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """End an order now."""
+
+    tenant_id: str
+    order_id: str
+    key: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOrder:
+    """Try to fill an order."""
+
+    order_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +182,16 @@ class NoteDemand:
 
 @dataclass(frozen=True, slots=True)
 class DeployCluster:
-    """Place a request and lease it. `lock_extension`: its price is to hold for an extension, too."""
+    """Place a request and lease it. `lock_extension`: its price is to hold for an extension, too.
+
+    `retry_on_loss_s`: as in `LeaseStarted`.
+    """
 
     tenant_id: str
     request: ClusterRequest
     key: Key | None = None
     lock_extension: bool = False
+    retry_on_loss_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +235,7 @@ class ShrinkLease:
 
 @dataclass(frozen=True, slots=True)
 class EndDueLeases:
-    """End the leases and the held quotes whose end has come."""
+    """End the leases, held quotes and orders whose end has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,11 +342,23 @@ class SetLedgerRules:
 
 
 Keyless = (
-    EndDueLeases | PublishPrices | NoteDemand | SettleInterruptible | MakeRoom | SettleLeases | SetLedgerRules
+    EndDueLeases
+    | PublishPrices
+    | NoteDemand
+    | SettleInterruptible
+    | MakeRoom
+    | NoteHeartbeats
+    | RepairLease
+    | ServeOrder
+    | SettleLeases
+    | SetLedgerRules
 )
 Command = (
     LoadFleet
     | SetNodeState
+    | DrainNode
+    | PlaceOrder
+    | CancelOrder
     | IssueQuote
     | ReleaseQuote
     | DeployCluster

@@ -14,10 +14,12 @@ from engine.domain.tables import MAX_LISTED, check_fleet
 from engine.market.apply import write_frame
 from engine.market.commands import (
     ApplyPlan,
+    CancelOrder,
     Command,
     DeployCluster,
     DeployQuote,
     DepositFunds,
+    DrainNode,
     EndDueLeases,
     ExtendLease,
     IssueQuote,
@@ -25,9 +27,13 @@ from engine.market.commands import (
     LoadFleet,
     MakeRoom,
     NoteDemand,
+    NoteHeartbeats,
+    PlaceOrder,
     PublishPrices,
     ReleaseLease,
     ReleaseQuote,
+    RepairLease,
+    ServeOrder,
     SetLedgerRules,
     SetNodeState,
     SettleInterruptible,
@@ -42,6 +48,8 @@ from engine.market.events import (
     Key,
     LeaseStarted,
     NodeStateSet,
+    OrderEnded,
+    OrderPlaced,
     PlanApplied,
     PricesPosted,
     QuoteEnded,
@@ -49,10 +57,12 @@ from engine.market.events import (
     Terms,
 )
 from engine.market.extend_decision import extend
+from engine.market.failure_decision import drain_node, note_heartbeats, repair_lease
 from engine.market.inventory import Inventory
 from engine.market.lease_decision import end_due, release
 from engine.market.ledger.bookings import with_money
 from engine.market.ledger.decision import decide_ledger
+from engine.market.order_decision import cancel_order, place_order, serve_order
 from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
 from engine.market.prices import PriceBook, posted_prices
@@ -108,6 +118,18 @@ def _decide(
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []
         case NoteDemand():
             return [DemandNoted(at_us=now_us, refused=list(command.refused))]
+        case PlaceOrder():
+            return [place_order(state, command, now_us, book)]
+        case CancelOrder():
+            return cancel_order(state, command, now_us)
+        case ServeOrder():
+            return serve_order(state, command, now_us, book)
+        case DrainNode():
+            return [drain_node(state, command, now_us)]
+        case NoteHeartbeats():
+            return note_heartbeats(state, command, now_us)
+        case RepairLease():
+            return repair_lease(state, command, now_us)
         case SetNodeState():
             return [_set_node_state(state, command, now_us)]
         case LoadFleet():
@@ -129,12 +151,14 @@ def subject_of(state: MarketState, key: Key | None) -> str | None:
 
 
 def made_by(state: MarketState, events: list[AnyEvent], key: Key | None) -> str:
-    """Id of the lease, quote, load or applied plan of the events; without events, of an earlier call."""
+    """Id of the lease, quote, order, load or applied plan of the events; without events, of an earlier call."""
     for event in reversed(events):
         if isinstance(event, LeaseStarted):
             return event.lease_id
         if isinstance(event, QuoteIssued | QuoteEnded):
             return event.quote_id
+        if isinstance(event, OrderPlaced | OrderEnded):
+            return event.order_id
         if isinstance(event, FleetLoaded):
             return event.load_id
         if isinstance(event, PlanApplied):
@@ -149,7 +173,8 @@ def _deploy(
 ) -> LeaseStarted:
     request, locks = named(command.request, state), command.lock_extension
     terms = terms_of(state, request, book, stopwatch, lock_extension=locks)
-    return _lease_started(state, command.tenant_id, terms, now_us, command.key)
+    started = _lease_started(state, command.tenant_id, terms, now_us, command.key)
+    return msgspec.structs.replace(started, retry_on_loss_s=command.retry_on_loss_s)
 
 
 def _lease_started(

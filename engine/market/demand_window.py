@@ -41,11 +41,18 @@ class DemandWindow:
         """A request was served."""
         wanted = _wanted(at_us, tenant_id, request, is_leased=True)
         self.leased[lease_id] = wanted
-        own = self.wished.get(tenant_id)
+        self._no_wish(wanted)
+
+    def wait(self, tenant_id: str, request: ClusterRequest) -> None:
+        """A request became an order, which is demand of its own: no wish any more."""
+        self._no_wish(_wanted(0, tenant_id, request, is_leased=False))
+
+    def _no_wish(self, wanted: Wanted) -> None:
+        own = self.wished.get(wanted.tenant_id)
         if own is not None:
             own.pop(wanted.request, None)
             if not own:
-                del self.wished[tenant_id]
+                del self.wished[wanted.tenant_id]
 
     def extend(self, at_us: int, tenant_id: str, request: ClusterRequest, lease_id: str, added_s: int) -> None:
         """A lease was extended: as if it had been longer from the start, or new demand if that is forgotten."""

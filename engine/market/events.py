@@ -72,6 +72,24 @@ class NodeStateSet(Event, frozen=True, kw_only=True, tag="node_state_set"):
     state: str
 
 
+class NodesStateSet(Event, frozen=True, kw_only=True, tag="nodes_state_set"):
+    """Many nodes changed their state at once. `nodes`: little-endian int32 numbers, ascending.
+
+    `cause`: OPERATOR or HEARTBEAT. `deadline_us`: when leases must have left DRAINING nodes; 0: they may stay.
+    """
+
+    nodes: bytes
+    state: str
+    cause: str
+    deadline_us: int = 0
+
+
+class NodesHeard(Event, frozen=True, kw_only=True, tag="nodes_heard"):
+    """Nodes sent their first heartbeat: from now on their silence means loss. `nodes` as in `NodesStateSet`."""
+
+    nodes: bytes
+
+
 class PriceLine(msgspec.Struct, frozen=True, array_like=True):
     """A part of a total: the GPUs of one market whose price is set in the same way, in a band of seconds.
 
@@ -206,13 +224,19 @@ class DemandNoted(Event, frozen=True, kw_only=True, tag="demand_noted"):
 
 
 class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
-    """GPUs were committed. `quote_id` is empty if no quote was used."""
+    """GPUs were committed. `quote_id` is empty if no quote was used.
+
+    `order_id`: the order that it fills, or empty. `retry_on_loss_s`: how long an order for the rest is to wait if
+    nodes fail and the lease cannot go on elsewhere; 0: no order.
+    """
 
     lease_id: str
     tenant_id: str
     terms: Terms
     ends_at_us: int
     quote_id: str = ""
+    order_id: str = ""
+    retry_on_loss_s: int = 0
 
 
 class LeaseMoved(Event, frozen=True, kw_only=True, tag="lease_moved"):
@@ -234,6 +258,34 @@ class LeaseEnded(Event, frozen=True, kw_only=True, tag="lease_ended"):
     reason: str
     ended_at_us: int
     refund_micro_usd: int = 0
+
+
+class OrderPlaced(Event, frozen=True, kw_only=True, tag="order_placed"):
+    """A request waits for GPUs; fields as in `orders.Order`."""
+
+    order_id: str
+    tenant_id: str
+    request: ClusterRequest
+    expires_at_us: int
+    priority: int = 0
+    once: bool = False
+    retry_on_loss_s: int = 0
+    retry_of: str = ""
+
+
+class OrderFilled(Event, frozen=True, kw_only=True, tag="order_filled"):
+    """An order became the lease of the LeaseStarted just before, which has the terms."""
+
+    order_id: str
+    lease_id: str
+
+
+class OrderEnded(Event, frozen=True, kw_only=True, tag="order_ended"):
+    """An order is over without a lease. `reason`: CANCELLED or EXPIRED; `detail`: why the only try failed."""
+
+    order_id: str
+    reason: str
+    detail: str = ""
 
 
 class LeaseExtended(Event, frozen=True, kw_only=True, tag="lease_extended"):
@@ -358,6 +410,8 @@ AnyEvent = (
     FleetLoaded
     | PricesPosted
     | NodeStateSet
+    | NodesStateSet
+    | NodesHeard
     | PricesPublished
     | DemandNoted
     | QuoteIssued
@@ -369,6 +423,9 @@ AnyEvent = (
     | LeaseRepriced
     | LeaseReclaiming
     | LeaseEnded
+    | OrderPlaced
+    | OrderFilled
+    | OrderEnded
     | PlanApplied
     | LedgerRulesSet
     | FundsDeposited

@@ -79,6 +79,35 @@ class Glance(NamedTuple):
     unused: Int
 
 
+class Freed:
+    """Nodes that got free GPUs since somebody last looked: what orders may be waiting for. No fact of the market.
+
+    `revision` grows with every change of what is free.
+    """
+
+    def __init__(self, nodes: int) -> None:
+        self._is_freed = np.zeros(nodes, dtype=bool)
+        self.any, self.revision = False, 0
+
+    def note(self, nodes: Int) -> None:
+        """Some nodes may have more free GPUs than before."""
+        self._is_freed[nodes] = True
+        self.any = True
+
+    def forget(self) -> None:
+        """Forget all of them: nobody waits."""
+        if self.any:
+            self._is_freed[:] = False
+            self.any = False
+
+    def take(self, most: int) -> Int:
+        """Up to `most` of them, which are forgotten here."""
+        nodes = np.flatnonzero(self._is_freed)[:most]
+        self._is_freed[nodes] = False
+        self.any = nodes.size == most
+        return nodes
+
+
 @dataclass(frozen=True, slots=True)
 class ByPrice:
     """Columns of all nodes, cheapest first, each of shape (nodes,): one sequential pass counts GPUs."""
@@ -123,6 +152,7 @@ class Inventory(PricedFleet):
         self.unused = frame["gpu_free"].to_numpy().astype(np.int64)
         self.outside = self.nodes.gpu_count - self.unused
         self.held = np.zeros(frame.height, dtype=np.int64)
+        self.freed = Freed(frame.height)
         self.state = _grades(frame["state"], NodeState)
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
         self.distances = self._distances()
@@ -235,14 +265,23 @@ class Inventory(PricedFleet):
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased GPUs (negative: give them back) to distinct nodes, in place."""
         self.unused[nodes] -= gpus
+        if gpus.size and gpus[0] < 0:
+            self.freed.note(nodes)
         self._refresh(nodes)
 
     def set_state(self, node: int, state: NodeState) -> None:
         """Change a node's state in place."""
-        self.state[node] = int(state)
-        self._refresh(np.array([node]))
+        self.set_states(np.array([node]), state)
+
+    def set_states(self, nodes: Int, state: NodeState) -> None:
+        """Change the state of distinct nodes in place."""
+        self.state[nodes] = int(state)
+        if state is NodeState.READY:
+            self.freed.note(nodes)
+        self._refresh(nodes)
 
     def _refresh(self, nodes: Int) -> None:
+        self.freed.revision += 1
         self.pools.set_free(nodes, np.where(self.state[nodes] == READY, self.unused[nodes], 0))
 
     def _sites(self) -> Sites:

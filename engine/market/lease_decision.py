@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.domain.errors import NotFound, Refused
 from engine.market.commands import ReleaseLease
 from engine.market.end_reasons import EndReason
-from engine.market.events import AnyEvent, Key, KeyUsed, LeaseEnded, QuoteEnded
+from engine.market.events import AnyEvent, Key, KeyUsed, LeaseEnded, OrderEnded, QuoteEnded
 from engine.market.quote_decision import EXPIRED
 from engine.market.refunds import refund_at_end
 from engine.market.state import RECLAIMING, Lease, MarketState
@@ -51,11 +51,13 @@ def release(state: MarketState, command: ReleaseLease, now_us: int) -> list[AnyE
 
 
 def end_due(state: MarketState, now_us: int) -> list[AnyEvent]:
-    """The ends of all leases and holds whose end has come, each at its own time."""
+    """The ends of all leases, holds and orders whose end has come, each at its own time."""
     return [_due(state, name, ends_at_us, now_us) for ends_at_us, name in state.due_by(now_us)]
 
 
 def _due(state: MarketState, name: str, ends_at_us: int, now_us: int) -> AnyEvent:
+    if name in state.orders:
+        return OrderEnded(at_us=now_us, order_id=name, reason=EXPIRED)
     if name in state.quotes:
         return QuoteEnded(at_us=now_us, quote_id=name, reason=EXPIRED)
     lease = state.leases[name]

@@ -6,11 +6,11 @@ import polars as pl
 
 from engine.domain.errors import InvalidInput, NotFound, Violation
 from engine.domain.tables import MAX_LISTED
-from engine.market.commands import LoadFleet, SetNodeState
+from engine.market.commands import DrainNode, LoadFleet, SetNodeState
 from engine.market.state import MarketState
 
 
-def owned_node(state: MarketState, command: SetNodeState) -> int:
+def owned_node(state: MarketState, command: SetNodeState | DrainNode) -> int:
     """The number of the command's node; another supplier's answers exactly like a missing one."""
     inventory = state.inventory
     node = inventory.number.get(command.node_id)

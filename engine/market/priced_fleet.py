@@ -66,6 +66,7 @@ class PricedFleet:
             self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, self.model_count)
             self.placer = Placer(self.pools, self.distances)
         self._priced: dict[int, PricedPools] = {}
+        self._at_asks: list[PricedPools] = []
         self._interruptible = self._interruptible_prices = None
         self._watch()
         self._cheapest_known: dict[tuple[int, int], int] = {}
@@ -95,6 +96,14 @@ class PricedFleet:
             priced.show(models)
         return self.placer.at(priced)
 
+    def placer_at_asks(self, models: Int) -> Placer:
+        """Who places at the least sum of asks, whatever prices are posted: for what is paid for already."""
+        if not self._at_asks:
+            self._at_asks = [PricedPools(self.pools, _no_curves, HOUR_S)]
+            self._watch()
+        self._at_asks[0].show(models)
+        return self.placer.at(self._at_asks[0])
+
     def offer_interruptible(self, prices: Int) -> None:
         """Take over the prices of interruptible work, (markets,), until prices change again."""
         self._interruptible_prices = prices
@@ -121,7 +130,7 @@ class PricedFleet:
     def _watch(self) -> None:
         """Let the pools that are kept follow every lease."""
         own = None if self._interruptible is None else self._interruptible._own_pools
-        self.pools.views = [*self._priced.values(), *([] if own is None else [own])]
+        self.pools.views = [*self._priced.values(), *([] if own is None else [own]), *self._at_asks]
 
     def cheapest_for(self, markets: Int, duration_s: int) -> Int:
         """For each of some markets the cheapest one of its model and tier, for a duration."""
@@ -149,3 +158,8 @@ class PricedFleet:
         cheapest = np.empty_like(order)
         cheapest[order] = order[np.maximum.accumulate(np.where(first, np.arange(order.size), 0))]
         return cheapest
+
+
+def _no_curves(markets: Int, duration_s: int) -> Curves:
+    nothing = np.zeros(markets.size, dtype=np.int64)
+    return Curves.of(nothing, nothing, 1.0, duration_s)

@@ -14,10 +14,14 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
+from engine.market import orders
+from engine.market.changes import Changes
 from engine.market.demand_window import DemandWindow
 from engine.market.events import Key, PlanOutcome, PriceLine, Terms
+from engine.market.failure import Liveness
 from engine.market.inventory import Inventory
 from engine.market.ledger.books import Books
+from engine.market.orders import Order
 from engine.market.periods import Period
 from engine.market.published import OracleState
 
@@ -31,7 +35,7 @@ class Lease:
 
     `terms`: as they were sold. `moved`: the same with the placement of now, None if it never changed.
     `changed_periods`: what is paid over its hours, None if that is as sold. `paid_micro_usd`: all that was
-    charged, `refunded_micro_usd`: what of it was paid back.
+    charged, `refunded_micro_usd`: what of it was paid back. `order_id`, `retry_on_loss_s`: as in the event.
     """
 
     lease_id: str
@@ -43,6 +47,8 @@ class Lease:
     state: str = ACTIVE
     end_reason: str = ""
     moved: Terms | None = None
+    order_id: str = ""
+    retry_on_loss_s: int = 0
     changed_periods: tuple[Period, ...] | None = None
     paid_micro_usd: int = 0
     refunded_micro_usd: int = 0
@@ -161,6 +167,12 @@ class MarketState:
     leases: dict[str, Lease] = field(default_factory=dict)
     leases_of: dict[str, dict[str, None]] = field(default_factory=dict)
     quotes: dict[str, Quote] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    orders_of: dict[str, dict[str, None]] = field(default_factory=dict)
+    open_orders: dict[str, None] = field(default_factory=dict)
+    """Oldest first."""
+    liveness: Liveness = field(default_factory=Liveness)
+    changes: Changes = field(default_factory=Changes)
     loads: dict[str, Load] = field(default_factory=dict)
     applied: dict[str, Application] = field(default_factory=dict)
     """By plan, each applied at most once."""
@@ -173,22 +185,22 @@ class MarketState:
     subjects: dict[tuple[str, str, str], tuple[bytes, str]] = field(default_factory=dict)
     """(tenant, method, key) → (body hash, id of the object that the first call was about)."""
     keys_of: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
-    """Lease → its idempotency keys."""
+    """Lease or order → its idempotency keys."""
     version: int = 0
     fleet_version: int = 0
     active: int = 0
     due: list[tuple[int, str]] = field(default_factory=list)
-    """Heap of (agreed end, lease or held quote); entries of what ended early are skipped when met."""
+    """Heap of (agreed end, lease, held quote or order); entries of what ended early are skipped when met."""
     forgettable: deque[tuple[int, str | tuple[str, str, str]]] = field(default_factory=deque)
-    """(since, what) by age: ids of ended leases, of quotes and of applied plans, and keys of other things."""
+    """(since, what) by age: ids of ended leases and orders, quotes and applied plans; keys of other things."""
 
     def remember(self, key: Key | None, subject: str, at_us: int) -> None:
-        """Bind an idempotency key to the object that its call was about; a lease's keys live as long as it."""
+        """Bind an idempotency key to what its call was about; those of leases and orders live as long as they."""
         if key is None:
             return
         name = (key.tenant_id, key.method, key.key)
         self.subjects[name] = (key.body_hash, subject)
-        if subject in self.leases:
+        if subject in self.leases or subject in self.orders:
             self.keys_of.setdefault(subject, []).append(name)
         else:
             self.forgettable.append((at_us, name))
@@ -205,6 +217,8 @@ class MarketState:
                 del self.quotes[name]
             elif name in self.applied:
                 del self.applied[name]
+            elif name in self.orders:
+                orders.forget(self, name)
             else:
                 self._forget_lease(name)
 
@@ -215,13 +229,13 @@ class MarketState:
             del self.subjects[name]
 
     def next_due(self) -> tuple[int, str] | None:
-        """(end, id) of the running lease or held quote that ends first."""
+        """(end, id) of the running lease, held quote or open order that ends first."""
         while self.due and not self._is_due(self.due[0]):
             heapq.heappop(self.due)
         return self.due[0] if self.due else None
 
     def due_by(self, now_us: int) -> list[tuple[int, str]]:
-        """(end, id) of all running leases and held quotes that end by then, in order: the top of the heap."""
+        """(end, id) of all running leases, held quotes and open orders that end by then: the top of the heap."""
         found, places = [], [0]
         for place in places:
             if place < len(self.due) and self.due[place][0] <= now_us:
@@ -233,6 +247,8 @@ class MarketState:
         """Whether an entry of the heap still says when something ends; an extension leaves its old one behind."""
         ends_at_us, name = entry
         lease, quote = self.leases.get(name), self.quotes.get(name)
+        if name in self.open_orders:
+            return True
         if lease is not None:
             return lease.runs and lease.due_at_us == ends_at_us
         return quote is not None and quote.holds
@@ -260,6 +276,8 @@ class MarketState:
             sorted((tenant_id, sorted(own.items())) for tenant_id, own in self.held_by.items()),
             sorted(self.leases.items()),
             sorted(self.quotes.items()),
+            sorted(self.orders.items()),
+            self.liveness.facts(),
             sorted(self.loads.items()),
             sorted(self.applied.items()),
             sorted(self.subjects.items()),

@@ -11,6 +11,7 @@ below, which a test holds against all attributes of the original.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -26,8 +27,13 @@ from engine.market.inventory import Int, Inventory
 from engine.market.published import MarketName, OracleState, PricePoint
 from engine.market.state import MarketState
 
+ZLIB_LEVEL = 1
 SAME_MARKETS: list[MarketName] = [("", "", "")]
 """Stands for the markets of the point before: thousands of points share one list."""
+
+
+class NotAState(Exception):
+    """Bytes that `capture` of this program did not make."""
 
 
 class _InventoryForm(msgspec.Struct, frozen=True, array_like=True):
@@ -64,11 +70,18 @@ def capture(state: MarketState) -> Callable[[], bytes]:
     facts = {each.name: getattr(state, each.name) for each in fields(state) if each.name != "inventory"}
     facts["oracle"] = replace(state.oracle, history=deque(_shared(state.oracle.history)))
     encoded, form = _encoder.encode(facts), _form_of(state.inventory)
-    return lambda: _encoder.encode((encoded, form()))
+    return lambda: zlib.compress(_encoder.encode((encoded, form())), ZLIB_LEVEL)
 
 
 def restore(content: bytes) -> MarketState:
-    """The state of some bytes; raises `msgspec.MsgspecError` on others."""
+    """The state of some bytes; raises `NotAState` on others."""
+    try:
+        return _restored(zlib.decompress(content))
+    except (zlib.error, msgspec.MsgspecError, KeyError) as error:
+        raise NotAState(str(error)) from error
+
+
+def _restored(content: bytes) -> MarketState:
     encoded, form = msgspec.msgpack.decode(content, type=tuple[bytes, _InventoryForm])
     raw = msgspec.msgpack.decode(encoded, type=dict[str, msgspec.Raw])
     hints = get_type_hints(MarketState)

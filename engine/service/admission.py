@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from engine.domain.errors import Overloaded
 from engine.service.fair_queue import FairQueue
@@ -15,6 +15,8 @@ from engine.trust.quotas import Buckets, Quotas, limited
 PROOFS_BURST_S = 10.0
 """Bad credentials of a host that are looked at in one go, as seconds of its rate."""
 STREAM_RETRY_S = 5.0
+VISITS_MAX = 1_000
+"""Open questions about health and reflection, of all hosts."""
 
 
 class Admission:
@@ -25,7 +27,9 @@ class Admission:
         self._calls = Buckets(quotas.calls_per_s, quotas.calls_burst, clock_s)
         proofs_burst = PROOFS_BURST_S * quotas.failed_proofs_per_s
         self._failed = Buckets(quotas.failed_proofs_per_s, proofs_burst, clock_s)
+        self._visits = Buckets(quotas.visits_per_s, PROOFS_BURST_S * quotas.visits_per_s, clock_s)
         self._queue, self._streams = FairQueue(quotas, clock_s), Counter[str]()
+        self._visiting = 0
 
     def over_quota(self, principal: Principal, permission: Permission) -> Overloaded | None:
         """The refusal of a call that is beyond its account's quota, None if it is within."""
@@ -56,6 +60,21 @@ class Admission:
         """Overloaded if too many bad credentials came from there: looking at one costs a signature."""
         if (missing_s := self._failed.missing_s(host, 1.0)) > 0.0:
             raise limited("CREDENTIAL_QUOTA", "too many bad credentials came from this address", missing_s)
+
+    @contextmanager
+    def visit(self, host: str) -> Iterator[None]:
+        """Around a call of health or reflection; Overloaded if the host comes too often or too many are there."""
+        missing_s = self._visits.missing_s(host, 1.0)
+        if missing_s > 0.0 or self._visiting >= VISITS_MAX:
+            raise limited(
+                "VISITOR_QUOTA", "too many questions about health or the contract", missing_s or STREAM_RETRY_S
+            )
+        self._visits.take(host, 1.0)
+        self._visiting += 1
+        try:
+            yield
+        finally:
+            self._visiting -= 1
 
     def note_failed(self, host: str) -> None:
         """A credential from there was bad."""

@@ -11,6 +11,7 @@ One interceptor, so no method can forget any of it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -21,8 +22,15 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc.aio import ServicerContext
 
-from engine.domain.errors import InvalidInput, NotLeader, Unauthenticated, Violation, WalrasError
-from engine.service.acts import Acts, PendingAct
+from engine.domain.errors import (
+    InvalidInput,
+    NotLeader,
+    Overloaded,
+    Unauthenticated,
+    Violation,
+    WalrasError,
+)
+from engine.service.acts import Acts, PendingAct, host_of
 from engine.service.admission import Admission
 from engine.service.identity import Identity, enter
 from engine.service.plain_text import normalise
@@ -31,6 +39,8 @@ from engine.trust.permissions import METHODS, authorize
 from engine.trust.principal import Principal
 
 log = logging.getLogger("walras.calls")
+SLOW_READER_S, RETRY_AFTER_S = 5.0, 1.0
+"""How long a stream waits for its reader to take a message."""
 Handler = Callable[[Any, Any], Awaitable[Any]]
 PREFIX = "/walras.v1."
 OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
@@ -65,7 +75,7 @@ class Streams:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler but those of health and reflection."""
+    """Wraps every handler; those of health and reflection ask nobody who calls."""
 
     def __init__(
         self,
@@ -86,13 +96,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """The handler of a method, wrapped once; what is beyond a quota is refused before its message is read."""
         method = handler_call_details.method
-        if method.startswith(OPEN_SERVICES):
-            return await continuation(handler_call_details)
         if method not in self._wrapped:
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            self._wrapped[method] = self._wrap(handler, method.removeprefix(PREFIX))
+            self._wrapped[method] = self._wrap(handler, method)
         refusal = self._early_refusal(method, handler_call_details.invocation_metadata or ())
         return self._wrapped[method] if refusal is None else _refusing(refusal)
 
@@ -106,21 +114,45 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None
         return self._admission.over_quota(principal, permission)
 
-    def _wrap(self, handler: Any, action: str) -> Any:
+    def _wrap(self, handler: Any, method: str) -> Any:
         if handler.response_streaming and handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, _written(handler.stream_stream)
         elif handler.response_streaming:
-            make, inner = grpc.unary_stream_rpc_method_handler, _written(handler.unary_stream)
+            make = grpc.unary_stream_rpc_method_handler
+            inner = handler.unary_stream if _writes(handler.unary_stream) else _written(handler.unary_stream)
         elif handler.request_streaming:
             make, inner = grpc.stream_unary_rpc_method_handler, handler.stream_unary
         else:
             make, inner = grpc.unary_unary_rpc_method_handler, handler.unary_unary
         streams = Streams(handler.request_streaming, handler.response_streaming)
+        if method.startswith(OPEN_SERVICES):
+            behave = self._open(inner, streams)
+        else:
+            behave = self._guarded(inner, method.removeprefix(PREFIX), streams)
         return make(
-            self._guarded(inner, action, streams),
+            behave,
             request_deserializer=_tolerant(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
+
+    def _open(self, inner: Handler, streams: Streams) -> Any:
+        """Health and reflection: answered to anybody, so only so often and so many at once."""
+
+        async def behave(request: Any, context: ServicerContext[Any, Any]) -> Any:
+            try:
+                with self._admission.visit(host_of(context.peer() or "")):
+                    deadline_s = self._deadline_s_max if streams.request else None
+                    async with asyncio.timeout(deadline_s):
+                        return await inner(
+                            _parsed_stream(request) if streams.request else _parsed(request), context
+                        )
+            except (asyncio.CancelledError, grpc.aio.BaseError, grpc.aio.AbortError):
+                raise
+            except Exception as error:
+                await _abort(context, *_status_of_any(error))
+                return None
+
+        return behave
 
     def _guarded(self, inner: Handler, action: str, streams: Streams) -> Any:
         async def behave(request: Any, context: ServicerContext[Any, Any]) -> Any:
@@ -163,15 +195,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return await inner(_parsed_stream(request) if streams.request else _parsed(request), context)
 
     async def _proven(self, context: ServicerContext[Any, Any], act: PendingAct) -> Principal:
-        metadata = context.invocation_metadata() or ()
-        principal = self._identity.remembered(metadata)
-        if principal is None:
-            self._admission.check_host(act.host)
-            try:
-                principal = await self._identity.identify(metadata, context.auth_context())
-            except Unauthenticated:
-                self._admission.note_failed(act.host)
-                raise
+        metadata, handshake = context.invocation_metadata() or (), context.auth_context()
+        try:
+            principal = self._identity.remembered(metadata, handshake)
+            if principal is None:
+                self._admission.check_host(act.host)
+                principal = await self._identity.identify(metadata, handshake)
+        except Unauthenticated:
+            self._admission.note_failed(act.host)
+            raise
         act.principal = principal
         return principal
 
@@ -195,13 +227,22 @@ def _refusing(refusal: WalrasError) -> Any:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
+def _writes(behave: Any) -> bool:
+    """Whether a streaming handler writes by itself (as that of health does) rather than being a generator."""
+    return inspect.iscoroutinefunction(behave)
+
+
 def _written(stream: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[None]]:
     """A handler that writes what an async generator yields, and closes it however the call ends."""
 
     async def write(request: Any, context: ServicerContext[Any, Any]) -> None:
         async with aclosing(stream(request, context)) as replies:
             async for reply in replies:
-                await context.write(reply)
+                try:
+                    async with asyncio.timeout(SLOW_READER_S):
+                        await context.write(reply)
+                except TimeoutError:
+                    raise Overloaded("the reader of this stream is too slow", RETRY_AFTER_S) from None
 
     return write
 

@@ -152,6 +152,8 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         end_time_us=lease.ends_at_us,
         gpu_count=lease.standing.request.gpu_count,
         plan_id=lease.terms.plan_id,
+        order=f"orders/{lease.order_id}" if lease.order_id else "",
+        retry_on_loss_s=lease.retry_on_loss_s,
         refund_micro_usd=lease.refunded_micro_usd,
         charged_micro_usd=lease.charged_micro_usd,
         fencing_epoch=lease.fencing_epoch,
@@ -178,6 +180,7 @@ def started_lease_message(
 ) -> cluster_service_pb2.Lease:
     """The lease as DeployCluster answered it, whatever has become of it since."""
     then = started(lease.lease_id, lease.tenant_id, lease.terms, lease.starts_at_us)
+    then.order_id, then.retry_on_loss_s = lease.order_id, lease.retry_on_loss_s
     return lease_message(inventory, then, with_placement=with_placement)
 
 

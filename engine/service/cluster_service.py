@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.domain.limits import MAX_DURATION_S, MAX_GPU_COUNT, MAX_TOTAL_MICRO_USD
 from engine.market import commands
+from engine.market.changes import LEASE
 from engine.market.commands import HoldLimits
 from engine.market.decide import made_by
 from engine.market.events import AnyEvent, Key, WantedRequest
@@ -37,12 +39,15 @@ from engine.service.fields import (
     resource_id,
 )
 from engine.service.identity import calling_tenant
+from engine.service.order_codec import retry_on_loss_s
+from engine.service.watch_changes import Watches, watched_from
 
 Changing = commands.ReleaseLease | commands.ExtendLease | commands.ShrinkLease
 Placing = commands.DeployCluster | commands.DeployQuote | commands.IssueQuote
 Reply = TypeVar("Reply")
 QUOTE_TTL_S_DEFAULT, QUOTE_TTL_S_MAX = 60, 3_600
 HOLD_LIMITS = HoldLimits()
+LONGEST_WATCH_S = 30.0
 
 
 class ClusterService(ClusterServiceServicer):
@@ -53,9 +58,11 @@ class ClusterService(ClusterServiceServicer):
         engine: Engine,
         holds: HoldLimits = HOLD_LIMITS,
         note_refused: Callable[[WantedRequest], None] = lambda _: None,
+        watches: Watches | None = None,
     ) -> None:
         """`note_refused`: told of every request that was refused."""
         self._engine, self._holds, self._note_refused = engine, holds, note_refused
+        self._watches = watches or Watches(engine, LONGEST_WATCH_S)
 
     async def QuoteCluster(self, request: pb.QuoteClusterRequest, context: Any) -> pb.Quote:  # noqa: N802
         """A firm price."""
@@ -178,7 +185,8 @@ class ClusterService(ClusterServiceServicer):
             shown = (lease for lease in leases if request.show_ended or lease.runs)
             page = list(islice(shown, size + 1))
             response = pb.ListLeasesResponse(
-                leases=[codec.lease_message(state.inventory, each, with_placement=False) for each in page[:size]]
+                leases=[codec.lease_message(state.inventory, each, with_placement=False) for each in page[:size]],
+                state_version=state.version,
             )
             if len(page) > size:
                 response.next_page_token = page_token(page[size - 1].lease_id)
@@ -221,6 +229,24 @@ class ClusterService(ClusterServiceServicer):
             return codec.lease_message(state.inventory, owned_lease(state, command.tenant_id, lease_id))
 
         return await self._engine.execute(command, NO_STOPWATCH, answer)
+
+    async def WatchLeases(  # noqa: N802
+        self, request: pb.WatchLeasesRequest, context: Any
+    ) -> AsyncIterator[pb.WatchLeasesResponse]:
+        """Changes of the caller's leases."""
+
+        def message(state: MarketState, version: int, lease_id: str | None) -> pb.WatchLeasesResponse:
+            response = pb.WatchLeasesResponse(version=version)
+            lease = None if lease_id is None else state.leases.get(lease_id)
+            if lease is not None:
+                response.lease.CopyFrom(codec.lease_message(state.inventory, lease, with_placement=False))
+            return response
+
+        wanted = calling_tenant(), LEASE
+        watch = self._watches.run(wanted, watched_from(request), context.time_remaining(), message)
+        async with aclosing(watch) as messages:
+            async for each in messages:
+                yield each
 
     async def _place(
         self, command: Placing, stopwatch: Stopwatch, answer: Callable[[MarketState, list[AnyEvent]], Reply]
@@ -284,7 +310,13 @@ def _deploy_command(
     if request.quote and request.lock_extension_price:
         raise InvalidInput([Violation("lock_extension_price", "a quote says so itself: give it to QuoteCluster")])
     if request.quote:
+        if request.retry_on_loss_s:
+            raise InvalidInput([Violation("retry_on_loss_s", "is for a cluster, not for a quote")])
         return commands.DeployQuote(tenant_id, resource_id(request.quote, "quotes", "quote"), key)
-    cluster = codec.request_from(request.cluster)
+    checks = Checks()
+    cluster = checks.read(codec.request_from, request.cluster)
+    on_loss_s = checks.read(retry_on_loss_s, request.retry_on_loss_s)
+    checks.done()
+    assert cluster is not None and on_loss_s is not None
     _lockable(request, cluster)
-    return commands.DeployCluster(tenant_id, cluster, key, request.lock_extension_price)
+    return commands.DeployCluster(tenant_id, cluster, key, request.lock_extension_price, on_loss_s)

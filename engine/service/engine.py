@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,6 +45,8 @@ class Engine:
     ) -> None:
         """Open the journal in a directory and lead it, or follow one; replay it. Errors as in `open_url`."""
         self.book, self._clock_us = book, clock_us
+        self.listeners: list[Callable[[], object]] = []
+        """Called after events were applied."""
         self.leads = isinstance(source, Path)
         self.journal = Journal.open(source) if isinstance(source, Path) else source
         try:
@@ -110,6 +113,8 @@ class Engine:
         for event in events:
             apply(self.state, event)
         stopwatch.lap("apply")
+        if events:
+            self._tell()
         return events, receipt
 
     async def _settled(self) -> None:
@@ -123,16 +128,23 @@ class Engine:
     def take_in(self, entries: Iterable[Entry]) -> None:
         """Apply what the leader recorded."""
         self._last_us = Restored(self.state, self._last_us).take_in(entries).last_us
+        self._tell()
 
     def lead(self, journal: Journal) -> None:
         """Decide and record from now on; everything in the journal has been taken in."""
         self.journal, self.leads = journal, True
+        self._tell()
 
     def follow(self, journal: Following, restored: Restored) -> None:
         """Take in from now on what another records, beginning with this state."""
         self.journal, self.leads = journal, False
         self.state, self._last_us = restored.state, max(self._last_us, restored.last_us)
         self.snapshot_sequence = restored.sequence
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self.listeners:
+            listener()
 
     def close(self) -> None:
         """Make everything durable and let go of the journal."""
@@ -142,10 +154,8 @@ class Engine:
 def restored_from(journal: Journal | Following) -> Restored:
     """The state of a journal's end, from its newest snapshot on."""
     restored = newest_snapshot(journal.database)
-    if isinstance(journal, Journal):
-        return restored.take_in(journal.replay(restored.sequence))
-    journal.start_after(restored.sequence)
-    return restored.take_in(journal.catch_up())
+    with closing(journal.entries_after(restored.sequence)) as entries:
+        return restored.take_in(entries)
 
 
 def replayed(entries: Iterable[Entry]) -> tuple[MarketState, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import polars as pl
@@ -50,6 +50,22 @@ def check_reporter(principal: Principal, action: str, node_id: str, node_state: 
     authorize(principal, action, Resource("node", f"nodes/{node_id}", itself, frozenset({principal.account})))
     if node_state is NodeState.READY:
         raise PermissionDenied("a node may report DRAINING or DOWN; its supplier or an operator makes it READY")
+
+
+def reportable(state: MarketState, principal: Principal, action: str) -> Callable[[str], bool]:
+    """Which nodes the caller may send heartbeats of: a node itself, a supplier its own, an operator all."""
+    inventory = state.inventory
+    authorize(principal, action)
+
+    def may(node_id: str) -> bool:
+        number = inventory.number.get(node_id, -1)
+        if number < 0 or principal.has(Role.OPERATOR):
+            return number >= 0
+        if principal.has(Role.NODE):
+            return node_id == principal.name
+        return bool(inventory.suppliers.names[inventory.nodes.supplier[number]] == principal.name)
+
+    return may
 
 
 def _leased_nodes(state: MarketState, tenant_id: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

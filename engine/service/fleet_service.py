@@ -18,6 +18,7 @@ from engine.domain.tiers import NodeState
 from engine.market import commands
 from engine.market.decide import made_by
 from engine.market.events import AnyEvent
+from engine.market.heartbeats import HeartbeatRules
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service.engine import Engine
@@ -31,22 +32,30 @@ from engine.service.fields import (
     page_token,
     resource_id,
 )
-from engine.service.fleet_access import check_reporter, known_ids, known_node, supplier_scope
+from engine.service.fleet_access import check_reporter, known_ids, known_node, reportable, supplier_scope
 from engine.service.fleet_codec import FleetChunks, load_message, node_message, stats_message
+from engine.service.heartbeats import HeartbeatRunner
 from engine.service.identity import caller
 from engine.service.load_pace import LoadPace
 from engine.trust.principal import Principal, Role
 from engine.trust.quotas import UNBOUNDED
 
 GET_NODE, SET_NODE_STATE = "FleetService/GetNode", "FleetService/SetNodeState"
+REPORT_HEARTBEATS = "FleetService/ReportHeartbeats"
+
+HEARTBEATS_MAX = 4_096
+NOTICE_S_MAX = 30 * 86_400
 
 
 class FleetService(FleetServiceServicer):
     """Thin: collect, check, submit, await durability, answer."""
 
-    def __init__(self, engine: Engine, load_percent_max: float = UNBOUNDED) -> None:
-        """`load_percent_max`: as in `Quotas`."""
+    def __init__(
+        self, engine: Engine, load_percent_max: float = UNBOUNDED, heartbeats: HeartbeatRunner | None = None
+    ) -> None:
+        """`load_percent_max`: as in `Quotas`. `heartbeats`: who notes what they mean."""
         self._engine, self._pace = engine, LoadPace(time.monotonic, load_percent_max / 100)
+        self._heartbeats = heartbeats or HeartbeatRunner(engine, HeartbeatRules())
 
     async def LoadFleet(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.LoadFleetRequest], context: Any
@@ -110,16 +119,38 @@ class FleetService(FleetServiceServicer):
         return await self._engine.read(answer)
 
     async def SetNodeState(self, request: pb.SetNodeStateRequest, context: Any) -> pb.Node:  # noqa: N802
-        """The node in its new state. Leases on it go on; only READY nodes take new work."""
+        """The node in its new state; only READY nodes take new work. With a notice its leases have to leave."""
         principal, checks = caller(), Checks()
         node_id = checks.read(resource_id, request.name, "nodes")
         node_state = checks.read(_node_state, request.state)
+        notice_s = checks.read(_notice_s, request)
         key = checks.read(idempotency_key, principal.account, "SetNodeState", request)
         checks.done()
         assert node_id is not None and node_state is not None
         check_reporter(principal, SET_NODE_STATE, node_id, node_state)
-        command = commands.SetNodeState(node_id, node_state, key, supplier_scope(principal))
+        scope = supplier_scope(principal)
+        command = (
+            commands.SetNodeState(node_id, node_state, key, scope)
+            if notice_s is None
+            else commands.DrainNode(node_id, notice_s, key, scope)
+        )
         return await self._engine.execute(command, NO_STOPWATCH, lambda state, events: _node(state, node_id))
+
+    async def ReportHeartbeats(  # noqa: N802
+        self, request: pb.ReportHeartbeatsRequest, context: Any
+    ) -> pb.ReportHeartbeatsResponse:
+        """Heartbeats are taken in at once; what they mean comes with the next tick."""
+        if len(request.node_ids) > HEARTBEATS_MAX:
+            text = f"has {len(request.node_ids):,} entries, at most {HEARTBEATS_MAX:,} are allowed"
+            raise InvalidInput([Violation("node_ids", text)])
+        known = reportable(self._engine.state, caller(), REPORT_HEARTBEATS)
+        own = [node_id for node_id in request.node_ids if known(node_id)]
+        self._heartbeats.beat(own)
+        reported = set(own)
+        return pb.ReportHeartbeatsResponse(
+            unknown_node_ids=[node_id for node_id in request.node_ids if node_id not in reported],
+            period_ms=round(self._heartbeats.heartbeats.rules.period_s * 1_000),
+        )
 
     async def GetFleetStats(self, request: pb.GetFleetStatsRequest, context: Any) -> pb.FleetStats:  # noqa: N802
         """Counts of GPUs."""
@@ -135,6 +166,19 @@ def _node_state(name: str) -> NodeState:
         known = ", ".join(NodeState.__members__)
         raise InvalidInput([Violation("state", f"must be one of {known}, got {name[:40]!r}")])
     return NodeState[name]
+
+
+def _notice_s(request: pb.SetNodeStateRequest) -> int | None:
+    if not request.HasField("notice_s"):
+        return None
+    found = []
+    if request.state != NodeState.DRAINING.name:
+        found.append(Violation("notice_s", "is for DRAINING only"))
+    if not 0 <= request.notice_s <= NOTICE_S_MAX:
+        found.append(Violation("notice_s", f"must be between 0 and {NOTICE_S_MAX:,}, got {request.notice_s}"))
+    if found:
+        raise InvalidInput(found)
+    return int(request.notice_s)
 
 
 def _checked(chunks: FleetChunks) -> tuple[pl.DataFrame, pl.DataFrame]:

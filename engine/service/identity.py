@@ -29,6 +29,7 @@ _DEV_ROLES = frozenset({Role.TENANT, Role.OPERATOR})
 Metadata = Iterable[tuple[str, str | bytes]]
 Handshake = Mapping[str, Iterable[bytes]]
 """What TLS knows of the peer, as gRPC tells it."""
+NO_HANDSHAKE: Handshake = {}
 
 
 class Identity:
@@ -49,21 +50,24 @@ class Identity:
         """The caller; Unauthenticated if there is no proof of one."""
         if self._dev:
             return _believed(metadata)
+        if (known := self.remembered(metadata, handshake)) is not None:
+            return known
         token = _bearer(metadata)
-        if token is not None:
-            if self._tokens is None:
-                raise Unauthenticated("this engine verifies no tokens; start it with --auth-jwks")
-            return await self._tokens.verify(token)
-        for pem in handshake.get("x509_pem_cert", ()):
-            return self._certificates.read(pem)
-        if self._tokens is None:
-            raise Unauthenticated("this engine has no way to verify credentials; see --auth-jwks and --dev")
-        raise Unauthenticated("metadata authorization must be: Bearer TOKEN")
+        if token is None and self._tokens is not None:
+            raise Unauthenticated("metadata authorization must be: Bearer TOKEN")
+        if token is None or self._tokens is None:
+            raise Unauthenticated("this engine has no way to verify that credential; see --auth-jwks and --dev")
+        return await self._tokens.verify(token)
 
-    def remembered(self, metadata: Metadata) -> Principal | None:
-        """The caller, if that is known without verifying anything; Unauthenticated if it no longer holds."""
-        token = None if self._tokens is None else _bearer(metadata)
-        return None if token is None or self._tokens is None else self._tokens.remembered(token)
+    def remembered(self, metadata: Metadata, handshake: Handshake = NO_HANDSHAKE) -> Principal | None:
+        """The caller, if that is known without verifying a token; Unauthenticated if it no longer holds."""
+        if self._dev:
+            return None
+        if (token := _bearer(metadata)) is not None:
+            return None if self._tokens is None else self._tokens.remembered(token)
+        for pem in handshake.get("x509_pem_cert", ()):  # TLS has verified it
+            return self._certificates.read(pem)
+        return None
 
     async def keep_fresh(self) -> None:
         """Renew the keys until cancelled."""

@@ -6,7 +6,8 @@ may use depends only on the request and the fleet, so it is worked out once per 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ from engine.domain.tiers import NodeState, SecurityTier
 from engine.market.demand import demand_of
 from engine.market.demand_window import Wanted
 from engine.market.inventory import Inventory
+from engine.market.orders import Order
 from engine.market.state import MarketState
 from engine.oracle.epoch import MarketView
 from engine.oracle.markets import Bids, Market, MarketSets, Supply
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
-from solvers.placement import Demand
+from solvers.placement import Demand as PlacementDemand
 from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MARKET, MIXED, SITE, SUPPLIER, TIER
 
 Int = NDArray[np.int64]
@@ -39,6 +41,7 @@ class Glimpse:
     inventory: Inventory
     sellable: Int
     wanted: tuple[Wanted, ...]
+    orders: tuple[Order, ...]
 
 
 def glimpse(state: MarketState, now_us: int, window_s: int) -> Glimpse:
@@ -46,7 +49,22 @@ def glimpse(state: MarketState, now_us: int, window_s: int) -> Glimpse:
     inventory = state.inventory
     ready = inventory.state == int(NodeState.READY)
     sellable = np.where(ready, inventory.nodes.gpu_count - inventory.outside, 0)
-    return Glimpse(now_us, inventory, sellable, tuple(state.demand.since(now_us - window_s * 1_000_000)))
+    wanted = tuple(state.demand.since(now_us - window_s * 1_000_000))
+    return Glimpse(now_us, inventory, sellable, wanted, tuple(map(state.orders.__getitem__, state.open_orders)))
+
+
+class Usable(NamedTuple):
+    """Markets that a request may use, (markets,) places in the inventory; whether all its pools hold its gang."""
+
+    markets: Int
+    holds: bool
+
+
+class Demand(NamedTuple):
+    """Orders that wait, and the arrivals of the window: no request is in both."""
+
+    orders: Bids
+    arrivals: Bids
 
 
 class ViewMaker:
@@ -55,9 +73,9 @@ class ViewMaker:
     def __init__(self, parameters: OracleParameters) -> None:
         self._parameters = parameters
         self._inventory: Inventory | None = None
-        self._sets: dict[ClusterRequest, Int] = {}
+        self._sets: dict[ClusterRequest, Usable] = {}
 
-    def view(self, seen: Glimpse, previous: PriceSnapshot | None) -> tuple[MarketView, Bids]:
+    def view(self, seen: Glimpse, previous: PriceSnapshot | None) -> tuple[MarketView, Demand]:
         """Supply and demand. Markets of `previous` that the fleet has left keep their place."""
         inventory = seen.inventory
         own = [_market(inventory, key) for key in inventory.markets.tolist()]
@@ -65,38 +83,45 @@ class ViewMaker:
         markets = tuple(sorted(set(own) | set(known)))
         place = {market: index for index, market in enumerate(markets)}
         of_own = np.array([place[market] for market in own], dtype=np.int64)
-        names = sorted(set(inventory.suppliers.names) | {wanted.tenant_id for wanted in seen.wanted})
+        names = sorted(
+            set(inventory.suppliers.names)
+            | {wanted.tenant_id for wanted in seen.wanted}
+            | {order.tenant_id for order in seen.orders}
+        )
         code = {name: index for index, name in enumerate(names)}
         opening = _opening(inventory, of_own, len(markets))
         view = MarketView(markets, _supply(seen, of_own, code), opening, seen.taken_at_us)
         ceiling = np.maximum(_caps(markets, previous), opening)
-        return view, self._bids(seen, of_own, code, ceiling)
-
-    def _bids(self, seen: Glimpse, of_own: Int, code: dict[str, int], ceiling: Int) -> Bids:
-        """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
         self._keep_to(seen)
-        sets: dict[bytes, tuple[int, Int]] = {}
-        wishable = self._wishable(seen)
+        return view, Demand(self._orders(seen, of_own, code), self._arrivals(seen, of_own, code, ceiling))
+
+    def _orders(self, seen: Glimpse, of_own: Int, code: dict[str, int]) -> Bids:
+        """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
         rows = []
+        for order in seen.orders:
+            request = order.request
+            usable = self._usable_by(seen, replace(request, request_id=""))
+            if usable.holds:
+                gpu_seconds = request.gpu_count * request.priced_duration_s
+                rows.append((order.limit_micro_usd, gpu_seconds, code[order.tenant_id], of_own[usable.markets]))
+        return _listed(rows)
+
+    def _arrivals(self, seen: Glimpse, of_own: Int, code: dict[str, int], ceiling: Int) -> Bids:
+        """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
+        wishable = self._wishable(seen)
+        rows, most_of = [], []
         for wanted in seen.wanted:
             request = wanted.request
-            usable = self._sets.get(request)
-            if usable is None:
-                usable = self._sets[request] = self._usable(seen, request)
+            usable = self._usable_by(seen, request).markets
             if not usable.size:
                 continue
-            chosen = np.sort(of_own[usable])
-            number, _ = sets.setdefault(chosen.tobytes(), (len(sets), chosen))
-            limit = request.max_price_micro_usd_per_gpu_hour
+            chosen, limit = of_own[usable], request.max_price_micro_usd_per_gpu_hour
             value = int(ceiling[chosen].max()) if limit is None else limit
-            most = UNLIMITED if wanted.is_leased else max(1, int(wishable[usable].sum()))
-            rows.append((value, request.gpu_count * wanted.duration_s, code[wanted.tenant_id], number, most))
-        values, asked, tenants, numbers, most_of = np.array(rows, dtype=np.int64).reshape(-1, 5).T
-        amounts = bounded_wishes(asked, tenants, most_of)
-        listed = [chosen for _, chosen in sets.values()]
-        first = np.concatenate(([0], np.cumsum([chosen.size for chosen in listed], dtype=np.int64)))
-        markets = np.concatenate([np.empty(0, dtype=np.int64), *listed])
-        return Bids(values, amounts, tenants, numbers, MarketSets(first.astype(np.int64), markets))
+            most_of.append(UNLIMITED if wanted.is_leased else max(1, int(wishable[usable].sum())))
+            rows.append((value, request.gpu_count * wanted.duration_s, code[wanted.tenant_id], chosen))
+        bids = _listed(rows)
+        amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.array(most_of, dtype=np.int64))
+        return replace(bids, gpu_seconds=amounts)
 
     def _wishable(self, seen: Glimpse) -> NDArray[np.float64]:
         """GPU-seconds in each market of the inventory, (markets,), that one tenant's wishes may count for."""
@@ -107,7 +132,8 @@ class ViewMaker:
 
     def _keep_to(self, seen: Glimpse) -> None:
         """Forget what was found out about another fleet, or about requests that nobody makes any more."""
-        if self._inventory is not seen.inventory or len(self._sets) > 4 * len(seen.wanted) + 1_000:
+        requests = len(seen.wanted) + len(seen.orders)
+        if self._inventory is not seen.inventory or len(self._sets) > 4 * requests + 1_000:
             self._inventory, self._sets = seen.inventory, {}
             inventory = seen.inventory
             self._room = np.zeros(0, dtype=np.int64)
@@ -117,16 +143,38 @@ class ViewMaker:
                     pool_of_node, weights=seen.sellable, minlength=inventory.pools.table.shape[0]
                 ).astype(np.int64)
 
-    def _usable(self, seen: Glimpse, request: ClusterRequest) -> Int:
+    def _usable_by(self, seen: Glimpse, request: ClusterRequest) -> Usable:
+        usable = self._sets.get(request)
+        if usable is None:
+            usable = self._sets[request] = self._usable(seen, request)
+        return usable
+
+    def _usable(self, seen: Glimpse, request: ClusterRequest) -> Usable:
         """Markets (places in the inventory) that can hold the whole gang; if none can, those with a part of it."""
         try:
             demand = demand_of(seen.inventory, request, request.gpu_models)
         except WalrasError:
-            return np.empty(0, dtype=np.int64)
+            return Usable(np.empty(0, dtype=np.int64), False)
         pools = np.flatnonzero(_eligible(seen.inventory, demand))
         room = np.bincount(seen.inventory.pools.table[pools, MARKET], weights=self._room[pools])
         whole = np.flatnonzero(room >= request.gpu_count)
-        return whole if whole.size else np.flatnonzero(room)
+        holds = bool(room.sum() >= request.gpu_count)
+        return Usable(whole if whole.size else np.flatnonzero(room), holds)
+
+
+def _listed(rows: list[tuple[int, int, int, Int]]) -> Bids:
+    """Bids of (value, GPU-seconds, tenant, markets in any order); bids with the same markets share a set."""
+    sets: dict[bytes, tuple[int, Int]] = {}
+    columns = []
+    for *facts, markets in rows:
+        chosen = np.sort(markets)
+        number, _ = sets.setdefault(chosen.tobytes(), (len(sets), chosen))
+        columns.append((*facts, number))
+    values, amounts, tenants, numbers = np.array(columns, dtype=np.int64).reshape(-1, 4).T
+    listed = [chosen for _, chosen in sets.values()]
+    first = np.concatenate(([0], np.cumsum([chosen.size for chosen in listed], dtype=np.int64)))
+    markets = np.concatenate([np.empty(0, dtype=np.int64), *listed])
+    return Bids(values, amounts, tenants, numbers, MarketSets(first.astype(np.int64), markets))
 
 
 def bounded_wishes(gpu_seconds: Int, tenant: Int, most: Int) -> Int:
@@ -174,7 +222,7 @@ def _caps(markets: tuple[Market, ...], previous: PriceSnapshot | None) -> Int:
     return np.array([known.get(market, 0) for market in markets], dtype=np.int64)
 
 
-def _eligible(inventory: Inventory, demand: Demand) -> NDArray[np.bool_]:
+def _eligible(inventory: Inventory, demand: PlacementDemand) -> NDArray[np.bool_]:
     """Pools some of whose nodes keep the constraints on single nodes, (pools,)."""
     pools, table = inventory.pools, inventory.pools.table
     wanted = np.zeros(len(inventory.models), dtype=bool)

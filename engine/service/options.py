@@ -9,7 +9,8 @@ from typing import Any
 
 from engine.domain.errors import InvalidInput, Violation
 from engine.journal.places import database_at
-from engine.market.commands import HoldLimits
+from engine.market.commands import HoldLimits, OrderLimits
+from engine.market.heartbeats import HeartbeatRules
 from engine.market.ledger.rules import LedgerRules
 from engine.oracle.parameters import HOUR_US, OracleParameters
 from engine.service.fields import Checks
@@ -74,6 +75,8 @@ class ServerOptions:
     price_sources: tuple[PriceSource, ...] = ()
     holds: HoldLimits = field(default_factory=HoldLimits)
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    orders: OrderLimits = field(default_factory=OrderLimits)
+    heartbeats: HeartbeatRules = field(default_factory=HeartbeatRules)
     oracle_tick_s: float = 1.0
     """How often it is looked whether an epoch is due; 0: no oracle, prices stay as they are."""
     interruptible_notice_s: int = 120
@@ -146,7 +149,8 @@ def read_config(path: Path) -> dict[str, Any]:
         "snapshot_events": int,
         "price_sources": list,
     }
-    types |= {"oracle": dict, "holds": dict, "quotas": dict, "ledger": dict, "interruptible_notice_s": int}
+    types |= dict.fromkeys(("oracle", "holds", "quotas", "orders", "heartbeats", "ledger"), dict)
+    types |= {"interruptible_notice_s": int}
     types |= dict.fromkeys(SECURITY_TEXTS, str)
     violations = [
         Violation(f"{path.name} {name}", "is not an option")
@@ -177,6 +181,8 @@ def _with_tables(values: dict[str, Any], name: str) -> dict[str, Any]:
     tables: tuple[tuple[str, Any], ...] = (
         ("oracle", default_parameters(values["price_sources"])),
         ("holds", HoldLimits()),
+        ("orders", OrderLimits()),
+        ("heartbeats", HeartbeatRules()),
         ("quotas", Quotas()),
         ("ledger", LedgerSettings()),
     )

@@ -20,7 +20,6 @@ from engine.market.settle_decision import interruptible_leases
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.oracle.epoch import next_epoch
-from engine.oracle.markets import Bids
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import MarketPrice, PriceSnapshot
 from engine.service.engine import Engine
@@ -109,11 +108,9 @@ class OracleRunner:
     def _price(
         self, seen: Glimpse, previous: PriceSnapshot | None, past: Sequence[PricePoint], now_us: int
     ) -> Priced | None:
-        view, bids = self._views.view(seen, previous)
+        view, demand = self._views.view(seen, previous)
         references = self._references(seen.inventory.models.names, now_us)
-        none = bids.tenant[:0]
-        nothing = Bids(none, none, none, none, bids.sets)
-        snapshot = next_epoch(previous, view, nothing, bids, references, now_us, self.parameters)
+        snapshot = next_epoch(previous, view, *demand, references, now_us, self.parameters)
         if snapshot is previous:
             return None
         return event_of(snapshot, past, self.parameters), snapshot, by_name_of(snapshot)

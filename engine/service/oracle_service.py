@@ -22,7 +22,7 @@ from engine.market.published import MarketName, PricePoint
 from engine.market.state import MarketState
 from engine.oracle.epoch import MarketView, sellable_gpu_seconds
 from engine.oracle.forward import ForwardCurve
-from engine.oracle.markets import Bids
+from engine.oracle.markets import joined
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.quote_lines import Hold, Part, quote_price
 from engine.oracle.steps import demand_steps, supply_steps
@@ -32,7 +32,7 @@ from engine.service.cluster_service import QUOTE_TTL_S_MAX
 from engine.service.engine import Engine
 from engine.service.fields import Checks, bounded, page_size, page_start, page_token
 from engine.service.indicative import indicative_price
-from engine.service.market_view import ViewMaker, glimpse
+from engine.service.market_view import Demand, ViewMaker, glimpse
 from engine.service.oracle_feed import OracleFeed
 from engine.service.price_watch import WATCH_SHARE, Watches, check_watch
 
@@ -51,7 +51,7 @@ class OracleService(OracleServiceServicer):
         self._engine, self._feed, self._parameters = engine, feed, parameters
         self._watches = Watches(engine, feed, WATCH_SHARE * deadline_s_max)
         self._views, self._viewing = ViewMaker(parameters), asyncio.Lock()
-        self._viewed: tuple[Any, tuple[MarketView, Bids]] | None = None
+        self._viewed: tuple[Any, tuple[MarketView, Demand]] | None = None
 
     async def GetPrice(self, request: pb.GetPriceRequest, context: Any) -> pb.MarketPrice:  # noqa: N802
         """The price of one market."""
@@ -149,7 +149,8 @@ class OracleService(OracleServiceServicer):
 
         price = await self._engine.read(lambda state: self._price(state, market))
         async with self._viewing:
-            view, bids = await self._view()
+            view, demand = await self._view()
+            bids = joined(*demand)
         place = [(each.gpu_model, each.region, each.tier.name) for each in view.markets].index(market)
         sellable = sellable_gpu_seconds(view.supply, self._parameters)
         return pb.SupplyCurve(
@@ -174,7 +175,7 @@ class OracleService(OracleServiceServicer):
         except InvalidInput as error:
             raise error.within("cluster.") from None
 
-    async def _view(self) -> tuple[MarketView, Bids]:
+    async def _view(self) -> tuple[MarketView, Demand]:
         """Supply and demand, looked at once an epoch and fleet, however often they are asked for."""
         state = self._engine.state
         seen_at = state.oracle.epoch, id(state.inventory)

@@ -25,6 +25,7 @@ from engine.service.fields import Checks, first_row, idempotency_key, page_size,
 from engine.service.identity import calling_tenant
 from engine.service.plan_runner import PlanRunner
 from engine.service.plan_store import PlanStore
+from engine.service.planner_turns import PlannerTurns
 from solvers.planning.plan import Progress
 
 SEARCH_SHARE = 0.8
@@ -39,6 +40,7 @@ class PlanService(PlanServiceServicer):
         self._engine, self._solver = engine, solver
         self._time_limit_s_max = SEARCH_SHARE * deadline_s_max
         self._runner, self._store = PlanRunner[QueuePlan](), PlanStore(engine.now_us)
+        self._turns = PlannerTurns(time.monotonic)
 
     async def RunPlan(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.RunPlanRequest], context: Any
@@ -46,13 +48,14 @@ class PlanService(PlanServiceServicer):
         """Progress, then the plan's name."""
         tenant_id, started_s = calling_tenant(), time.perf_counter()
         job = await self._job(tenant_id, request_iterator)
-        async with aclosing(self._runner.run(partial(job.run, self._solver))) as steps:
-            async for step in steps:
-                if isinstance(step, Progress):
-                    yield codec.progress_message(step)
-                else:
-                    wall_s = time.perf_counter() - started_s
-                    yield codec.done_message(self._store.add(tenant_id, step, job.rules, job.limits, wall_s))
+        with self._turns.turn(tenant_id):
+            async with aclosing(self._runner.run(partial(job.run, self._solver))) as steps:
+                async for step in steps:
+                    if isinstance(step, Progress):
+                        yield codec.progress_message(step)
+                    else:
+                        wall_s = time.perf_counter() - started_s
+                        yield codec.done_message(self._store.add(tenant_id, step, job.rules, job.limits, wall_s))
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: Any) -> pb.Plan:  # noqa: N802
         """A page of a plan of the caller."""

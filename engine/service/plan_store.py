@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,7 +29,11 @@ class KeptPlan:
 
 
 class PlanStore:
-    """The latest TENANT_PLANS_MAX plans of each tenant, PLANS_MAX in all, none older than KEPT_US."""
+    """The latest TENANT_PLANS_MAX plans of each tenant, PLANS_MAX in all, none older than KEPT_US.
+
+    Beyond PLANS_MAX the tenant that keeps most loses its oldest: nobody pushes out the only plan of another one
+    while it keeps two.
+    """
 
     def __init__(self, now_us: Callable[[], int]) -> None:
         self._now_us = now_us
@@ -36,15 +41,20 @@ class PlanStore:
         self._made = 0
 
     def add(self, tenant_id: str, made: QueuePlan, rules: Rules, limits: Limits, wall_s: float) -> KeptPlan:
-        """Keep a plan under a new id, dropping the oldest ones beyond the limits."""
+        """Keep a plan under a new id, dropping what is beyond the limits."""
         now_us, self._made = self._now_us(), self._made + 1
         plan_id = f"p-{now_us}-{self._made}"
         kept = KeptPlan(plan_id, tenant_id, now_us, now_us + KEPT_US, made, rules, limits, wall_s)
         self._plans[kept.plan_id] = kept
-        own = [plan.plan_id for plan in self._plans.values() if plan.tenant_id == tenant_id]
-        for plan_id in own[:-TENANT_PLANS_MAX] or list(self._plans)[:-PLANS_MAX]:
-            del self._plans[plan_id]
+        counts = Counter(plan.tenant_id for plan in self._plans.values())
+        if counts[tenant_id] > TENANT_PLANS_MAX:
+            self._drop_oldest(tenant_id)
+        elif len(self._plans) > PLANS_MAX:
+            self._drop_oldest(counts.most_common(1)[0][0])
         return kept
+
+    def _drop_oldest(self, tenant_id: str) -> None:
+        del self._plans[next(plan_id for plan_id, plan in self._plans.items() if plan.tenant_id == tenant_id)]
 
     def find(self, tenant_id: str, plan_id: str) -> KeptPlan | None:
         """The tenant's plan; None for another tenant's, as for one that is not kept."""

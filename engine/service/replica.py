@@ -10,13 +10,42 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
 
 from engine.domain.errors import NotLeader, Unavailable, WalrasError
 from engine.journal import Entry, Following, Journal
 from engine.service.engine import Engine, restored_from
 
 log = logging.getLogger("walras.replica")
-POLL_S, RETRY_S = 0.1, 1.0
+POLL_S, RETRY_S, SETTLE_S = 0.1, 1.0, 0.01
+Made = TypeVar("Made")
+
+
+def beside(work: Callable[[], Made]) -> asyncio.Future[Made]:
+    """Do it in a thread that does not keep the process from ending, should the database hang."""
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[Made] = loop.create_future()
+
+    def tell(result: Made | None, error: BaseException | None) -> None:
+        if made.cancelled():
+            return
+        if error is not None:
+            made.set_exception(error)
+        else:
+            made.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = work()
+        except BaseException as error:
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, result, failed)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made
 
 
 async def _nothing() -> None:
@@ -31,11 +60,21 @@ class Replica:
         self.address = ""
         self.changed: Callable[[], Awaitable[None]] = _nothing
         self._ended: Journal | None = None
+        self._taking: asyncio.Future[Journal] | None = None
 
     async def run(self) -> None:
         """Step until cancelled; what fails is tried again."""
         while True:
             await asyncio.sleep(POLL_S if await self.step() else RETRY_S)
+
+    async def settle(self) -> None:
+        """Step until it is clear who leads, this engine or another."""
+        while await self.step() and not self._engine.leads and not self._knows_a_leader():
+            await asyncio.sleep(SETTLE_S)
+
+    def _knows_a_leader(self) -> bool:
+        journal = self._engine.journal
+        return isinstance(journal, Following) and journal.leader.is_alive
 
     async def step(self) -> bool:
         """Do what the role of now asks for; whether that went well."""
@@ -63,13 +102,18 @@ class Replica:
             await self._start_over()
         elif await self._read(following):
             await self.changed()
+        elif self._taking is not None:
+            if self._taking.done():
+                taking, self._taking = self._taking, None
+                await self._begin_to_lead(following, taking)
         elif not following.leader.is_alive:
-            await self._take_over(following)
+            # Its COMMIT may wait for a standby: reads go on meanwhile.
+            self._taking = beside(lambda: Journal.open_at(self._url, address=self.address, lease_s=self._lease_s))
 
     async def _read(self, following: Following) -> list[Entry]:
         """Take in what is new. What cannot be taken in is the end of this state: half of it may be applied."""
         try:
-            entries = await asyncio.to_thread(following.poll)
+            entries = await beside(following.poll)
             self._engine.take_in(entries)
         except Unavailable:
             raise
@@ -79,11 +123,9 @@ class Replica:
             raise Unavailable(following.failure) from error
         return entries
 
-    async def _take_over(self, following: Following) -> None:
+    async def _begin_to_lead(self, following: Following, taking: asyncio.Future[Journal]) -> None:
         try:
-            journal = await asyncio.to_thread(
-                lambda: Journal.open_at(self._url, address=self.address, lease_s=self._lease_s)
-            )
+            journal = await taking
         except NotLeader:
             return
         try:
@@ -91,7 +133,7 @@ class Replica:
             if following.head != journal.head:
                 raise Unavailable("another engine has written meanwhile")
         except BaseException:
-            await asyncio.to_thread(journal.close)
+            await beside(journal.close)
             raise
         self._engine.lead(journal)
         following.close()
@@ -102,7 +144,7 @@ class Replica:
         """Follow from what is durable. A deposed leader's journal refuses all calls until that is done."""
         before = self._engine.journal
         following = Following(before.database)
-        self._engine.follow(following, await asyncio.to_thread(restored_from, following))
+        self._engine.follow(following, await beside(lambda: restored_from(following)))
         if isinstance(before, Following):
             before.close()
         await self.changed()

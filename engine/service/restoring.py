@@ -12,7 +12,7 @@ from engine.journal import CorruptJournal, Database, Entry, snapshots
 from engine.market.apply import apply
 from engine.market.events import AnyEvent, decode
 from engine.market.state import MarketState
-from engine.market.state_codec import restore, state_format
+from engine.market.state_codec import NotAState, restore, state_format
 
 log = logging.getLogger("walras.restore")
 
@@ -38,7 +38,7 @@ def newest_snapshot(database: Database) -> Restored:
     for snapshot in snapshots.readable(database, state_format()):
         try:
             state = restore(snapshot.content)
-        except (msgspec.MsgspecError, KeyError) as error:
+        except NotAState as error:
             log.warning("the snapshot at %d cannot be read: %s", snapshot.sequence, error)
             continue
         if state.version == snapshot.sequence:

@@ -18,17 +18,21 @@ from walras.v1 import (
     fleet_service_pb2,
     ledger_service_pb2,
     oracle_service_pb2,
+    order_service_pb2,
     plan_service_pb2,
 )
 from walras.v1.cluster_service_pb2_grpc import add_ClusterServiceServicer_to_server
 from walras.v1.fleet_service_pb2_grpc import add_FleetServiceServicer_to_server
 from walras.v1.ledger_service_pb2_grpc import add_LedgerServiceServicer_to_server
 from walras.v1.oracle_service_pb2_grpc import add_OracleServiceServicer_to_server
+from walras.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
 from walras.v1.plan_service_pb2_grpc import add_PlanServiceServicer_to_server
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Unavailable, WalrasError
 from engine.journal import Following
 from engine.market.commands import SetLedgerRules
+from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.planning.queue_plan import OUR_SOLVER, Solver
 from engine.service.acts import Acts
@@ -43,12 +47,15 @@ from engine.service.ledger_service import LedgerService
 from engine.service.options import ServerOptions, default_parameters
 from engine.service.oracle_runner import OracleRunner
 from engine.service.oracle_service import OracleService
+from engine.service.order_service import OrderService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.references import references_of
 from engine.service.replica import Replica
 from engine.service.snapshot_keeper import SnapshotKeeper
 from engine.service.tls import server_credentials
+from engine.service.upkeep import Upkeep
+from engine.service.watch_changes import Watches
 from engine.service.wire_limits import wire_limits
 from engine.trust.audit_log import AuditLog
 from engine.trust.key_ring import KeyRing
@@ -66,6 +73,7 @@ SERVICES = (
     fleet_service_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
     ledger_service_pb2.DESCRIPTOR.services_by_name["LedgerService"].full_name,
     oracle_service_pb2.DESCRIPTOR.services_by_name["OracleService"].full_name,
+    order_service_pb2.DESCRIPTOR.services_by_name["OrderService"].full_name,
     plan_service_pb2.DESCRIPTOR.services_by_name["PlanService"].full_name,
 )
 
@@ -106,6 +114,11 @@ def opened(options: ServerOptions) -> tuple[Engine, Replica | None]:
     return engine, Replica(engine, options.database_url, options.leader_lease_s)
 
 
+def waiting_requests(state: MarketState) -> list[ClusterRequest]:
+    """What the open orders want, by age."""
+    return [state.orders[order_id].request for order_id in state.open_orders]
+
+
 class Server:
     """The gRPC server around one engine."""
 
@@ -116,9 +129,11 @@ class Server:
         solver: Solver = OUR_SOLVER,
         replica: Replica | None = None,
         keys: KeyRing | None = None,
+        *,
+        works_alone: bool = True,
     ) -> None:
         """`solver`: who makes joint plans. `replica`: keeps the engine in its role, if it is one of several.
-        `keys`: the issuer's, if not those of `auth_jwks`.
+        `keys`: the issuer's, if not those of `auth_jwks`. Unless it `works_alone`, the caller runs `upkeep`.
         """
         self._engine, self._options, self._replica = engine, options, replica
         plans = PlanService(engine, options.deadline_s_max, solver)
@@ -142,13 +157,18 @@ class Server:
             references_of(options.price_sources, engine.book),
             options.oracle or default_parameters(options.price_sources),
             options.interruptible_notice_s,
+            waiting_requests,
         )
-        clusters = ClusterService(engine, options.holds, self.oracle.note_refused)
+        self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
+        self._watches = Watches(engine, options.deadline_s_max)
+        clusters = ClusterService(engine, options.holds, self.oracle.note_refused, self._watches)
+        orders = OrderService(engine, self._watches, options.orders)
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
         add_ClusterServiceServicer_to_server(clusters, self._server)
-        fleet = FleetService(engine, quotas.load_percent_max)
+        fleet = FleetService(engine, quotas.load_percent_max, self.upkeep.heartbeats)
         add_FleetServiceServicer_to_server(fleet, self._server)
         add_LedgerServiceServicer_to_server(LedgerService(engine), self._server)
+        add_OrderServiceServicer_to_server(orders, self._server)
         add_OracleServiceServicer_to_server(prices, self._server)
         add_PlanServiceServicer_to_server(plans, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)  # type: ignore[no-untyped-call]
@@ -170,6 +190,8 @@ class Server:
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._ticks.append(asyncio.create_task(self._watch()))
+        if self._works_alone:
+            self._ticks.append(asyncio.create_task(self.upkeep.run()))
         if self._replica is not None:
             await self._begin_role(self._replica, port)
         await self._health.show_role(leads=self._engine.leads)
@@ -187,7 +209,7 @@ class Server:
         host = self._options.listen.rpartition(":")[0]
         replica.address = self._options.advertise or f"{host}:{port}"
         replica.changed = self._role_changed
-        await replica.step()
+        await replica.settle()
         self._ticks.append(asyncio.create_task(replica.run()))
 
     async def _role_changed(self) -> None:
@@ -215,19 +237,22 @@ class Server:
         for tick in self._ticks:
             tick.cancel()
         self.oracle.feed.close()
+        self._watches.close()
         await self._health.drain()
         await self._server.stop(grace_s)
         await self._snapshots.take()
         self._audit_log.close()
 
     async def _watch(self) -> None:
-        """End due leases even when nobody calls, and stop claiming health if the journal fails."""
+        """See to what time brings even when nobody calls, and stop claiming health if the journal fails."""
         while self._replica is not None or self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
             self._engine.journal.refuse_stalled()
             await asyncio.to_thread(self._audit_log.sync)
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
+                if self._works_alone:
+                    self.upkeep.tick()
             await self._snapshots.tick()
         log.error("the journal cannot be written: %s", self._engine.journal.failure)
         await self._health.enter_graceful_shutdown()

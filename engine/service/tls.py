@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from engine.domain.errors import InvalidInput, Violation
 from engine.service.options import ServerOptions
@@ -37,6 +40,8 @@ class _Files:
             cert, key, *client_ca = [path.read_bytes() for path in self._paths]
         except OSError as error:
             raise InvalidInput([Violation("tls_cert", f"cannot be read: {error.strerror}")]) from None
+        if not _belong_together(cert, key):
+            raise InvalidInput([Violation("tls_key", "is not the key of tls_cert")])
         self._seen = seen
         return grpc.ssl_server_certificate_configuration([(key, cert)], client_ca[0] if client_ca else None)
 
@@ -47,5 +52,19 @@ class _Files:
                 return None
             return self.read()
         except (OSError, InvalidInput):
-            log.warning("the certificate files cannot be read; those read before stay in use")
+            log.warning("the certificate files do not fit; those read before stay in use")
             return None
+
+
+def _belong_together(cert: bytes, key: bytes) -> bool:
+    """Whether a chain's first certificate is for a key: two files are not replaced in one moment."""
+    try:
+        leaf = x509.load_pem_x509_certificate(cert).public_key()
+        own = load_pem_private_key(key, None).public_key()
+    except (ValueError, TypeError):
+        return False
+    return _public_bytes(leaf) == _public_bytes(own)
+
+
+def _public_bytes(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

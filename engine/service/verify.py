@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.journal import GENESIS, CorruptJournal, Entry, Place, proven_at, snapshots
 from engine.journal.places import database_at
 from engine.market.state import MarketState
-from engine.market.state_codec import restore, state_format
+from engine.market.state_codec import NotAState, restore, state_format
 from engine.service.restoring import Restored
 
 
@@ -56,8 +56,11 @@ class _Proof:
 
     def _expected(self) -> dict[int, str]:
         """Hash of the state by sequence, of each snapshot that can be read."""
-        found = snapshots.readable(database_at(self._place), state_format())
-        return {each.sequence: restore(each.content).hash() for each in found}
+        found = list(snapshots.readable(database_at(self._place), state_format()))
+        try:
+            return {each.sequence: restore(each.content).hash() for each in found}
+        except NotAState as error:
+            raise CorruptJournal(found[0].sequence, f"its snapshots cannot be read: {error}") from None
 
     def _compare(self, expected: dict[int, str], sequence: int) -> None:
         if sequence not in expected:

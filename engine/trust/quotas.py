@@ -19,6 +19,7 @@ class Quotas:
     `running_max`: calls that are decided or await the disk together; beyond it they queue, at most `waiting_max`
     for an account. `streams_max`: open streams of an account. `failed_proofs_per_s`: bad credentials of one host
     that are looked at. `load_percent_max`: of the loop's time, what suppliers' fleet loads may take together.
+    `visits_per_s`: questions of one host about health and the contract, which need no credential.
     """
 
     calls_per_s: float = 200.0
@@ -28,6 +29,7 @@ class Quotas:
     streams_max: int = 16
     failed_proofs_per_s: float = 20.0
     load_percent_max: float = 10.0
+    visits_per_s: float = 50.0
 
     def __post_init__(self) -> None:
         found = [
@@ -39,7 +41,7 @@ class Quotas:
             raise InvalidInput(found)
 
 
-NO_QUOTAS = Quotas(UNBOUNDED, UNBOUNDED, 64, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
+NO_QUOTAS = Quotas(UNBOUNDED, UNBOUNDED, 64, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
 """Of development mode: one machine, one user. Calls still wait for a turn, late ones are refused."""
 
 

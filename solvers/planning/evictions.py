@@ -20,6 +20,8 @@ MOST_REMOVED = 96
 """Gangs that may have to leave for one."""
 DEAREST = 1.5
 """Nodes at more than so many times a gang's bid are no room for it."""
+MOST_SEEN = 512
+"""Gangs of a choice that are weighed against each other: about so many on its cheapest nodes."""
 LOSS_NOISE = 1.0
 
 
@@ -157,7 +159,7 @@ def survey_choice(
     for k in range(table[choice, C_FIRST], table[choice, C_LAST]):
         for at in range(segments[k, 0], segments[k, 1]):
             slot, row = walk[0][at], walk[1][at]
-            if price[slot] >= DEAREST * bid:
+            if found >= MOST_SEEN or price[slot] >= DEAREST * bid:
                 break
             if not (wanted[row >> 6] >> np.uint64(row & 63)) & np.uint64(1):
                 continue

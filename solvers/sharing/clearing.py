@@ -17,7 +17,7 @@ from solvers.sharing.fleet import CARD_MILLI, Int
 from solvers.sharing.kernels import Arrays, finite_kernel
 from solvers.sharing.values import LEVEL_MILLI, Float, fill, least_point, value_all
 
-STEP = 0.005
+STEP = 0.01
 """A short constant step: shapes that seldom come are bought by whole node kinds at once, and long steps let their
 bids swing."""
 LEAST_FILL = 0.2
@@ -44,7 +44,7 @@ def clear(
                 bid[shape] = 0.0
         fill(shapes, bid, grid, tables)
         value_all(fleet, grid, card, group, vectors, free, value)
-        _answer(fleet, vectors, free, chosen, used)
+        _answer(shapes, fleet, grid, kept, chosen, used)
         for shape in range(bid.size):
             if bid[shape] > 0.0:
                 filled[shape] += STEP * (used[shape] / slots[shape] - filled[shape])
@@ -64,39 +64,54 @@ def _slots_of_money(shapes: Arrays, card_left: Int, arrived: Float) -> Float:
 
 
 @finite_kernel
-def _answer(fleet: Arrays, vectors: Float, free: Int, chosen: Arrays, used: Float) -> None:
-    """Add up, per shape, the slots that every node's best filling uses, at the node's own prices."""
-    used[:] = 0.0
-    card_left, cards, model = fleet[2], fleet[3], fleet[4]
-    size_by, size_chosen, group_by, group_chosen = chosen
-    for node in range(cards.size):
-        q, kind = least_point(vectors[node]), model[node]
-        single = _answer_groups(group_by[kind, :, q], group_chosen[kind, :, q], free[node], used)
-        for card in range(cards[node]):
-            left = card_left[node, card]
-            if left == CARD_MILLI:
-                single -= 1
-                if single < 0:
-                    continue
-            _answer_card(size_by[kind, :, q], size_chosen[kind, :, q], left // LEVEL_MILLI, used)
+def _answer(shapes: Arrays, fleet: Arrays, grid: Arrays, kept: Arrays, chosen: Arrays, used: Float) -> None:
+    """Add up, per shape, the slots of every node's best filling.
+
+    The best filling at one grid price of CPU asks for too much CPU, that at the next one leaves some: between them
+    lies the node's true price, and the mixture that uses all of its CPU is the answer.
+    """
+    used.fill(0.0)
+    _, _, vectors, free, value = kept
+    for node in range(free.size):
+        if value[node] <= 0.0:
+            continue
+        low = least_point(vectors[node])
+        have, low_cpu = float(fleet[0][node]), _filling(shapes, fleet, free, chosen, node, low, 0.0, used)
+        high = low + 1 if low_cpu > have else low - 1
+        if high < 0 or high >= grid[0].size or grid[1][high] != grid[1][low]:
+            _filling(shapes, fleet, free, chosen, node, low, 1.0, used)
+            continue
+        high_cpu = _filling(shapes, fleet, free, chosen, node, high, 0.0, used)
+        weight = min(max((have - high_cpu) / (low_cpu - high_cpu), 0.0), 1.0) if low_cpu != high_cpu else 1.0
+        _filling(shapes, fleet, free, chosen, node, low, weight, used)
+        _filling(shapes, fleet, free, chosen, node, high, 1.0 - weight, used)
 
 
 @finite_kernel
-def _answer_groups(by: Int, chosen: Int, free: int, used: Float) -> int:
-    """Pods of several cards; how many whole cards are left to be filled by themselves."""
-    single = 0
-    while free > 0:
-        count = chosen[free]
+def _filling(
+    shapes: Arrays, fleet: Arrays, free: Int, chosen: Arrays, node: int, q: int, weight: float, used: Float
+) -> float:
+    """Add `weight` times the slots of the node's best filling at a grid point; the CPU that it asks for."""
+    size_by, size_chosen, group_by, group_chosen = chosen
+    kind, whole, single, cpu = fleet[4][node], free[node], 0, 0.0
+    while whole > 0:
+        count = group_chosen[kind, whole, q]
         if count == 1:
             single += 1
         else:
-            used[by[count]] += 1.0
-        free -= count
-    return single
-
-
-@finite_kernel
-def _answer_card(by: Int, chosen: Int, level: int, used: Float) -> None:
-    while level > 0 and chosen[level] > 0:
-        used[by[chosen[level]]] += 1.0
-        level -= chosen[level]
+            used[group_by[kind, count, q]] += weight
+            cpu += shapes[0][group_by[kind, count, q]]
+        whole -= count
+    for card in range(fleet[3][node]):
+        left = fleet[2][node, card]
+        if left == CARD_MILLI:
+            single -= 1
+            if single < 0:
+                continue
+        level = left // LEVEL_MILLI
+        while level > 0 and size_chosen[kind, level, q] > 0:
+            shape = size_by[kind, size_chosen[kind, level, q], q]
+            used[shape] += weight
+            cpu += shapes[0][shape]
+            level -= size_chosen[kind, level, q]
+    return cpu

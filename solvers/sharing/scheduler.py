@@ -12,7 +12,7 @@ from solvers.sharing.values import Float, empty_tables, value_node
 
 CLEARING_EVERY = 100
 """Pods between two clearings; the first ones come at 1, 2, 4, 8, ... pods, while little is known."""
-STEPS, FIRST_STEPS = 10, 100
+STEPS, FIRST_STEPS = 10, 50
 CPU_POINTS = (0.0, 0.0625, 0.125, 0.1875, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0, 16.0)
 MEMORY_POINTS = (0.0, 0.125, 0.25, 0.5)
 """Grid of prices, as multiples of the price at which a fleet's CPU (memory) alone would be worth all its GPUs."""
@@ -22,12 +22,12 @@ class SharingScheduler:
     """Places pods on a fleet that it alone changes, by `took`."""
 
     def __init__(self, shapes: Shapes, fleet: SharedFleet) -> None:
-        self._shapes, self._fleet = shapes, fleet
+        self._shapes, self._fleet = _alike_as_one(shapes, fleet)
         self._arrived = np.zeros(shapes.gpus.size)
         self._pods, self._next_clearing = 0, 1
         self._grid = _grid(fleet)
         points, nodes = self._grid[0].size, fleet.machines.gpus.size
-        self._tables = empty_tables(shapes.models.shape[1], fleet.card_left.shape[1], points)
+        self._tables = empty_tables(self._shapes[-1].shape[1], fleet.card_left.shape[1], points)
         fills = np.ones(shapes.gpus.size)
         vectors = np.zeros((nodes, points))
         self._kept = fills, np.zeros(shapes.gpus.size), vectors, np.zeros(nodes, dtype=np.int64), np.zeros(nodes)
@@ -45,23 +45,30 @@ class SharingScheduler:
         if self._pods >= self._next_clearing:
             self._clear()
         card, group = self._tables[0], self._tables[1]
-        fleet = self._fleet.arrays()
-        node, place, _ = least_cost_place(self._shapes.arrays(), fleet, self._grid, card, group, self._kept, shape)
+        node, place, _ = least_cost_place(self._shapes, self._fleet, self._grid, card, group, self._kept, shape)
         return node, place
 
     def took(self, node: int) -> None:
         """Value a node anew after a pod was placed on it."""
         card, group = self._tables[0], self._tables[1]
         _, _, vectors, free, value = self._kept
-        free[node] = value_node(self._fleet.arrays(), node, self._grid, card, group, vectors[node])
+        free[node] = value_node(self._fleet, node, self._grid, card, group, vectors[node])
         value[node] = vectors[node].min()
 
     def _clear(self) -> None:
         first = self._pods <= CLEARING_EVERY
         self._next_clearing = self._pods + min(self._pods, CLEARING_EVERY)
         steps = FIRST_STEPS if first else STEPS
-        shapes, fleet = self._shapes.arrays(), self._fleet.arrays()
-        clear(shapes, fleet, self._arrived, self._grid, self._tables, self._kept, steps)
+        clear(self._shapes, self._fleet, self._arrived, self._grid, self._tables, self._kept, steps)
+
+
+def _alike_as_one(shapes: Shapes, fleet: SharedFleet) -> tuple[Arrays, Arrays]:
+    """Both as kernels take them, with models that every shape accepts alike counted as one: fewer tables."""
+    models, code = np.unique(shapes.models, axis=1, return_inverse=True)
+    cpu_left, memory_left, card_left, cards, model, untouched, kind = fleet.arrays()
+    one = code.reshape(-1).astype(np.int64)[model]
+    accepted = np.ascontiguousarray(models)
+    return (*shapes.arrays()[:4], accepted), (cpu_left, memory_left, card_left, cards, one, untouched, kind)
 
 
 def _grid(fleet: SharedFleet) -> Arrays:

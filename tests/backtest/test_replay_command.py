@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.backtest import sharing_runs
 from engine.backtest.sharing_published import PUBLISHED
 from engine.backtest.sharing_replay import TILED_TO, play
 from engine.backtest.sharing_runs import OURS, POLICIES, make_policy
@@ -65,10 +66,19 @@ def test_a_pod_that_breaks_a_rule_is_named(capsys: pytest.CaptureFixture[str], t
     assert "openb_pod_list_default.parquet row 0 column gpu_milli" in capsys.readouterr().err
 
 
+def test_without_the_peers_it_says_where_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Law: an installation without the benchmarks gets exit 2 and a way out, not a traceback."""
+    monkeypatch.setattr(sharing_runs, "PEERS_MODULE", "benchmarks.peers.absent")
+    assert main(["replay", "openb", "--data", str(write_openb(tmp_path)), *ONE_PROCESS]) == 2
+    assert "checkout of the repository" in capsys.readouterr().err
+
+
 DATA = os.environ.get(DATA_VARIABLE)
 
 
-@pytest.mark.skipif(DATA is None, reason=f"${DATA_VARIABLE} names no folder of public traces")
+@pytest.mark.skipif(not DATA, reason=f"${DATA_VARIABLE} names no folder of public traces")
 @pytest.mark.parametrize("trace", PUBLISHED)
 def test_the_published_experiment(trace: str) -> None:
     """Law: peers land at the published shares, so the replay is faithful; ours is above all of them."""

@@ -74,6 +74,11 @@ def test_shares_of_a_day_are_of_its_jobs() -> None:
     assert found["price_usd_per_gpu_hour_mean"] == 3.0
 
 
+def test_calls_told_to_come_back_are_not_missed() -> None:
+    tally = Tally(latency_ms=[1.0] * 6, sent=10, failed=Counter({"RESOURCE_EXHAUSTED": 2, "DEADLINE_EXCEEDED": 2}))
+    assert tally.missed_share == 0.25
+
+
 def test_a_server_is_back_once_a_window_is_full_enough() -> None:
     after = Tally(latency_ms=[1.0] * 4, at_s=[0.2, 1.1, 1.2, 1.3], seconds=2.0)
     assert recovered_s(after, 6.0) == 1.5

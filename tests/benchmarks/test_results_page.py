@@ -22,18 +22,25 @@ RESULTS = {
     "plan.real.load_0.9.welfare_micro_usd_per_hour": 102.0,
     "plan.real.load_0.9.first_come.welfare_micro_usd_per_hour": 100.0,
     "plan.real.load_0.9.highs.welfare_micro_usd_per_hour": 0.0,
+    "plan.real.load_0.9.highs.wall_s": 75.0,
     "plan.real.load_0.9.pop_4.welfare_micro_usd_per_hour": 204.0,
 }
+RUNS = {"plan": "a machine, commit 1", "deploy": "a machine, commit 2"}
+
+
+def test_kinds_that_were_measured_apart_keep_their_commits() -> None:
+    text = page(RESULTS, SMALL, RUNS)
+    assert "- `plan`: a machine, commit 1\n- `deploy`: a machine, commit 2" in text
 
 
 def test_answers_say_what_was_asked_and_whether_it_is_met() -> None:
-    text = page(RESULTS, SMALL)
+    text = page(RESULTS, SMALL, RUNS)
     assert "| Growth of the decision with the fleet | 0.400 | ≤ 0.3 | **no** |" in text
     assert "| Goodput at 10× the clients | 0.90 | ≥ 0.7 | yes |" in text
 
 
 def test_peers_are_beaten_or_ahead_or_without_a_plan() -> None:
-    text = page(RESULTS, SMALL)
+    text = page(RESULTS, SMALL, RUNS)
     assert "| real.load_0.9 | first_come | +2.00% |" in text
     assert "| real.load_0.9 | pop_4 | -50.00% **behind** |" in text
     assert "| real.load_0.9 | highs | it found no plan |" in text
@@ -47,7 +54,7 @@ def test_exponents_are_those_of_the_figures() -> None:
 
 
 def test_the_page_and_its_pictures_are_written(tmp_path: Path) -> None:
-    write_page(RESULTS, SMALL, tmp_path)
+    write_page(RESULTS, SMALL, RUNS, tmp_path)
     text = (tmp_path / "RESULTS.md").read_text()
     pictures = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert {"decision.svg", "memory.svg"} <= set(pictures)

@@ -16,7 +16,7 @@ from tests.backtest.sharing_worlds import small_trace
 from tests.full_size import size
 from tests.solvers.sharing.small_fleets import places_of
 
-WORLDS = size(4, 60)
+WORLDS = size(3, 60)
 TypicalPod = tuple[int, int, int, tuple[bool, ...], float]
 
 

@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from engine.domain.errors import NotLeader, Unavailable
 from engine.journal import CorruptJournal, Following, Journal, verify
+from engine.journal.claims import Claim
 from engine.journal.following import STALE_S
-from engine.journal.journal import Claim
 from engine.journal.leadership import Leadership
 from tests.postgres import Cluster
 
@@ -113,7 +113,7 @@ def test_a_lease_of_a_leader_that_died_runs_out(opened: Opener, postgres: Cluste
 
 def test_followers_read_what_is_durable_in_order(opened: Opener, url: str) -> None:
     following = Following.open_url(url)
-    assert list(following.catch_up()) == []
+    assert list(following.entries_after(0)) == []
     journal = opened("leader:1")
     seen = []
     for number in range(5):

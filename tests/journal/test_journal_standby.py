@@ -134,6 +134,14 @@ def test_without_the_standby_writes_are_refused_and_not_lost(pair: Pair) -> None
         with pytest.raises(Unavailable, match="nothing became durable"):
             journal.append([b"more"], 2)
         assert all(entry.payload != b"alone" for entry in replay_files(pair.url)), "nobody sees it"
+        waiting = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+        pair.primary.sql(f"SELECT pg_cancel_backend(pid) {waiting}")  # the COMMIT then succeeds, with a warning
+        until(lambda: "canceling wait" in (journal._writer._pen.trouble or ""))
+        until(lambda: len(pair.primary.sql(f"SELECT 1 {waiting}")) > 0)
+        pair.primary.crash()  # afterwards the server shows what no standby has
+        pair.primary.start()
+        until(lambda: any(entry.payload == b"alone" for entry in replay_files(pair.url)))
+        assert journal.durable_sequence < sequence, "seen, and still not confirmed"
         pair.standby.start()
         until(lambda: journal.durable_sequence >= sequence)
         assert journal.append([b"again"], 3).result() == sequence + 1

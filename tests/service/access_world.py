@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from walras.v1.order_service_pb2 import PlaceOrderRequest
+from walras.v1.order_service_pb2_grpc import OrderServiceStub
 
 from engine.service.engine import Engine
 from engine.service.options import LedgerSettings
@@ -42,6 +44,7 @@ class AccessWorld(Loopback):
             "lease": self.fresh("lease", self.theirs),
             "quote": self.fresh("quote", self.theirs),
             "plan": self.fresh("plan", self.theirs),
+            "order": self.fresh("order", self.theirs),
         }
         self.leased = self.mine.deploy(gpu_count=1, gpu_models=["H100"], regions=["us-east"])
 
@@ -60,6 +63,11 @@ class AccessWorld(Loopback):
             return str(owner.deploy(gpu_count=2, gpu_models=["A100"]).name)
         if kind == "quote":
             return str(owner.quote(gpu_count=1, gpu_models=["A100"], ttl_s=3_600).name)
+        if kind == "order":
+            request = PlaceOrderRequest(
+                cluster=wanted("o", 1, gpu_models=["A100"], max_price_micro_usd_per_gpu_hour=1)
+            )
+            return str(OrderServiceStub(self.channel).PlaceOrder(request, metadata=owner.metadata).name)
         return Planner(owner).plan(wanted("p", 1, gpu_models=["A100"]))
 
     def own(self, role: str, kinds: Iterable[str]) -> dict[str, str]:

@@ -13,10 +13,17 @@ import grpc
 import polars as pl
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from walras.v1 import cluster_request_pb2, cluster_service_pb2, fleet_service_pb2, oracle_service_pb2
+from walras.v1 import (
+    cluster_request_pb2,
+    cluster_service_pb2,
+    fleet_service_pb2,
+    oracle_service_pb2,
+    order_service_pb2,
+)
 from walras.v1.cluster_service_pb2_grpc import ClusterServiceStub
 from walras.v1.fleet_service_pb2_grpc import FleetServiceStub
 from walras.v1.oracle_service_pb2_grpc import OracleServiceStub
+from walras.v1.order_service_pb2_grpc import OrderServiceStub
 
 from engine.cli.fleet_chunks import fleet_chunks, rtt_chunks
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
@@ -188,7 +195,7 @@ class Client:
     def __init__(self, channel: grpc.Channel, tenant: str | None = "alice") -> None:
         self.channel, self.tenant = channel, tenant
         self._clusters, self._fleet = ClusterServiceStub(channel), FleetServiceStub(channel)
-        self._oracle = OracleServiceStub(channel)
+        self._oracle, self._orders = OracleServiceStub(channel), OrderServiceStub(channel)
 
     def as_tenant(self, tenant: str | None) -> Client:
         return Client(self.channel, tenant)
@@ -281,9 +288,40 @@ class Client:
     def nodes(self, **fields: Any) -> Any:
         return self.call(self._fleet.ListNodes, fleet_service_pb2.ListNodesRequest(**fields))
 
-    def set_state(self, name: str, state: str, *, key: str = "") -> Any:
+    def set_state(self, name: str, state: str, *, key: str = "", notice_s: int | None = None) -> Any:
         request = fleet_service_pb2.SetNodeStateRequest(name=name, state=state, idempotency_key=key)
+        if notice_s is not None:
+            request.notice_s = notice_s
         return self.call(self._fleet.SetNodeState, request)
+
+    def heartbeats(self, *node_ids: str) -> Any:
+        request = fleet_service_pb2.ReportHeartbeatsRequest(node_ids=node_ids)
+        return self.call(self._fleet.ReportHeartbeats, request)
+
+    def place(self, wanted: Any = None, *, key: str = "", **fields: Any) -> Any:
+        """Place an order; fields of the cluster beside those of the order."""
+        own = {name: fields.pop(name) for name in ("ttl_s", "priority", "retry") if name in fields}
+        request = order_service_pb2.PlaceOrderRequest(idempotency_key=key, **own)
+        request.cluster.CopyFrom(wanted or cluster(**fields))
+        return self.call(self._orders.PlaceOrder, request)
+
+    def order(self, name: str) -> Any:
+        return self.call(self._orders.GetOrder, order_service_pb2.GetOrderRequest(name=name))
+
+    def orders(self, **fields: Any) -> Any:
+        return self.call(self._orders.ListOrders, order_service_pb2.ListOrdersRequest(**fields))
+
+    def cancel(self, name: str, *, key: str = "") -> Any:
+        request = order_service_pb2.CancelOrderRequest(name=name, idempotency_key=key)
+        return self.call(self._orders.CancelOrder, request)
+
+    def watch_orders(self, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:
+        request = order_service_pb2.WatchOrdersRequest(**fields)
+        return self._orders.WatchOrders(request, metadata=self.metadata, timeout=timeout_s)
+
+    def watch_leases(self, timeout_s: float = TIMEOUT_S, **fields: Any) -> Any:
+        request = cluster_service_pb2.WatchLeasesRequest(**fields)
+        return self._clusters.WatchLeases(request, metadata=self.metadata, timeout=timeout_s)
 
     def stats(self) -> Any:
         return self.call(self._fleet.GetFleetStats, fleet_service_pb2.GetFleetStatsRequest())
@@ -330,7 +368,7 @@ class Loopback:
 
     async def _start(self) -> tuple[Engine, Server, int]:
         engine = Engine(self.data_dir, Book(), self.clock)
-        server = Server(engine, self.options)
+        server = Server(engine, self.options, works_alone=False)
         return engine, server, await server.start()
 
     def run(self, work: Any) -> Any:
@@ -347,6 +385,16 @@ class Loopback:
 
         self.clock.advance_s(after_s)
         return bool(self.run(tick()))
+
+    def settle(self) -> None:
+        """What the engine does by itself: note heartbeats, repair leases, serve orders, until there is nothing."""
+
+        async def work() -> None:
+            self.engine.end_due(self.engine.now_us())
+            self.server.upkeep.tick()
+            self.server.upkeep.settle()
+
+        self.run(work())
 
     def hash(self) -> str:
         """The state's hash, read on the engine's own loop."""

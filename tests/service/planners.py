@@ -87,7 +87,7 @@ class PlanningLoopback(Loopback):
 
     async def _start(self) -> tuple[Engine, Server, int]:
         engine = Engine(self.data_dir, Book(), self.clock)
-        server = Server(engine, self.options, self._solver)
+        server = Server(engine, self.options, self._solver, works_alone=False)
         return engine, server, await server.start()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,28 @@ from solvers.pools import END, GPU_COUNT, START
 from tests.full_size import size
 from tests.service.access_world import AccessWorld
 from tests.service.credentials import Bearer, auth_options
-from tests.service.loopback import TIMEOUT_S, Book, Loopback, load_chunks, node, refused, small_fleet
+from tests.service.loopback import (
+    CHANNEL_OPTIONS,
+    TIMEOUT_S,
+    Book,
+    Loopback,
+    load_chunks,
+    node,
+    refused,
+    small_fleet,
+)
 from tests.trust.issuer import Issuer, bad_tokens
 
 Status = grpc.StatusCode
-TIGHT = Quotas(calls_per_s=1, calls_burst=20, running_max=4, waiting_max=4, streams_max=2, failed_proofs_per_s=1)
+TIGHT = Quotas(
+    calls_per_s=1,
+    calls_burst=20,
+    running_max=4,
+    waiting_max=4,
+    streams_max=2,
+    failed_proofs_per_s=1,
+    visits_per_s=1,
+)
 
 
 class Small(Loopback):
@@ -89,6 +107,24 @@ def test_a_quota_ends_one_account_only(small: Small) -> None:
     assert small.bearer("tenant", "alice").deploy(gpu_count=1)
     health = health_pb2_grpc.HealthStub(small.channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_floods_of_questions_that_need_no_credential(small: Small) -> None:
+    """Health and reflection are open, and bounded for each host: half-open, endless and garbage questions end."""
+    stub = health_pb2_grpc.HealthStub(small.channel)
+    ask = partial(stub.Check, health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+    served, error = until_refused(ask, 20_000)
+    assert served >= 10 and error.code() is Status.RESOURCE_EXHAUSTED and retry_after_s(error) > 0
+    assert small.bearer("tenant", "alice").deploy(gpu_count=1)
+
+
+@pytest.mark.parametrize("method", ["grpc.health.v1.Health/Check", "grpc.health.v1.Health/Watch"])
+def test_garbage_for_health(world: AccessWorld, method: str) -> None:
+    """INVALID_ARGUMENT there, too, and no Python text."""
+    kind = world.channel.unary_stream if method.endswith("Watch") else world.channel.unary_unary
+    call = kind(f"/{method}", request_serializer=bytes, response_deserializer=bytes)
+    answer = refused(lambda: list(call(b"\x0a\xff\x01abc", timeout=TIMEOUT_S)))
+    assert (answer.code, answer.fields) == (Status.INVALID_ARGUMENT, ("request",))
 
 
 def test_streams_of_an_account_are_bounded(small: Small) -> None:
@@ -290,6 +326,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AccessWorld]:
     world = AccessWorld(tmp_path_factory.mktemp("abuse"))
     yield world
     world.close()
+
+
+def test_calls_that_are_reset_at_once(world: AccessWorld) -> None:
+    """Rapid resets: their connection is refused streams by HTTP/2 itself; other connections notice nothing."""
+    alone = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+    with grpc.insecure_channel(world.target, options=alone) as channel:
+        path = "/walras.v1.ClusterService/ListLeases"
+        call = channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)
+        for number in range(2_000):
+            call.future(b"", metadata=world.mine.metadata, timeout=TIMEOUT_S).cancel()
+            if number % 100 == 0:
+                world.mine.leases()
+    world.mine.release(world.mine.deploy(gpu_count=1, gpu_models=["A100"]).name)
 
 
 def test_headers_beyond_the_limit(world: AccessWorld) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from walras.v1.fleet_service_pb2 import ReportHeartbeatsRequest
+from walras.v1.fleet_service_pb2_grpc import FleetServiceStub
 
 from engine.trust import permissions
 from engine.trust.permissions import METHODS, Permission
@@ -134,6 +136,16 @@ def test_ones_own_is_there_and_tells_of_nobody_else(world: AccessWorld, method: 
         )
         assert isinstance(answer, list), (role, answer)
         assert all(b"secretbob" not in reply for reply in answer)
+
+
+@pytest.mark.parametrize(("role", "own"), [("node", "h1"), ("supplier", "h3"), ("operator", "h2")])
+def test_heartbeats_count_for_ones_own_nodes_only(world: AccessWorld, role: str, own: str) -> None:
+    """Law 8: ids of other suppliers' nodes come back as unknown, like ids that nothing has."""
+    sent = [own, "nothing", *world.others(role, "node_id")]
+    request = ReportHeartbeatsRequest(node_ids=sent)
+    metadata = world.bearer(role, NAMES[role]).metadata
+    reply = FleetServiceStub(world.channel).ReportHeartbeats(request, metadata=metadata)
+    assert sorted(reply.unknown_node_ids) == sorted(sent[1:])
 
 
 def test_planted_authorize_that_allows_all(monkeypatch: pytest.MonkeyPatch, world: AccessWorld) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from engine.domain.errors import InvalidInput, Overloaded
 from engine.service.fair_queue import FairQueue
+from engine.service.plan_store import PLANS_MAX, PlanStore
+from engine.service.planner_turns import RESERVED_S, PlannerTurns
 from engine.trust.quotas import Buckets, Quotas
 from tests.full_size import size
 
@@ -75,6 +77,14 @@ def test_accounts_take_turns() -> None:
         assert (await steps.finish())["NoneType"] == 22
 
     asyncio.run(run())
+
+
+def test_planted_queue_that_serves_who_came_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted bug, one line for all accounts, is seen by the test above."""
+    honest = FairQueue._wait
+    monkeypatch.setattr(FairQueue, "_wait", lambda self, line, _, ends_s: honest(self, line, "all", ends_s))
+    with pytest.raises(AssertionError):
+        test_accounts_take_turns()
 
 
 def test_changes_go_before_reads() -> None:
@@ -182,3 +192,38 @@ def test_a_bucket_gives_no_more_than_its_rate(calls: list[tuple[float, int]]) ->
 def test_quotas_are_checked(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         Quotas(**bad)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.0, 6.0)), max_size=60))
+def test_who_used_the_planner_lets_others_go_first(asks: list[tuple[str, float]]) -> None:
+    """However two tenants ask, a search of one is followed by the other's if that was sent away and comes back."""
+    now_s, busy_until_s, order = [0.0], 0.0, []
+    turns = PlannerTurns(lambda: now_s[0])
+    sent_away: dict[str, float] = {}
+    for tenant, after_s in asks:
+        now_s[0] += after_s
+        other = "b" if tenant == "a" else "a"
+        try:
+            with turns.turn(tenant):
+                if now_s[0] < busy_until_s:
+                    raise Overloaded("another plan is being made", 5.0)
+        except Overloaded as refusal:
+            if refusal.reason != "PLANNER_TURN":
+                sent_away[tenant] = now_s[0]
+            continue
+        waited_for = now_s[0] - sent_away.get(other, -RESERVED_S) < RESERVED_S
+        assert not (order[-1:] == [tenant] and waited_for)
+        order.append(tenant)
+        sent_away.pop(tenant, None)
+        busy_until_s = now_s[0] + 4.0
+
+
+def test_a_busy_tenant_pushes_out_its_own_plans() -> None:
+    """Plans beyond the limit are those of who keeps most: the only plan of another tenant stays."""
+    store = PlanStore(lambda: 0)
+    made: Any = None
+    honest = store.add("honest", made, made, made, 0.0)
+    for number in range(60):
+        store.add(f"busy-{number % 5}", made, made, made, 0.0)
+    assert store.find("honest", honest.plan_id) is not None
+    assert len(store._plans) == PLANS_MAX

@@ -27,7 +27,8 @@ from tests.service.reflected import has_symbol, services_of
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-WALRAS_SERVICES = {f"walras.v1.{name}Service" for name in ("Cluster", "Fleet", "Ledger", "Oracle", "Plan")}
+NAMES = ("Cluster", "Fleet", "Ledger", "Oracle", "Order", "Plan")
+WALRAS_SERVICES = {f"walras.v1.{name}Service" for name in NAMES}
 
 
 def healthy(channel: grpc.Channel, service: str = "") -> int:

@@ -18,6 +18,7 @@ import pytest
 from tests.service.credentials import Bearer, auth_arguments, engine_process, secure_channel
 from tests.service.ledgers import Account
 from tests.service.loopback import refused, small_fleet
+from tests.service.test_incident import Rotating
 from tests.trust.issuer import AUDIENCE, ISSUER, Authority, Issuer, JwksServer
 
 Status = grpc.StatusCode
@@ -117,6 +118,27 @@ def test_certificates_of_strangers_get_no_connection(secure: Secure, tmp_path: P
         assert refused(secure.node(presented).set_state, "nodes/h1", "DOWN").code is Status.UNAVAILABLE
 
 
+def test_the_engines_certificate_is_renewed_without_a_restart(secure: Secure, tmp_path: Path) -> None:
+    """New files serve new connections, open ones go on; files that do not fit together change nothing."""
+    chain, key = secure.folder / "engine.pem", secure.folder / "engine.key"
+    kept, open_before = (chain.read_bytes(), key.read_bytes()), secure.bearer("tenant", "alice")
+    open_before.leases()
+    renewed = Authority("renewed")
+    root = renewed.write(tmp_path / "renewed.pem")
+    new_chain, new_key = renewed.issue(tmp_path, "engine")
+    try:
+        key.write_bytes(new_key.read_bytes())  # half of the pair: the old one stays in use
+        secure.bearer("tenant", "alice").leases()
+        chain.write_bytes(new_chain.read_bytes())
+        with secure_channel(secure.target, root) as channel:
+            assert not Bearer(channel, secure.issuer.token()).leases().leases
+        open_before.leases()
+    finally:
+        chain.write_bytes(kept[0])
+        key.write_bytes(kept[1])
+    secure.bearer("tenant", "alice").leases()
+
+
 def test_the_command_line_speaks_tls(secure: Secure) -> None:
     """`walras` in a third process, with WALRAS_TOKEN and WALRAS_TLS_CA."""
     environment = {
@@ -149,10 +171,13 @@ def test_tokens_of_the_walras_command(tmp_path: Path) -> None:
     assert main(["token", "keys", "--keys", str(keys)]) == 0
     old = issue(keys, Role.OPERATOR, "root", ISSUER, AUDIENCE, 600, "walras_")
     assert (keys / "key.pem").stat().st_mode & 0o777 == 0o600
-    arguments = auth_arguments(str(keys / "jwks.json"))
-    with engine_process(tmp_path, *arguments) as target, grpc.insecure_channel(target) as channel:
-        assert Bearer(channel, old).stats().nodes == 0
+    jwks = str(keys / "jwks.json")
+    engine = Rotating(tmp_path / "data", dev=False, auth_jwks=jwks, auth_issuer=ISSUER, auth_audience=AUDIENCE)
+    try:
+        assert Bearer(engine.channel, old).stats().nodes == 0
         assert main(["token", "keys", "--keys", str(keys)]) == 0
         new = issue(keys, Role.TENANT, "alice", ISSUER, AUDIENCE, 600, "walras_")
-        assert not Bearer(channel, new).leases().leases
-        assert Bearer(channel, old).stats().nodes == 0
+        assert not Bearer(engine.channel, new).leases().leases
+        assert Bearer(engine.channel, old).stats().nodes == 0
+    finally:
+        engine.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import zlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,13 @@ import polars as pl
 import pytest
 from sqlalchemy import delete, update
 
-from engine.journal import Place, replay_files
+from engine.journal import Journal, Place, replay_files
 from engine.journal.places import database_at
 from engine.journal.schema import SNAPSHOT, SNAPSHOT_PART
 from engine.journal.snapshots import KEPT, PART_BYTES, readable, save
 from engine.market.inventory import Inventory
 from engine.market.state import MarketState
-from engine.market.state_codec import capture, restore, state_format
+from engine.market.state_codec import NotAState, capture, restore, state_format
 from engine.service.engine import replayed
 from engine.service.restoring import newest_snapshot
 from engine.service.snapshot_keeper import SnapshotKeeper
@@ -34,6 +36,8 @@ DERIVED = {
     "by_price",
     "_priced",
     "_cheapest_known",
+    "_at_asks",
+    "freed",
     "_names_of_market",
     "market_index",
     "_interruptible",
@@ -96,6 +100,14 @@ def test_a_restored_state_is_the_state_and_decides_like_it(tmp_path: Path, seed:
 
 def test_an_empty_state_comes_back() -> None:
     assert_same_state(MarketState(), restore(capture(MarketState())()))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"garbage", zlib.compress(b"\x92\xc0\xc0"), capture(MarketState())()[:-9]]
+)
+def test_what_is_no_state_is_said_to_be_none(content: bytes) -> None:
+    with pytest.raises(NotAState):
+        restore(content)
 
 
 def test_a_captured_state_is_of_its_moment(tmp_path: Path) -> None:
@@ -178,9 +190,30 @@ def test_snapshots_larger_than_a_part_in_either_database(tmp_path: Path, postgre
         assert list(readable(database_at(place), "other")) == []
 
 
-def _one_entry(place: Place) -> int:
-    from engine.journal import Journal
+def test_snapshots_and_appends_do_not_refuse_each_other(tmp_path: Path, postgres: Any) -> None:
+    """Law 4: both are writers of the same database, at the same time."""
+    for place in (tmp_path, postgres.new_url()):
+        with Journal.open_at(place) as journal:
+            journal.append([b"first"], 1).result()
+            stop = threading.Event()
 
+            def append(journal: Journal = journal, stop: threading.Event = stop) -> None:
+                while not stop.is_set():
+                    journal.append([b"more"], 1).result()
+
+            appender = threading.Thread(target=append)
+            appender.start()
+            try:
+                for number in range(20):
+                    save(journal.database, journal.durable_sequence, "any", b"%d" % number)
+            finally:
+                stop.set()
+                appender.join()
+            assert journal.failure is None
+            assert next(readable(journal.database, "any")).content == b"19"
+
+
+def _one_entry(place: Place) -> int:
     with Journal.open_at(place) as journal:
         return journal.append([b"one"], 77).result()
 

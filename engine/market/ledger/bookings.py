@@ -32,6 +32,7 @@ from engine.market.ledger import accounts, entries
 from engine.market.ledger.books import Escrow, entering, post
 from engine.market.ledger.charging import parts_at_close, parts_due
 from engine.market.ledger.entries import Entry, Money, Span
+from engine.market.ledger.purse import Purse, spendable
 from engine.market.refunds import due_micro_usd
 from engine.market.state import Lease, MarketState
 
@@ -176,6 +177,12 @@ def earners(inventory: Inventory, placed: Terms | LeaseMoved | LeaseShrunk) -> t
     np.add.at(weights, codes, gpus * prices if prices.any() else gpus)
     own = np.flatnonzero(weights)
     return [names[code] for code in own.tolist()], (weights[own] // np.gcd.reduce(weights[own])).tolist()
+
+
+def check_funds(state: MarketState, tenant_id: str, total_micro_usd: int) -> None:
+    """InsufficientFunds if the tenant cannot pay so much."""
+    if not Purse(state, tenant_id).pay(total_micro_usd):
+        raise insufficient_funds(total_micro_usd, spendable(state, tenant_id))
 
 
 def insufficient_funds(needed: int, available: int) -> InsufficientFunds:

@@ -194,6 +194,7 @@ class DeployClusterRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     LOCK_EXTENSION_PRICE_FIELD_NUMBER: _builtins.int
     OMIT_PLACEMENT_FIELD_NUMBER: _builtins.int
+    RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
     quote: _builtins.str
     """quotes/{quote_id}: deploy that placement at that price."""
     idempotency_key: _builtins.str
@@ -204,6 +205,10 @@ class DeployClusterRequest(_message.Message):
     """
     omit_placement: _builtins.bool
     """Leave the placement out of the answer; ListLeaseNodes has it."""
+    retry_on_loss_s: _builtins.int
+    """If nodes of the lease are lost and it cannot go on elsewhere: seconds that an order for the remaining time waits,
+    at most 2,592,000. 0: no such order.
+    """
     @_builtins.property
     def cluster(self) -> _cluster_request_pb2.ClusterRequest:
         """What is wanted."""
@@ -216,10 +221,11 @@ class DeployClusterRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         lock_extension_price: _builtins.bool = ...,
         omit_placement: _builtins.bool = ...,
+        retry_on_loss_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "omit_placement", b"omit_placement", "quote", b"quote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "omit_placement", b"omit_placement", "quote", b"quote", "retry_on_loss_s", b"retry_on_loss_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,6 +283,8 @@ class Lease(_message.Message):
     FENCING_EPOCH_FIELD_NUMBER: _builtins.int
     RECLAIM_TIME_US_FIELD_NUMBER: _builtins.int
     EXTENSION_PRICE_LOCKED_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """leases/{lease_id}."""
     lease_id: _builtins.str
@@ -309,6 +317,10 @@ class Lease(_message.Message):
     """While it is being reclaimed: when it will end, microseconds since the epoch, UTC. 0 otherwise."""
     extension_price_locked: _builtins.bool
     """Whether it can be extended at its price, up to once the duration it was sold for."""
+    order: _builtins.str
+    """orders/{order_id} that it filled; empty otherwise."""
+    retry_on_loss_s: _builtins.int
+    """As in DeployClusterRequest."""
     @_builtins.property
     def placement(self) -> _placement_pb2.Placement:
         """Where it runs. Empty in lists."""
@@ -349,10 +361,12 @@ class Lease(_message.Message):
         fencing_epoch: _builtins.int = ...,
         reclaim_time_us: _builtins.int = ...,
         extension_price_locked: _builtins.bool = ...,
+        order: _builtins.str = ...,
+        retry_on_loss_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "placement", b"placement", "price", b"price", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "charged_micro_usd", b"charged_micro_usd", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "extension_price_locked", b"extension_price_locked", "fencing_epoch", b"fencing_epoch", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "reclaim_time_us", b"reclaim_time_us", "refund_micro_usd", b"refund_micro_usd", "request_id", b"request_id", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "charged_micro_usd", b"charged_micro_usd", "end_reason", b"end_reason", "end_time_us", b"end_time_us", "extension_price_locked", b"extension_price_locked", "fencing_epoch", b"fencing_epoch", "gpu_count", b"gpu_count", "lease_id", b"lease_id", "name", b"name", "order", b"order", "placement", b"placement", "plan_id", b"plan_id", "price", b"price", "reclaim_time_us", b"reclaim_time_us", "refund_micro_usd", b"refund_micro_usd", "request_id", b"request_id", "retry_on_loss_s", b"retry_on_loss_s", "start_time_us", b"start_time_us", "state", b"state", "tenant_id", b"tenant_id", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,8 +696,11 @@ class ListLeasesResponse(_message.Message):
 
     LEASES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
+    state_version: _builtins.int
+    """Version of the state that was read: watch from that of the first page on."""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """Leases, oldest first."""
@@ -693,14 +710,67 @@ class ListLeasesResponse(_message.Message):
         *,
         leases: _abc.Iterable[Global___Lease] | None = ...,
         next_page_token: _builtins.str = ...,
+        state_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "next_page_token", b"next_page_token", "state_version", b"state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListLeasesResponse: _TypeAlias = ListLeasesResponse  # noqa: Y015
+
+@_typing.final
+class WatchLeasesRequest(_message.Message):
+    """Asks to follow leases."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_VERSION_FIELD_NUMBER: _builtins.int
+    after_version: _builtins.int
+    """Begin after this version of the state. Absent: now."""
+    def __init__(
+        self,
+        *,
+        after_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "after_version", b"after_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_version", b"_after_version", "after_version", b"after_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after_version: _TypeAlias = _typing.Literal["after_version"]  # noqa: Y015
+    _WhichOneofArgType__after_version: _TypeAlias = _typing.Literal["_after_version", b"_after_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after_version) -> _WhichOneofReturnType__after_version | None: ...
+
+Global___WatchLeasesRequest: _TypeAlias = WatchLeasesRequest  # noqa: Y015
+
+@_typing.final
+class WatchLeasesResponse(_message.Message):
+    """A change of one lease; without a lease only the version to resume from, as at the beginning and the end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Resume after this version."""
+    @_builtins.property
+    def lease(self) -> Global___Lease:
+        """The lease as it was at that version or later, without its placement."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        lease: Global___Lease | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchLeasesResponse: _TypeAlias = WatchLeasesResponse  # noqa: Y015
 
 @_typing.final
 class ReleaseLeaseRequest(_message.Message):

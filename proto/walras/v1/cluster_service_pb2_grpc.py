@@ -90,6 +90,11 @@ class ClusterServiceStub:
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
                 _registered_method=True)
+        self.WatchLeases = channel.unary_stream(
+                '/walras.v1.ClusterService/WatchLeases',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.WatchLeasesRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.WatchLeasesResponse.FromString,
+                _registered_method=True)
 
 
 class ClusterServiceServicer:
@@ -178,6 +183,15 @@ class ClusterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchLeases(self, request, context):
+        """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+        itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+        too slow is dropped with RESOURCE_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClusterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -235,6 +249,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.ShrinkLease,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'WatchLeases': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchLeases,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.WatchLeasesRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.WatchLeasesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -535,6 +554,33 @@ class ClusterService:
             '/walras.v1.ClusterService/ShrinkLease',
             walras_dot_v1_dot_cluster__service__pb2.ShrinkLeaseRequest.SerializeToString,
             walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchLeases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/walras.v1.ClusterService/WatchLeases',
+            walras_dot_v1_dot_cluster__service__pb2.WatchLeasesRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.WatchLeasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

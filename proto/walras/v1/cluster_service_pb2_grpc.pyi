@@ -65,6 +65,11 @@ class ClusterServiceStub:
     """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
     unused time is paid back as by ReleaseLease.
     """
+    WatchLeases: _grpc.UnaryStreamMultiCallable[_cluster_service_pb2.WatchLeasesRequest, _cluster_service_pb2.WatchLeasesResponse]
+    """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+    itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+    too slow is dropped with RESOURCE_EXHAUSTED.
+    """
 
 @_typing.type_check_only
 class ClusterServiceAsyncStub(ClusterServiceStub):
@@ -102,6 +107,11 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     ShrinkLease: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ShrinkLeaseRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
     """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
     unused time is paid back as by ReleaseLease.
+    """
+    WatchLeases: _aio.UnaryStreamMultiCallable[_cluster_service_pb2.WatchLeasesRequest, _cluster_service_pb2.WatchLeasesResponse]  # type: ignore[assignment]
+    """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+    itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+    too slow is dropped with RESOURCE_EXHAUSTED.
     """
 
 class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -203,6 +213,17 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
         """Gives back replicas of a lease of the calling tenant, the dearest first; what stays keeps every constraint. Their
         unused time is paid back as by ReleaseLease.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchLeases(
+        self,
+        request: _cluster_service_pb2.WatchLeasesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_service_pb2.WatchLeasesResponse], _abc.AsyncIterator[_cluster_service_pb2.WatchLeasesResponse]]:
+        """Follows the leases of the calling tenant: a message for each change, each with the version to resume from. Ends by
+        itself; resume with the last version. A version that is too old is OUT_OF_RANGE: list again. A reader that is
+        too slow is dropped with RESOURCE_EXHAUSTED.
         """
 
 def add_ClusterServiceServicer_to_server(servicer: ClusterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

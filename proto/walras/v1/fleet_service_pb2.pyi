@@ -445,26 +445,84 @@ class SetNodeStateRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    NOTICE_S_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """nodes/{node_id}."""
     state: _builtins.str
     """READY, DRAINING or DOWN."""
     idempotency_key: _builtins.str
     """Same key and body: same answer, no second effect. At most 128 characters."""
+    notice_s: _builtins.int
+    """With DRAINING: seconds after which every lease has left the node or ended, 0 to 2,592,000. Absent: leases stay."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         state: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
+        notice_s: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_notice_s", b"_notice_s", "notice_s", b"notice_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_notice_s", b"_notice_s", "idempotency_key", b"idempotency_key", "name", b"name", "notice_s", b"notice_s", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__notice_s: _TypeAlias = _typing.Literal["notice_s"]  # noqa: Y015
+    _WhichOneofArgType__notice_s: _TypeAlias = _typing.Literal["_notice_s", b"_notice_s"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__notice_s) -> _WhichOneofReturnType__notice_s | None: ...
+
+Global___SetNodeStateRequest: _TypeAlias = SetNodeStateRequest  # noqa: Y015
+
+@_typing.final
+class ReportHeartbeatsRequest(_message.Message):
+    """Nodes that are alive now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the nodes, at most 4,096."""
+
+    def __init__(
+        self,
+        *,
+        node_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "name", b"name", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_ids", b"node_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetNodeStateRequest: _TypeAlias = SetNodeStateRequest  # noqa: Y015
+Global___ReportHeartbeatsRequest: _TypeAlias = ReportHeartbeatsRequest  # noqa: Y015
+
+@_typing.final
+class ReportHeartbeatsResponse(_message.Message):
+    """What became of heartbeats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNKNOWN_NODE_IDS_FIELD_NUMBER: _builtins.int
+    PERIOD_MS_FIELD_NUMBER: _builtins.int
+    period_ms: _builtins.int
+    """How often a node is to send one, milliseconds."""
+    @_builtins.property
+    def unknown_node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids among them that name no node."""
+
+    def __init__(
+        self,
+        *,
+        unknown_node_ids: _abc.Iterable[_builtins.str] | None = ...,
+        period_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["period_ms", b"period_ms", "unknown_node_ids", b"unknown_node_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportHeartbeatsResponse: _TypeAlias = ReportHeartbeatsResponse  # noqa: Y015
 
 @_typing.final
 class GetFleetStatsRequest(_message.Message):

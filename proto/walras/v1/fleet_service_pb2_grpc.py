@@ -55,6 +55,11 @@ class FleetServiceStub:
                 request_serializer=walras_dot_v1_dot_fleet__service__pb2.SetNodeStateRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_fleet__service__pb2.Node.FromString,
                 _registered_method=True)
+        self.ReportHeartbeats = channel.unary_unary(
+                '/walras.v1.FleetService/ReportHeartbeats',
+                request_serializer=walras_dot_v1_dot_fleet__service__pb2.ReportHeartbeatsRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_fleet__service__pb2.ReportHeartbeatsResponse.FromString,
+                _registered_method=True)
         self.GetFleetStats = channel.unary_unary(
                 '/walras.v1.FleetService/GetFleetStats',
                 request_serializer=walras_dot_v1_dot_fleet__service__pb2.GetFleetStatsRequest.SerializeToString,
@@ -96,6 +101,14 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportHeartbeats(self, request, context):
+        """Says that nodes are alive. A node that has sent one is watched: DOWN after too long a silence, READY again only
+        after a steady run. Arrivals are not durable, what they mean is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFleetStats(self, request, context):
         """Counts GPUs by what they are doing.
         """
@@ -125,6 +138,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.SetNodeState,
                     request_deserializer=walras_dot_v1_dot_fleet__service__pb2.SetNodeStateRequest.FromString,
                     response_serializer=walras_dot_v1_dot_fleet__service__pb2.Node.SerializeToString,
+            ),
+            'ReportHeartbeats': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportHeartbeats,
+                    request_deserializer=walras_dot_v1_dot_fleet__service__pb2.ReportHeartbeatsRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_fleet__service__pb2.ReportHeartbeatsResponse.SerializeToString,
             ),
             'GetFleetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFleetStats,
@@ -241,6 +259,33 @@ class FleetService:
             '/walras.v1.FleetService/SetNodeState',
             walras_dot_v1_dot_fleet__service__pb2.SetNodeStateRequest.SerializeToString,
             walras_dot_v1_dot_fleet__service__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportHeartbeats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/walras.v1.FleetService/ReportHeartbeats',
+            walras_dot_v1_dot_fleet__service__pb2.ReportHeartbeatsRequest.SerializeToString,
+            walras_dot_v1_dot_fleet__service__pb2.ReportHeartbeatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,10 @@ class FleetServiceStub:
     """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
     by then.
     """
+    ReportHeartbeats: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.ReportHeartbeatsRequest, _fleet_service_pb2.ReportHeartbeatsResponse]
+    """Says that nodes are alive. A node that has sent one is watched: DOWN after too long a silence, READY again only
+    after a steady run. Arrivals are not durable, what they mean is.
+    """
     GetFleetStats: _grpc.UnaryUnaryMultiCallable[_fleet_service_pb2.GetFleetStatsRequest, _fleet_service_pb2.FleetStats]
     """Counts GPUs by what they are doing."""
 
@@ -64,6 +68,10 @@ class FleetServiceAsyncStub(FleetServiceStub):
     SetNodeState: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.SetNodeStateRequest, _fleet_service_pb2.Node]  # type: ignore[assignment]
     """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
     by then.
+    """
+    ReportHeartbeats: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.ReportHeartbeatsRequest, _fleet_service_pb2.ReportHeartbeatsResponse]  # type: ignore[assignment]
+    """Says that nodes are alive. A node that has sent one is watched: DOWN after too long a silence, READY again only
+    after a steady run. Arrivals are not durable, what they mean is.
     """
     GetFleetStats: _aio.UnaryUnaryMultiCallable[_fleet_service_pb2.GetFleetStatsRequest, _fleet_service_pb2.FleetStats]  # type: ignore[assignment]
     """Counts GPUs by what they are doing."""
@@ -105,6 +113,16 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fleet_service_pb2.Node, _abc.Awaitable[_fleet_service_pb2.Node]]:
         """Makes a node READY, DRAINING or DOWN. A repeat with the same key changes nothing and returns the node as it is
         by then.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportHeartbeats(
+        self,
+        request: _fleet_service_pb2.ReportHeartbeatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_service_pb2.ReportHeartbeatsResponse, _abc.Awaitable[_fleet_service_pb2.ReportHeartbeatsResponse]]:
+        """Says that nodes are alive. A node that has sent one is watched: DOWN after too long a silence, READY again only
+        after a steady run. Arrivals are not durable, what they mean is.
         """
 
     @_abc_1.abstractmethod

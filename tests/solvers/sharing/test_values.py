@@ -15,7 +15,7 @@ from tests.full_size import size
 from tests.solvers.sharing.fillings import best_filling, value_by_definition
 from tests.solvers.sharing.small_fleets import SmallFleet, places_of, small_fleets, started
 
-WORLDS = size(40, 400)
+WORLDS = size(20, 400)
 GRID = (np.repeat([0.0, 0.03, 0.08, 0.3], 3), np.tile([0.0, 4.0, 20.0], 4))
 
 

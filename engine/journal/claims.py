@@ -1,0 +1,100 @@
+"""The right to be a journal's only writer: a lock on the file, or a lease in the database that several share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from engine.domain.errors import InvalidInput, Violation
+from engine.journal.chain import Head
+from engine.journal.database import Database, database_errors
+from engine.journal.layout import prepare
+from engine.journal.leadership import LEASE_S, Leadership
+from engine.journal.lock import ProcessLock
+from engine.journal.places import Place, database_at
+from engine.journal.reader import opening_head
+from engine.journal.schema import NEXT_EPOCH
+from engine.journal.sqlite import SqliteDatabase
+
+
+class Claim(Protocol):
+    """The right to be the only writer. `epoch`: its own; `head`: where it begins."""
+
+    epoch: int
+    head: Head
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have it."""
+
+    def release(self) -> None:
+        """Let others have it. Can be called again."""
+
+
+class FileClaim:
+    """A journal in a file at the beginning of a new epoch, for the process that holds the file's lock."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        """Make the journal if it is absent."""
+        file = database.file
+        try:
+            _make_directory(file.parent.absolute())
+            self._lock = ProcessLock(file.with_name(file.name + ".lock"))
+        except OSError as error:
+            raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
+        try:
+            self.epoch, self.head = _begun(database)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def is_held(self) -> bool:
+        """The kernel takes the lock from nobody."""
+        return self._lock.is_held
+
+    def release(self) -> None:
+        """See `Claim`."""
+        self._lock.release()
+
+
+def claim_of(database: Database, address: str, lease_s: float) -> Claim:
+    """The right to write a journal, made if it is absent; errors as in `Journal.open_url`."""
+    if isinstance(database, SqliteDatabase):
+        return FileClaim(database)
+    return Leadership.take(database, address, lease_s)
+
+
+@contextmanager
+def claimed(place: Place) -> Iterator[Database]:
+    """The database at a place, laid out, with nobody else writing to it meanwhile; errors as in `open_url`."""
+    database = database_at(place)
+    claim = claim_of(database, "", LEASE_S)
+    try:
+        yield database
+    finally:
+        claim.release()
+
+
+def _begun(database: SqliteDatabase) -> tuple[int, Head]:
+    with database_errors(database), database.preparing().begin() as connection:
+        database.begin_layout(connection)
+        prepare(connection, database.name)
+        head = opening_head(connection)
+        return int(connection.execute(NEXT_EPOCH).scalar_one()), head
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory and its parents such that a power cut cannot take them back."""
+    if directory.is_dir():
+        return
+    _make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    descriptor = os.open(directory.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
