@@ -121,6 +121,7 @@ OWN_ERRORS: dict[type[errors.WalrasError], tuple[errors.WalrasError, int]] = {
     errors.Overloaded: (errors.Overloaded("x", 1.0), 3),
     errors.Unavailable: (errors.Unavailable("x"), 3),
     errors.NotLeader: (errors.NotLeader("x", "host:1"), 3),
+    errors.OutOfRange: (errors.OutOfRange("x"), 3),
     errors.AuditFailed: (errors.AuditFailed("x"), 3),
 }
 

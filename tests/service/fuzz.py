@@ -34,6 +34,7 @@ WATCHED_S = 0.1
 DOCUMENTED = {
     *(grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND),
     *(grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.PERMISSION_DENIED),
+    grpc.StatusCode.OUT_OF_RANGE,
     *(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE),
 }
 """What README documents; INTERNAL, UNKNOWN and DATA_LOSS would each be a fault here."""

@@ -56,7 +56,7 @@ def test_hole_2_a_device_tells_who_uses_it(world: AccessWorld) -> None:
         for method, row in ROWS.items():
             if role in row.roles.split() and not method.startswith(("FleetService/Load", "FleetService/Set")):
                 answer = world.answer(
-                    method, row.call({**world.foreign, "node": f"nodes/{used}"}), client.metadata
+                    method, row.call({**world.foreign, "node": f"nodes/{used}", "node_id": used}), client.metadata
                 )
                 assert "secretbob" not in repr(answer), (role, method)
 

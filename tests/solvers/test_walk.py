@@ -11,12 +11,15 @@ import pytest
 
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
 from engine.domain.cluster_request import REQUEST_FIELDS, ClusterRequest, parse_cluster_request
+from engine.domain.tables import REQUESTS_SCHEMA
 from engine.market.demand import demand_of, sites_ok
 from engine.market.inventory import Inventory
 from engine.market.prices import posted_prices
 from engine.market.state import MarketState
 from engine.service.price_book import ReferenceBook
 from solvers.placement import NoPlacement, Placement
+
+FIELDS = set(REQUEST_FIELDS).intersection(REQUESTS_SCHEMA) - {"request_id", "max_cluster_rtt_ms"}
 
 Row = dict[str, Any]
 GPUS, REQUESTS = 20_000, 300
@@ -87,7 +90,7 @@ def test_thousands_of_nodes_cost_what_plain_greedy_costs(seed: int) -> None:
     inventory, requests = loaded(seed)
     rows, granted = inventory.frame.to_dicts(), 0
     for row in requests.iter_rows(named=True):
-        fields = {name: row[name] for name in REQUEST_FIELDS if name not in ("request_id", "max_cluster_rtt_ms")}
+        fields = {name: row[name] for name in FIELDS}
         request = parse_cluster_request(fields)
         found = inventory.placer.place(demand_of(inventory, request, ReferenceBook().models()))
         expected = plain_greedy_rate(inventory, rows, request)
