@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from walras.v1 import ledger_service_pb2 as pb
+from walras.v1.order_service_pb2 import Order, RetryPolicy
 
 from engine.domain.errors import InvalidInput, PermissionDenied
 from engine.service.engine import Engine
@@ -65,6 +66,25 @@ def test_without_funds_the_answer_is_how_much_is_missing(paid: Loopback) -> None
     assert refused(paid.client.deploy_quote, quote.name).reason == "INSUFFICIENT_FUNDS"
     Account(paid.client).deposit(int(refusal.metadata["missing_micro_usd"]))
     assert paid.client.deploy_quote(quote.name).name
+
+
+def test_an_order_waits_for_money(paid: Loopback) -> None:
+    """Law 6: an order its tenant cannot pay stays open and keeps nobody else waiting; a deposit fills it."""
+    poor, rich = paid.client, paid.client.as_tenant("bob")
+    Account(rich).deposit(100_000_000)
+    wish = {"gpu_models": ["H100"], "gpu_count": 8, "max_price_micro_usd_per_gpu_hour": 3_000_000}
+    first, second = poor.place(**wish, ttl_s=600), rich.place(**wish, ttl_s=600)
+    once = poor.place(**wish, ttl_s=600, retry=RetryPolicy(once=True))
+    paid.settle()
+    assert poor.order(first.name).state == Order.STATE_OPEN
+    assert rich.order(second.name).state == Order.STATE_FILLED
+    assert (poor.order(once.name).state, poor.order(once.name).detail) == (
+        Order.STATE_EXPIRED,
+        "INSUFFICIENT_FUNDS",
+    )
+    Account(poor).deposit(100_000_000)
+    paid.settle()
+    assert poor.order(first.name).state == Order.STATE_FILLED
 
 
 def test_in_development_a_tenant_is_credited(loopback: Loopback) -> None:
