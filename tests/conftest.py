@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,6 +20,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("walras")
+
+grpc.aio.init_grpc_aio()
+"""Kept open to the end: otherwise gRPC closes it whenever the last server is collected, in whatever test that is, and
+waits there for ever for a server that a failed test did not stop.
+"""
 
 SLOWEST_FIRST = (
     "test_real_world.py",
