@@ -22,8 +22,8 @@ settings.register_profile(
 settings.load_profile("walras")
 
 grpc.aio.init_grpc_aio()
-"""Kept open to the end: otherwise gRPC closes it whenever the last server is collected, in whatever test that is, and
-waits there for ever for a server that a failed test did not stop.
+"""Kept open to the end: otherwise gRPC closes it whenever the last server is collected, in whatever test that is,
+and waits there for ever for a server that a failed test did not stop.
 """
 
 SLOWEST_FIRST = (
