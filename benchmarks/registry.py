@@ -131,6 +131,8 @@ class Effort:
     general_solvers: bool = True
     """Whether CP-SAT and HiGHS plan too."""
     clients: tuple[int, ...] = CLIENTS
+    pressure_fleet: int = FLEETS[-1]
+    """GPUs under pressure: what is deployed stays, so they must last."""
     pressure_s: float = 4.0
     overload_s: float = 10.0
 
@@ -141,7 +143,14 @@ class Effort:
 
 FULL = Effort(rounds=20, starts=3)
 QUICK = Effort(
-    rounds=10, starts=1, fleets=FLEETS[:2], calls_max=5, plan_loads=(0.9,), general_solvers=False, pressure_s=2.0
+    rounds=10,
+    starts=1,
+    fleets=FLEETS[:2],
+    calls_max=5,
+    plan_loads=(0.9,),
+    general_solvers=False,
+    pressure_fleet=FLEETS[1],
+    pressure_s=2.0,
 )
 TURN = Effort(rounds=4, starts=1, fleets=FLEETS[:2], calls_max=10)
 """One turn of a comparison of two revisions."""
@@ -152,6 +161,7 @@ SMALL = Effort(
     calls_max=2,
     general_solvers=False,
     clients=(1, 2),
+    pressure_fleet=20 * SMALL_FLEET,
     pressure_s=0.2,
     overload_s=0.5,
 )

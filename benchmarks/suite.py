@@ -59,8 +59,8 @@ def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | N
 
 
 def run_pressure(effort: Effort) -> Results:
-    """Throughput, the oracle's epochs and overload, on the largest fleet."""
-    gpus = effort.fleets[-1]
+    """Throughput, the oracle's epochs and overload."""
+    gpus = effort.pressure_fleet
     _say(f"pressure on a synthetic world of {gpus:,} GPUs")
     world = world_of("synthetic", gpus, None)
     requests = requests_for(world.fleet, PRESSURE_GPUS, {})
