@@ -51,7 +51,7 @@ def test_place_watch_get_list_cancel(walras: Walras, loaded: str) -> None:
         seen = [json.loads(watch.stdout.readline()) for _ in range(2)]
         watch.terminate()
     assert seen[1]["lease"]["name"] == shown["lease"] and seen[1]["lease"]["order"] == order["name"]
-    waiting = json.loads(walras("order", "place", "--gpu-count", 4_000, *LIMIT, *here).out)
+    waiting = json.loads(walras("order", "place", "--gpu-count", 1_000_000, *LIMIT, *here).out)
     listed = json.loads(walras("order", "list", *here).out)["orders"]
     assert [each["order_id"] for each in listed] == [waiting["order_id"]]
     assert len(json.loads(walras("order", "list", "--show-ended", *here).out)["orders"]) == 2
