@@ -19,6 +19,8 @@ from engine.market.state import MarketState
 
 Int = NDArray[np.int64]
 TOLERANCE_MS = 1e-6
+CELLS_MAX = 1 << 20
+"""Prices by hour that are laid out at once."""
 
 
 def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True, own: bool = False) -> list[str]:
@@ -59,18 +61,21 @@ def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
 
 def _forward_sums(inventory: Inventory, duration_s: int, seen: Glance) -> tuple[list[int], Int]:
     """(Σ seconds · max(ask, forward price) of each distinct market and ask, which of them each node is)."""
-    pairs, row = np.unique(np.stack((seen.market, seen.ask_micro_usd)), axis=1, return_inverse=True)
+    width = int(seen.ask_micro_usd.max()) + 1
+    pairs, row = np.unique(seen.market * width + seen.ask_micro_usd, return_inverse=True)
+    markets, place = np.unique(pairs // width, return_inverse=True)
     hours = np.arange(-(-duration_s // 3_600))
-    last_s = duration_s - 3_600 * (hours.size - 1)
-    sums: list[int] = []
-    for market in np.unique(pairs[0]).tolist():
-        posted, long_run = int(inventory.posted_of_market[market]), int(inventory.long_run[market])
-        exact = long_run + (posted - long_run) * 0.5 ** (hours / inventory.half_life_h)
-        forward = np.floor(exact + 0.5).astype(np.int64)
-        asks = pairs[1, pairs[0] == market]
-        for paid in (np.maximum(forward, ask) for ask in asks.tolist()):
-            sums.append(3_600 * int(paid[:-1].sum()) + last_s * int(paid[-1]))
-    return sums, row.reshape(-1)
+    posted, long_run = (prices[markets][:, None] for prices in (inventory.posted_of_market, inventory.long_run))
+    exact = long_run + (posted - long_run) * 0.5 ** (hours / inventory.half_life_h)
+    forward = np.floor(exact + 0.5).astype(np.int64)
+    last_s, sums = duration_s - 3_600 * (hours.size - 1), []
+    at_once = max(1, CELLS_MAX // hours.size)
+    for begin in range(0, pairs.size, at_once):
+        part = slice(begin, begin + at_once)
+        paid = np.maximum(forward[place[part]], (pairs[part] % width)[:, None])
+        whole, last = paid[:, :-1].sum(axis=1).tolist(), paid[:, -1].tolist()
+        sums += [3_600 * one + last_s * other for one, other in zip(whole, last, strict=True)]
+    return sums, row
 
 
 def placement_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
