@@ -39,7 +39,9 @@ class Guarded:
 def guarded_engine(folder: Path, gpus: int, core: int | None = None) -> Iterator[Guarded]:
     """An engine with a synthetic fleet, on one core if that is said."""
     make_keys(folder / "keys")
-    command = [sys.executable, "-m", "engine.cli", "serve", "--listen", "127.0.0.1:0"]
+    config = folder / "config.toml"
+    config.write_text("[ledger]\nrequire_deposit = false\n")  # what is measured here is not money
+    command = [sys.executable, "-m", "engine.cli", "serve", "--listen", "127.0.0.1:0", "--config", str(config)]
     command += ["--data-dir", str(folder / "data"), "--auth-jwks", str(folder / "keys" / JWKS)]
     command += ["--auth-issuer", ISSUER, "--auth-audience", AUDIENCE]
     with (folder / "engine.log").open("wb") as log:
