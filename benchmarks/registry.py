@@ -106,8 +106,6 @@ OVERLOAD_TIMES = 10
 RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0
 """The server is back when it answers so much of its peak; looked at for so long."""
 EPOCHS, EPOCH_CLIENTS = 4, 4
-EPOCH_ORDERS = 10_000
-"""Leases that the epochs price, at least."""
 
 
 SPEED = 60

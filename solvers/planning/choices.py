@@ -42,7 +42,6 @@ class Segments:
     fabric: Int
     site_of_row: Int
     fabric_of_row: Int
-    slots_on_fabric: Int
 
 
 def segments_of(rows: Rows) -> Segments:
@@ -64,7 +63,6 @@ def segments_of(rows: Rows) -> Segments:
         fabric=2 * slots + np.append(0, np.cumsum(width)),
         site_of_row=site_of_row,
         fabric_of_row=fabric_of_row,
-        slots_on_fabric=np.flatnonzero(table[rows.row_of, FABRIC] >= 0),
     )
 
 
