@@ -15,14 +15,17 @@ from typing import Any
 
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import (
+    MAX_CPU_MILLI,
     MAX_DURATION_S,
     MAX_GPU_COUNT,
     MAX_GPUS_PER_NODE,
     MAX_LIST_LENGTH,
+    MAX_MEMORY_MIB,
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_RTT_MS,
     MAX_TEXT_LENGTH,
     MAX_TOTAL_MICRO_USD,
+    MILLI_OF_GPU,
 )
 from engine.domain.tiers import ConnectivityTier, Interconnect, SecurityTier
 
@@ -38,7 +41,9 @@ class ClusterRequest:
 
     Tuples are sorted and free of duplicates; an empty one is unconstrained, as is None.
     RTT limits are milliseconds and inclusive (rtt <= limit + 1e-6). `gpu_count` is a multiple of
-    `gpus_per_node`: the cluster is gpu_count / gpus_per_node replicas, each on one node.
+    `gpus_per_node`: the cluster is gpu_count / gpus_per_node replicas, each on one node. `gpu_milli`: the
+    thousandths of one GPU that are wanted, below 1,000 (a whole GPU is None). `cpu_milli`, `memory_mib`: what each
+    replica needs beside its GPUs.
     """
 
     gpu_count: int
@@ -71,6 +76,19 @@ class ClusterRequest:
     interruptible: bool = False
     all_matching: bool = False
     budget_micro_usd: int | None = None
+    gpu_milli: int | None = None
+    cpu_milli: int | None = None
+    memory_mib: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for whole GPUs and for nothing beside them."""
+        return self.gpu_milli is None and self.cpu_milli is None and self.memory_mib is None
+
+    @property
+    def gpu_share(self) -> int:
+        """Thousandths of a GPU in all."""
+        return self.gpu_count * (self.gpu_milli or MILLI_OF_GPU)
 
     @property
     def replicas(self) -> int:
@@ -216,6 +234,12 @@ def _gpus_per_node(reader: _Reader, name: str) -> int:
     return reader.integer(name, 1, MAX_GPUS_PER_NODE) or 1
 
 
+def _gpu_milli(reader: _Reader, name: str) -> int | None:
+    """All of a GPU is no part of it."""
+    milli = reader.integer(name, 1, MILLI_OF_GPU)
+    return None if milli == MILLI_OF_GPU else milli
+
+
 def _integer(low: int, high: int) -> Callable[[_Reader, str], int | None]:
     return lambda reader, name: reader.integer(name, low, high)
 
@@ -266,6 +290,9 @@ _READERS: dict[str, Callable[[_Reader, str], Any]] = {
     "interruptible": _Reader.flag,
     "all_matching": _Reader.flag,
     "budget_micro_usd": _integer(1, MAX_TOTAL_MICRO_USD),
+    "gpu_milli": _gpu_milli,
+    "cpu_milli": _integer(1, MAX_CPU_MILLI),
+    "memory_mib": _integer(1, MAX_MEMORY_MIB),
 }
 
 
@@ -276,6 +303,7 @@ def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
         reader.wrong("gpus_per_node", f"must divide gpu_count: {count} is not a multiple of {per_node}")
     _check_client(reader, values)
     _check_budget(reader, values)
+    _check_part(reader, values)
     for wanted, excluded in (
         ("regions", "excluded_regions"),
         ("countries", "excluded_countries"),
@@ -299,6 +327,15 @@ def _check_budget(reader: _Reader, values: dict[str, Any]) -> None:
         reader.wrong("interruptible", "has a price that changes, which no budget holds: not with all_matching")
     if values["all_matching"] and values["max_supplier_share"] is not None:
         reader.wrong("max_supplier_share", "is a share of a known number of GPUs: not with all_matching")
+
+
+def _check_part(reader: _Reader, values: dict[str, Any]) -> None:
+    if reader.raw.get("gpu_milli") is None or not reader.readable("gpu_count"):
+        return
+    if values["gpu_count"] != 1:
+        reader.wrong("gpu_milli", f"is a part of one GPU: gpu_count must be 1, got {values['gpu_count']}")
+    if values["all_matching"]:
+        reader.wrong("gpu_milli", "is a part of one GPU: not with all_matching")
 
 
 def _check_client(reader: _Reader, values: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ formula of its own, and looks at nodes, never at pools. If solver and audit disa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from engine.domain.tiers import NodeState
 from engine.market.events import Terms
 from engine.market.inventory import Glance, Inventory
 from engine.market.state import MarketState
+from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 TOLERANCE_MS = 1e-6
@@ -35,7 +37,7 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)
     if own:
-        seen = seen._replace(unused=seen.unused + terms.gpus_per_node)
+        seen = seen.with_own(use_of(terms))
     faults = placement_faults(inventory, terms, seen) + money_faults(terms)
     if at_posted_prices:
         faults += price_faults(inventory, terms, seen)
@@ -45,9 +47,11 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
 def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
     """Rules of the prices: max(ask, posted), or its average over the hours of a curve that is not flat."""
     if terms.duration_s <= 3_600 or (inventory.long_run == inventory.posted_of_market).all():
-        right = (terms.prices == np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).all()
+        whole = np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
+        right = (terms.prices == _of_part(terms.request, whole)).all()
         return [] if right else ["has a price that is not max(ask, posted)"]
     sums, row = _forward_sums(inventory, terms.duration_s, seen)
+    sums = _of_part(terms.request, np.array(sums, dtype=object)).tolist()
     faults = []
     averages = [(2 * one + terms.duration_s) // (2 * terms.duration_s) for one in sums]
     if (terms.prices != np.array(averages)[row]).any():
@@ -57,6 +61,11 @@ def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
     if terms.total_micro_usd - terms.spread_micro_usd != (2 * exact + 3_600) // 7_200:
         faults.append("has a total that is not the sum over its hours")
     return faults
+
+
+def _of_part(request: ClusterRequest, whole: Any) -> Any:
+    """What the part that is asked for costs of what whole GPUs cost, rounded up."""
+    return whole if request.gpu_milli is None else (whole * request.gpu_milli + 999) // 1_000
 
 
 def _forward_sums(inventory: Inventory, duration_s: int, seen: Glance) -> tuple[list[int], Int]:
@@ -83,6 +92,7 @@ def placement_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[s
     request, nodes, gpus = terms.request, terms.node_numbers, terms.gpus_per_node
     rules = (
         *_capacity(request, seen, gpus),
+        *_beside(inventory, terms, seen),
         *_models(inventory, request, seen.model),
         *_node_rules(inventory, request, nodes),
         *_location(inventory, request, seen.site),
@@ -106,8 +116,39 @@ def _capacity(request: ClusterRequest, seen: Glance, gpus: Int) -> Rules:
     yield int(gpus.min()) > 0, "takes no GPU from a node"
     if request.gpus_per_node > 1:
         yield not (gpus % request.gpus_per_node).any(), "splits a replica between nodes"
-    yield bool((gpus <= seen.unused).all()), "takes more GPUs than are free"
+    if request.gpu_milli is None:
+        yield bool((gpus <= seen.unused).all()), "takes more GPUs than are free"
     yield bool((seen.state == int(NodeState.READY)).all()), "uses a node that is not READY"
+
+
+def _beside(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:
+    """CPU and memory by node, and the card that a part stands on."""
+    request, nodes, spare = terms.request, terms.node_numbers, inventory.spare
+    yield (terms.card >= 0) == (request.gpu_milli is not None), "names a card without need, or none where it must"
+    replicas = terms.gpus_per_node // request.gpus_per_node
+    for wanted, left, own, name in (
+        (request.cpu_milli, spare.cpu_milli, seen.own.cpu_milli if seen.own else 0, "CPU"),
+        (request.memory_mib, spare.memory_mib, seen.own.memory_mib if seen.own else 0, "memory"),
+    ):
+        if wanted is not None:
+            back = own * seen.own.replicas if seen.own else 0
+            yield bool((replicas * wanted <= left[nodes] + back).all()), f"takes more {name} than is left"
+    if request.gpu_milli is not None:
+        yield from _on_card(inventory, terms, seen)
+
+
+def _on_card(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:
+    """A part stands on one card of one node, with room for it; a card that is not shared must be unused."""
+    yield terms.node_numbers.size == 1, "spreads a part of a GPU over nodes"
+    node = int(terms.node_numbers[0])
+    yield terms.card < inventory.nodes.gpu_count[node], "stands on a card that its node does not have"
+    left = inventory.spare.cards.of(node).get(terms.card)
+    if left is None:
+        yield int(seen.unused[0]) >= 1, "takes more GPUs than are free"
+        return
+    own = seen.own
+    back = own.gpu_milli if own is not None and own.card == terms.card else 0
+    yield left + back >= (terms.request.gpu_milli or 0), "takes more of a card than is left of it"
 
 
 def _models(inventory: Inventory, request: ClusterRequest, model: Int) -> Rules:
@@ -207,9 +248,9 @@ def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
         averaged = request_gpus if len(bands) > 1 else 0
-        allowed = cap * request_gpus * terms.duration_s
-        within = terms.total_micro_usd * 7_200 <= 2 * allowed + 3_600
-        yield within and 2 * rate <= 2 * cap * request_gpus + averaged, "is above the price cap"
+        most = _of_part(terms.request, cap * request_gpus)
+        within = terms.total_micro_usd * 7_200 <= 2 * most * terms.duration_s + 3_600
+        yield within and 2 * rate <= 2 * most + averaged, "is above the price cap"
 
 
 def _client_rtt_ms(inventory: Inventory, request: ClusterRequest, sites: Int) -> NDArray[np.float64]:

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
 from engine.market.priced_fleet import PricedFleet
+from engine.market.use import Use
 from solvers.distances import Distances
 from solvers.pools import NodeColumns
+from solvers.spare import NOT_LIMITED, Spare
 
 Int = NDArray[np.int64]
 READY = int(NodeState.READY)
@@ -67,7 +69,10 @@ class Sites:
 
 
 class Glance(NamedTuple):
-    """Columns of some nodes, each of shape (nodes,); `unused`: neither leased here nor used outside."""
+    """Columns of some nodes, each of shape (nodes,); `unused`: neither leased here nor used outside.
+
+    `own`: what of CPU, memory and cards is to count as unused, beside what the inventory says.
+    """
 
     rank: Int
     model: Int
@@ -77,6 +82,12 @@ class Glance(NamedTuple):
     posted_micro_usd: Int
     state: Int
     unused: Int
+    own: Use | None = None
+
+    def with_own(self, use: Use) -> Glance:
+        """The same as if a placement on just these nodes were not there."""
+        unused = self.unused if use.gpu_milli else self.unused + use.gpus
+        return self._replace(unused=unused, own=use)
 
 
 class Freed:
@@ -125,7 +136,9 @@ class Inventory(PricedFleet):
     """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it.
 
     `markets` (markets,): sorted market keys, `market` (nodes,): each node's place among them. `unused` (nodes,):
-    GPUs neither leased or held here nor used outside, whatever the node's state; `held` (nodes,): held by quotes.
+    GPUs neither leased or held here nor used outside, whatever the node's state; `held` (nodes,): held by quotes,
+    `held_milli` (nodes,): thousandths in parts that quotes hold. A card of which a part is leased or held counts
+    as leased. `cpu_milli`, `memory_mib` (nodes,): what there is, `spare`: what is left, also of shared cards.
     `kind` (markets,): model and tier as one number. `posted_of_market`, `long_run` (markets,): where the forward
     curves begin and end. `pools` and `placer` are there once prices are.
     """
@@ -152,8 +165,15 @@ class Inventory(PricedFleet):
         self.unused = frame["gpu_free"].to_numpy().astype(np.int64)
         self.outside = self.nodes.gpu_count - self.unused
         self.held = np.zeros(frame.height, dtype=np.int64)
+        self.held_milli = np.zeros(frame.height, dtype=np.int64)
         self.freed = Freed(frame.height)
         self.state = _grades(frame["state"], NodeState)
+        self.cpu_milli, self.memory_mib = (
+            frame[column].fill_null(NOT_LIMITED).to_numpy().astype(np.int64)
+            for column in ("cpu_milli", "memory_mib")
+        )
+        most = int(self.nodes.gpu_count.max(initial=0))
+        self.spare = Spare(self.cpu_milli.copy(), self.memory_mib.copy(), most)
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
         self.distances = self._distances()
         self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
@@ -185,6 +205,11 @@ class Inventory(PricedFleet):
         merged = Inventory(self.merged_frame(nodes), _merge_pairs(self.rtt, rtt))
         merged.unused[: self.unused.size] -= self.leased + self.held
         merged.held[: self.held.size] = self.held
+        merged.held_milli[: self.held.size] = self.held_milli
+        cpu_taken, memory_taken, _, shared_cards = self.beside()
+        merged.spare.cpu_milli[: cpu_taken.size] -= cpu_taken
+        merged.spare.memory_mib[: memory_taken.size] -= memory_taken
+        merged.spare.cards.restore(shared_cards)
         unnamed = np.setdiff1d(
             np.arange(self.state.size), [self.number[name] for name in nodes["node_id"] if name in self.number]
         )
@@ -257,13 +282,56 @@ class Inventory(PricedFleet):
             everyone=np.arange(order.size),
         )
 
-    def hold(self, nodes: Int, gpus: Int) -> None:
-        """Add held GPUs (negative: give them back) to distinct nodes, in place."""
-        self.held[nodes] += gpus
-        self.lease(nodes, gpus)
+    @property
+    def is_open(self) -> NDArray[np.bool_]:
+        """Which nodes take new work, (nodes,)."""
+        is_open: NDArray[np.bool_] = self.state == READY
+        return is_open
+
+    def take(self, use: Use, *, held: bool = False) -> None:
+        """Lease or hold what a placement takes, in place."""
+        self._take(use, 1, held=held)
+
+    def give(self, use: Use, *, held: bool = False) -> None:
+        """Give back what a placement took, in place."""
+        self._take(use, -1, held=held)
+
+    def beside(self) -> tuple[Int, Int, Int, Int]:
+        """(CPU taken, memory taken, thousandths held, each (nodes,); `Cards.table` of shared cards)."""
+        spare = self.spare
+        taken = self.cpu_milli - spare.cpu_milli, self.memory_mib - spare.memory_mib
+        return *taken, self.held_milli, spare.cards.table()
+
+    def has_room(self, use: Use) -> NDArray[np.bool_]:
+        """Which of its nodes have unused what a placement takes there, (nodes,)."""
+        room: NDArray[np.bool_] = self.unused[use.nodes] >= use.gpus
+        if use.gpu_milli:
+            left = self.spare.cards.of(int(use.nodes[0])).get(use.card)
+            if left is not None:
+                room = np.array([left >= use.gpu_milli])
+        if use.cpu_milli:
+            room = room & (self.spare.cpu_milli[use.nodes] >= use.cpu_milli * use.replicas)
+        if use.memory_mib:
+            room = room & (self.spare.memory_mib[use.nodes] >= use.memory_mib * use.replicas)
+        return room
+
+    def _take(self, use: Use, sign: int, *, held: bool) -> None:
+        gpus = sign * use.gpus
+        if not use.is_plain:
+            self.spare.cpu_milli[use.nodes] -= sign * use.cpu_milli * use.replicas
+            self.spare.memory_mib[use.nodes] -= sign * use.memory_mib * use.replicas
+        if use.gpu_milli:
+            move = self.spare.cards.take if sign > 0 else self.spare.cards.give
+            gpus = gpus * move(int(use.nodes[0]), use.card, use.gpu_milli)
+            self.held_milli[use.nodes] += sign * use.gpu_milli * held
+        elif held:
+            self.held[use.nodes] += gpus
+        self.lease(use.nodes, gpus)
+        if sign < 0:
+            self.freed.note(use.nodes)
 
     def lease(self, nodes: Int, gpus: Int) -> None:
-        """Add leased GPUs (negative: give them back) to distinct nodes, in place."""
+        """Add leased whole GPUs (negative: give them back) to distinct nodes, in place."""
         self.unused[nodes] -= gpus
         if gpus.size and gpus[0] < 0:
             self.freed.note(nodes)
@@ -282,6 +350,7 @@ class Inventory(PricedFleet):
 
     def _refresh(self, nodes: Int) -> None:
         self.freed.revision += 1
+        self.spare.is_open[nodes] = self.state[nodes] == READY
         self.pools.set_free(nodes, np.where(self.state[nodes] == READY, self.unused[nodes], 0))
 
     def _sites(self) -> Sites:

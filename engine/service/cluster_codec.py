@@ -62,6 +62,8 @@ def write_placement(message: placement_pb2.Placement, inventory: Inventory, term
     message.node_ids.extend(inventory.node_ids[terms.node_numbers].tolist())
     message.gpus.extend(terms.gpus_per_node.tolist())
     message.prices_micro_usd_per_gpu_hour.extend(terms.prices.tolist())
+    if terms.card >= 0:
+        message.card = terms.card
 
 
 def write_price(message: placement_pb2.Price, terms: Terms) -> None:

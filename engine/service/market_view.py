@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError
+from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState, SecurityTier
 from engine.market.demand import demand_of
 from engine.market.demand_window import Wanted
@@ -102,7 +103,7 @@ class ViewMaker:
             request = order.request
             usable = self._usable_by(seen, replace(request, request_id=""))
             if usable.holds:
-                gpu_seconds = request.gpu_count * request.priced_duration_s
+                gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
                 rows.append((order.limit_micro_usd, gpu_seconds, code[order.tenant_id], of_own[usable.markets]))
         return _listed(rows)
 
@@ -118,7 +119,7 @@ class ViewMaker:
             chosen, limit = of_own[usable], request.max_price_micro_usd_per_gpu_hour
             value = int(ceiling[chosen].max()) if limit is None else limit
             most_of.append(UNLIMITED if wanted.is_leased else max(1, int(wishable[usable].sum())))
-            rows.append((value, request.gpu_count * wanted.duration_s, code[wanted.tenant_id], chosen))
+            rows.append((value, _gpu_seconds(request, wanted.duration_s), code[wanted.tenant_id], chosen))
         bids = _listed(rows)
         amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.array(most_of, dtype=np.int64))
         return replace(bids, gpu_seconds=amounts)
@@ -160,6 +161,11 @@ class ViewMaker:
         whole = np.flatnonzero(room >= request.gpu_count)
         holds = bool(room.sum() >= request.gpu_count)
         return Usable(whole if whole.size else np.flatnonzero(room), holds)
+
+
+def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
+    """What a request asks for; a part of a GPU counts as its share, rounded up."""
+    return -(-request.gpu_share * duration_s // MILLI_OF_GPU)
 
 
 def _listed(rows: list[tuple[int, int, int, Int]]) -> Bids:
