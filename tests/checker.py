@@ -95,7 +95,7 @@ def _beside_violations(request: Row, node: Row, gpus: int) -> Iterable[str]:
     for field in ("cpu_milli", "memory_mib"):
         need, has = request.get(field), node.get(field)
         if need is not None and has is not None and replicas * need > has:
-            yield f"beside: {node['node_id']} has {has} {field}, {replicas} replicas need {need} each"
+            yield f"{field}: {node['node_id']} has {has} {field}, {replicas} replicas need {need} each"
 
 
 def _client_violations(fleet: Rows, rtt: Rows, request: Row, node: Row) -> list[str]:

@@ -216,14 +216,16 @@ def every_node_gives_whole_replicas(model: ClusterModel) -> None:
             model.cp.add(gpus == size * model.cp.new_int_var(0, model.case.free(node) // size, ""))
 
 
-def every_node_has_cpu_and_memory_for_its_replicas(model: ClusterModel) -> None:
-    """Each of the two by itself, in its own unit."""
-    size = model.case.gpus_per_node
-    for node, gpus in zip(model.nodes, model.gpus, strict=True):
-        for field in ("cpu_milli", "memory_mib"):
-            need, has = model.case.limit(field), node.get(field)
-            if need is not None and has is not None:
-                model.cp.add(gpus * need <= has * size)
+def every_node_has_enough(field: str) -> Callable[[ClusterModel], None]:
+    """The need of every replica that stands on a node, whole replicas only."""
+
+    def rule(model: ClusterModel) -> None:
+        need, size = model.case.limit(field), model.case.gpus_per_node
+        for node, gpus in zip(model.nodes, model.gpus, strict=True):
+            if need is not None and node.get(field) is not None:
+                model.cp.add(gpus <= node[field] // need * size)
+
+    return rule
 
 
 def all_nodes_have_one_model(model: ClusterModel) -> None:
@@ -260,7 +262,8 @@ def the_average_price_is_within_the_cap(model: ClusterModel) -> None:
 
 CLUSTER_RULES: dict[str, Callable[[ClusterModel], None]] = {
     "gpus_per_node": every_node_gives_whole_replicas,
-    "beside": every_node_has_cpu_and_memory_for_its_replicas,
+    "cpu_milli": every_node_has_enough("cpu_milli"),
+    "memory_mib": every_node_has_enough("memory_mib"),
     "single_model": all_nodes_have_one_model,
     "same_fabric": all_nodes_share_one_fabric,
     "cluster_rtt": every_two_nodes_are_near_each_other,

@@ -35,7 +35,7 @@ def broken_laws(draw: random.Random, acts: int = ACTS) -> list[str]:
     def check(event: Any) -> None:
         if isinstance(event, FleetLoaded):
             return  # its prices follow in the same batch
-        found.extend(laws.conservation(market) + laws.whole_gangs(market))
+        found.extend(laws.conservation(market) + laws.beside(market) + laws.whole_gangs(market))
         if isinstance(event, LeaseMoved):
             found.extend(laws.constraints(market, event))
         if isinstance(event, LeaseEnded):

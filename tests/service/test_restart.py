@@ -86,7 +86,7 @@ def test_folding_the_events_anew_gives_the_live_inventory(tmp_path: Path, seed: 
             read = entry.sequence
         state, inventory = sequence.engine.state, sequence.engine.state.inventory
         assert inventory.node_ids.tolist() == twin.ids
-        assert inventory.leased.tolist() == [twin.leased[name] for name in twin.ids]
+        assert inventory.leased.tolist() == [twin.leased[name] + twin.shared(name) for name in twin.ids]
         assert inventory.free.tolist() == [twin.free(name) for name in twin.ids]
         assert inventory.held.tolist() == [twin.held[name] for name in twin.ids]
         assert {name for name, quote in state.quotes.items() if quote.holds} == twin.holding.keys()
