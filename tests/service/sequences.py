@@ -52,7 +52,7 @@ class Sequence:
     """Commands drawn from a seed; what is drawn depends on the seed and on the engine's events only."""
 
     def __init__(self, seed: int, data_dir: Path) -> None:
-        self.draw = random.Random(seed)
+        self.draw, self.beside = random.Random(seed), random.Random(f"beside {seed}")
         self.clock, self.data_dir = Clock(), data_dir
         self.engine = Engine(data_dir, Book(), self.clock)
         self.leases: list[tuple[str, str]] = []
@@ -135,10 +135,11 @@ class Sequence:
         )
         for option in draw.sample(options, draw.randrange(4)):
             wanted |= option
-        if draw.random() < 0.3:
-            wanted |= {"cpu_milli": draw.choice((1_000, 3_500)), "memory_mib": draw.choice((None, 900))}
-        if draw.random() < 0.3:
-            wanted |= {"gpu_count": 1, "gpu_milli": draw.choice((1, 160, 333, 500, 810))}
+        beside = self.beside
+        if beside.random() < 0.2:
+            wanted |= {"cpu_milli": beside.choice((1_000, 3_500)), "memory_mib": beside.choice((None, 900))}
+        if wanted["gpu_count"] == 1 and beside.random() < 0.6:
+            wanted |= {"gpu_milli": beside.choice((1, 160, 333, 500, 810))}
         return ClusterRequest(**wanted)
 
     def _deploy(self) -> commands.Command:
@@ -238,8 +239,8 @@ class Sequence:
             fabric_id=draw.choice((None, "f1", "f2")),
             ask_micro_usd_per_gpu_hour=draw.choice((1_000_000, 2_000_000, 3_000_001)),
             state=draw.choice(("READY", "READY", "READY", "DRAINING", "DOWN")),
-            cpu_milli=draw.choice((None, 4_000, 10_500, 32_000)),
-            memory_mib=draw.choice((None, 3_000, 64_000)),
+            cpu_milli=self.beside.choice((None, 4_000, 10_500, 32_000)),
+            memory_mib=self.beside.choice((None, 3_000, 64_000)),
         )
 
 
