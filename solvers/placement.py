@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.answer import describe
-from solvers.cards import NO_CARD, best_card
+from solvers.cards import NO_CARD, best_shared
 from solvers.close_sites import Branch, CloseSearch
 from solvers.distances import RTT_TOLERANCE_MS, Distances
 from solvers.kernel import Arrays
@@ -122,7 +122,7 @@ class Placer:
     def __init__(self, pools: Pools, distances: Distances, spare: Spare) -> None:
         self.pools: Pools | PricedPools = pools
         self.distances, self.spare = distances, spare
-        self.supply = supply_of(pools)
+        self.supply, self.slot_of = supply_of(pools), pools.slot_of
         self._seen = Seen(pools.node.size, pools.histogram.size)
         count = pools.table.shape[0]
         largest = int(pools.table[:, GPU_COUNT].max(initial=0))
@@ -162,24 +162,20 @@ class Placer:
         return self._place_close(demand, options, demand.max_cluster_rtt_ms + RTT_TOLERANCE_MS, search)
 
     def _place_part(self, demand: Demand, options: Options) -> Placement | NoPlacement:
-        slot, card, rate = best_card(
-            self.supply,
-            filters_of(demand, demand.site_ok),
-            options.listed,
-            options.first,
-            options.last,
-            self.pools.node,
-            self.spare.arrays(),
-            demand.gpu_milli,
-            demand.cpu_milli,
-            demand.memory_mib,
-        )
+        models = np.zeros(self.pools.model_start.size - 1, dtype=np.bool_)
+        models[demand.models] = True
+        filters, beside = filters_of(demand, demand.site_ok), (demand.cpu_milli, demand.memory_mib)
+        size = demand.gpu_milli, *beside
+        slot, card, rate = best_shared(self.supply, filters, models, self.slot_of, self.spare.arrays(), *size)
+        whole = (self._seen_by(demand) if any(beside) else self)._relax(demand, options, demand.site_ok)
+        if whole is not None and whole.rate < rate:
+            found = self._answer(demand, whole, whole.rate, 1)
+            return replace(found, card=self.spare.cards.first_whole(int(found.nodes[0])))
         if slot < 0:
             return NoPlacement(True, 1)
-        slots = np.array([slot])
-        breaks = bool(self.pools.free[slot] == self.pools.table[self.pools.pool_of[slot], GPU_COUNT] > 1)
-        columns = describe(self.supply, self.pools.node, slots, np.ones(1, dtype=np.int64), 1, self.pools.markets)
-        return Placement(*columns, rate, rate, idle_broken=int(breaks), relaxations=1, card=card)
+        one, slots = np.ones(1, dtype=np.int64), np.array([slot])
+        columns = describe(self.supply, self.pools.node, slots, one, 1, self.pools.markets)
+        return Placement(*columns, rate, rate, idle_broken=0, relaxations=1, card=card)
 
     def _seen_by(self, demand: Demand) -> Placer:
         """The same, for demands that need CPU or memory as this one does."""

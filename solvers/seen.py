@@ -64,14 +64,14 @@ def see(
         for gpus in range(table[pool, GPU_COUNT] + 1):
             out_histogram[cell + gpus] = 0
         for slot in range(table[pool, START], table[pool, END]):
-            gpus, own = free[slot], node[slot]
-            room = gpus // g
-            if room > 0 and cpu > 0:
-                room = min(room, cpu_left[own] // cpu)
-            if room > 0 and memory > 0:
-                room = min(room, memory_left[own] // memory)
-            if room < gpus // g:
-                gpus = max(room, 0) * g
+            gpus = free[slot]
+            if gpus >= g:
+                own, room = node[slot], gpus // g
+                if cpu_left[own] < room * cpu:
+                    room = cpu_left[own] // cpu
+                    gpus = room * g
+                if memory_left[own] < room * memory:
+                    gpus = memory_left[own] // memory * g
             out_free[slot] = gpus
             if slot < base:
                 out_histogram[cell + gpus] += 1

@@ -24,7 +24,7 @@ NO_ROW = -1
 
 
 class Cards:
-    """Shared cards by node and number. `row_of` (nodes,): row of a node in `left`, or NO_ROW.
+    """Shared cards by node and number. `row_of` (nodes,): row of a node, or NO_ROW; `node_of` (rows,) the inverse.
 
     `left` (rows, cards): thousandths that are left on each card, WHOLE where it is not shared.
     """
@@ -32,6 +32,7 @@ class Cards:
     def __init__(self, nodes: int, cards: int) -> None:
         self.row_of = np.full(nodes, NO_ROW, dtype=np.int64)
         self.left = np.full((1, max(cards, 1)), WHOLE, dtype=np.int64)
+        self.node_of = np.full(1, NO_ROW, dtype=np.int64)
         self._spare_rows = [0]
 
     def of(self, node: int) -> dict[int, int]:
@@ -46,6 +47,7 @@ class Cards:
         row = self.row_of[node]
         if row == NO_ROW:
             row = self.row_of[node] = self._new_row()
+            self.node_of[row] = node
         was_whole = bool(self.left[row, card] == WHOLE)
         self.left[row, card] = (MILLI if was_whole else self.left[row, card]) - milli
         return was_whole
@@ -58,9 +60,14 @@ class Cards:
             return False
         self.left[row, card] = WHOLE
         if (self.left[row] == WHOLE).all():
-            self.row_of[node] = NO_ROW
+            self.row_of[node] = self.node_of[row] = NO_ROW
             self._spare_rows.append(int(row))
         return True
+
+    def first_whole(self, node: int) -> int:
+        """The lowest number of a card of a node that no part stands on; it must have one."""
+        row = self.row_of[node]
+        return 0 if row == NO_ROW else int(np.argmax(self.left[row] == WHOLE))
 
     def table(self) -> Int:
         """(node, card, thousandths left) of every shared card, in this order, (cards, 3)."""
@@ -77,6 +84,7 @@ class Cards:
         if not self._spare_rows:
             rows = self.left.shape[0]
             self.left = np.concatenate((self.left, np.full_like(self.left, WHOLE)))
+            self.node_of = np.concatenate((self.node_of, np.full_like(self.node_of, NO_ROW)))
             self._spare_rows = list(range(2 * rows - 1, rows - 1, -1))
         return self._spare_rows.pop()
 
@@ -92,4 +100,4 @@ class Spare:
 
     def arrays(self) -> Arrays:
         """As kernels take it."""
-        return self.cpu_milli, self.memory_mib, self.is_open, self.cards.row_of, self.cards.left
+        return self.cpu_milli, self.memory_mib, self.is_open, self.cards.node_of, self.cards.left
