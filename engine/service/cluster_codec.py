@@ -195,6 +195,8 @@ def lease_nodes_message(
     response.placement.node_ids.extend(inventory.node_ids[standing.node_numbers[rows]].tolist())
     response.placement.gpus.extend(standing.gpus_per_node[rows].tolist())
     response.placement.prices_micro_usd_per_gpu_hour.extend(standing.prices[rows].tolist())
+    if standing.card >= 0:
+        response.placement.card = standing.card
     return response
 
 
