@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
+from engine.market.audit_distances import client_rtt_ms, pairwise_rtt_ms
 from engine.market.events import Terms
-from engine.market.inventory import Glance, Inventory
+from engine.market.fleet_columns import Glance
+from engine.market.inventory import Inventory
 from engine.market.state import MarketState
 from engine.market.use import use_of
 
@@ -191,11 +193,11 @@ def _location(inventory: Inventory, request: ClusterRequest, site_of_node: Int) 
     for site in used.tolist() if wanted or barred else ():
         yield from _site_rules(inventory, request, site, wanted)
     if request.max_client_rtt_ms is not None:
-        rtt = _client_rtt_ms(inventory, request, used)
+        rtt = client_rtt_ms(inventory, request, used)
         near = bool((rtt <= request.max_client_rtt_ms + TOLERANCE_MS).all())
         yield near, "is too far from the client"
     if request.max_cluster_rtt_ms is not None:
-        rtt = _pairwise_rtt_ms(inventory, used)
+        rtt = pairwise_rtt_ms(inventory, used)
         near = bool((rtt <= request.max_cluster_rtt_ms + TOLERANCE_MS).all())
         yield near, "uses two sites that are too far from each other"
 
@@ -251,61 +253,3 @@ def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
         most = _of_part(terms.request, cap * request_gpus)
         within = terms.total_micro_usd * 7_200 <= 2 * most * terms.duration_s + 3_600
         yield within and 2 * rate <= 2 * most + averaged, "is above the price cap"
-
-
-def _client_rtt_ms(inventory: Inventory, request: ClusterRequest, sites: Int) -> NDArray[np.float64]:
-    """RTT from the client to each of some sites."""
-    if request.client_site is None:
-        return _formula_ms(
-            request.client_latitude or 0.0,
-            request.client_longitude or 0.0,
-            inventory.sites.latitude[sites],
-            inventory.sites.longitude[sites],
-        )
-    measured = inventory.measured_ms
-    home = inventory.sites.names.code.get(request.client_site)
-    result = np.full(sites.size, np.inf)
-    for place, site in enumerate(sites.tolist()):
-        name = inventory.sites.names.names[site]
-        if name == request.client_site:
-            result[place] = 0.0
-        elif (pair := _pair(name, request.client_site)) in measured:
-            result[place] = measured[pair]
-        elif home is not None:
-            result[place] = _between_ms(inventory, home, np.array([site]))[0]
-    return result
-
-
-def _pairwise_rtt_ms(inventory: Inventory, sites: Int) -> NDArray[np.float64]:
-    """RTT between all pairs of some sites, (sites, sites)."""
-    result = np.array([_between_ms(inventory, site, sites) for site in sites.tolist()])
-    names = [inventory.sites.names.names[site] for site in sites.tolist()]
-    for row, a in enumerate(names):
-        for column, b in enumerate(names):
-            result[row, column] = 0.0 if a == b else inventory.measured_ms.get(_pair(a, b), result[row, column])
-    return result
-
-
-def _pair(a: str, b: str) -> tuple[str, str]:
-    return (a, b) if a <= b else (b, a)
-
-
-def _between_ms(inventory: Inventory, site: int, others: Int) -> NDArray[np.float64]:
-    latitude, longitude = inventory.sites.latitude, inventory.sites.longitude
-    return _formula_ms(float(latitude[site]), float(longitude[site]), latitude[others], longitude[others])
-
-
-def _formula_ms(
-    latitude: float, longitude: float, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """2.0 + 0.02 × km, the great circle taken from the angle between unit vectors."""
-    here = _unit_vector(np.array([latitude]), np.array([longitude]))
-    there = _unit_vector(latitudes, longitudes)
-    chord = np.sqrt(((there - here) ** 2).sum(axis=1))
-    milliseconds: NDArray[np.float64] = 2.0 + 0.02 * 6371.0 * 2.0 * np.arcsin(np.minimum(1.0, chord / 2.0))
-    return milliseconds
-
-
-def _unit_vector(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    phi, lam = np.radians(latitudes), np.radians(longitudes)
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)

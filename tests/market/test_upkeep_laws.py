@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from engine.domain.errors import AuditFailed
 from engine.market import failure, failure_decision, failure_placement, order_decision, order_queue, orders
 from engine.market.events import FleetLoaded, LeaseEnded, LeaseMoved
-from engine.market.inventory import Freed
+from engine.market.fleet_columns import Freed
 from engine.service import failure_runner
 from solvers.wake import MAYBE
 from tests.full_size import size
