@@ -13,8 +13,8 @@ from engine.cli.screen import answers, remarks
 from engine.cli.text_table import SHOWN_ROWS, text_table
 from engine.planning import show
 from engine.planning.certificate_files import PlanFiles, read_plan_files
+from engine.planning.plan_directory import write_whole
 from engine.planning.progress_picture import progress_svg
-from engine.planning.write import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -21,14 +21,13 @@ from engine.market.fleet_columns import (
     Freed,
     Glance,
     Sites,
-    Vocabulary,
     grades,
     masks,
     merge_pairs,
-    vocabulary,
 )
 from engine.market.priced_fleet import PricedFleet
 from engine.market.use import Use
+from engine.market.vocabulary import Vocabulary, vocabulary
 from solvers.distances import Distances
 from solvers.pools import NodeColumns
 from solvers.spare import NOT_LIMITED, Spare

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.market.fleet_columns import Vocabulary
+from engine.market.vocabulary import Vocabulary
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]

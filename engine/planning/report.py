@@ -8,14 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.planning.encode import Encoded
 from engine.planning.plan_files_schema import PlanStatus
-from engine.planning.prices_charged import Charges
 from solvers.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from engine.planning.encode import Encoded
+    from engine.planning.prices_charged import Charges
 
 OPTIMAL_GAP = 1e-9
 

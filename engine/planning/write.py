@@ -15,6 +15,7 @@ import polars as pl
 from engine.planning import plan_files_schema as files
 from engine.planning.answers import moves_of, refusals_of
 from engine.planning.encode import Encoded
+from engine.planning.plan_directory import write_whole
 from engine.planning.prices_charged import Charges
 from engine.planning.report import Report
 from solvers.planning.plan import Plan
@@ -35,14 +36,6 @@ def plan_tables(encoded: Encoded, plan: Plan, charges: Charges) -> dict[str, pl.
         files.REFUSALS_FILE: refusals_of(encoded, plan),
         files.MOVES_FILE: moves_of(encoded, plan),
     }
-
-
-def open_directory(directory: Path) -> None:
-    """Make the directory and prove that it can be written, before any work is done. Raises OSError."""
-    (directory / files.INPUTS_FOLDER).mkdir(parents=True, exist_ok=True)
-    probe = directory / ".writable"
-    probe.write_bytes(b"")
-    probe.unlink()
 
 
 def write_tables(directory: Path, tables: Mapping[str, pl.DataFrame], inputs: Mapping[str, bytes]) -> None:
@@ -69,13 +62,3 @@ def parquet(table: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.write_parquet(buffer, compression="zstd")
     return buffer.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a temporary name beside `path`, then rename into place."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

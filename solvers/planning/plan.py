@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.planning.refusals import Refusals
+if TYPE_CHECKING:
+    from solvers.planning.refusals import Refusals
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]

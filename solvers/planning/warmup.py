@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
-from solvers.planning.passes import PASSES_PER_PRICE
+from solvers.planning.first_plan import first_plan
+from solvers.planning.passes import PASSES_PER_PRICE, task_of
 from solvers.planning.plan import Limits, Start
+from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
-from solvers.planning.solve import solve
+from solvers.planning.relaxed_market import price
+from solvers.planning.run import Run
+from solvers.planning.solve import finish, search, solve
+from solvers.planning.workers import Threads
 from solvers.pools import NodeColumns
 
 GANGS = 12
@@ -22,6 +27,17 @@ def warm_up() -> None:
     problem = tiny_problem()
     plan = solve(problem, Limits(work=PASSES_PER_PRICE))
     solve(problem, Limits(work=0), start=Start(plan.request, plan.node, plan.gpus, plan.node_price))
+
+
+def load_kernels() -> None:
+    """Load the kernels that a plan of thousands of gangs runs: what `warm_up` plans, without a repair by CP-SAT."""
+    problem = tiny_problem()
+    run = Run(Limits(work=PASSES_PER_PRICE), None)
+    prepared = prepare(problem)
+    market = price(prepared)
+    assignment = first_plan(prepared, market)
+    search(problem, run, task_of(prepared, market), market, assignment, Threads(1), PASSES_PER_PRICE)
+    finish(problem, run, prepared, market, assignment, None)
 
 
 def tiny_problem() -> Problem:

@@ -11,7 +11,8 @@ import pytest
 
 from engine.cli.main import main
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
-from engine.planning.batch import PlanOptions, Solve, plan_files
+from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.job import Solve
 from engine.planning.certificate import check_plan
 from engine.planning.inputs import InputPaths
 from engine.planning.plan_files_schema import PlanStatus

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
-from engine.planning.batch import PlanOptions, Solve, plan_files
+from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.job import Solve
 from engine.planning.inputs import InputPaths
 from engine.planning.plan_files_schema import MOVES_FILE, NODE_PRICES_FILE, PLAN_FILE, REFUSALS_FILE
 from solvers.planning.solve import solve

@@ -1,0 +1,38 @@
+"""Names as codes: what a column of names is to arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Int = NDArray[np.int64]
+
+
+class Vocabulary:
+    """Sorted names and their codes."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.code = {name: index for index, name in enumerate(names)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def encode(self, column: pl.Series) -> Int:
+        """Codes of a column of these names; -1 for null."""
+        if not self.names:
+            return np.full(column.len(), -1, dtype=np.int64)
+        codes = column.cast(pl.Enum(self.names)).to_physical().cast(pl.Int64).fill_null(-1)
+        return codes.to_numpy().astype(np.int64)
+
+    def mask(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Which codes are named; names unknown here are nobody."""
+        chosen = np.zeros(len(self), dtype=bool)
+        chosen[[self.code[name] for name in names if name in self.code]] = True
+        return chosen
+
+
+def vocabulary(column: pl.Series) -> Vocabulary:
+    """The vocabulary of all values of a column."""
+    return Vocabulary(column.drop_nulls().unique().sort().to_list())
