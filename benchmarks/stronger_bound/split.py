@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.choices import C_MODEL
-from solvers.planning.dual import Dual
+from solvers.planning.dual import Dual, alone_at_asks
 from solvers.planning.fold import MODEL
 from solvers.planning.moves import Placements
 from solvers.planning.parts import reach_of
@@ -57,7 +57,8 @@ def split_of(prepared: Prepared) -> Split:
     """Split a prepared problem in which nothing runs."""
     assert not prepared.standing.runs.any(), "what runs is not part of the split"
     dual, gangs = price(prepared).dual, prepared.problem.gangs
-    reach = reach_of(prepared, prepared.relaxed).models & able_gangs(prepared, prepared.relaxed)[:, None]
+    able = able_gangs(prepared, alone_at_asks(prepared, prepared.relaxed))
+    reach = reach_of(prepared, prepared.relaxed).models & able[:, None]
     surplus = np.where(reach.any(axis=1), np.maximum(prepared.value - dual.minimum, 0.0), 0.0)
     between = reach.sum(axis=1) > 1
     divided = between & _mixes(prepared)

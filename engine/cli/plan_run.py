@@ -11,8 +11,9 @@ from engine.cli.plan_screen import watching
 from engine.cli.screen import answers, print_json, remarks
 from engine.cli.text_table import pair_table
 from engine.domain.errors import InvalidInput, Violation
-from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.batch import plan_files
 from engine.planning.inputs import InputPaths
+from engine.planning.plan_options import PlanOptions
 from engine.planning.report import Report
 
 

@@ -19,10 +19,12 @@ class JobClock:
     phases: dict[str, float] = field(default_factory=dict)
 
     def elapsed_s(self) -> float:
+        """Seconds since the job began."""
         return time.perf_counter() - self.began_s
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Report and time one phase."""
         started_s = self.elapsed_s()
         if self.on_progress is not None:
             self.on_progress(Progress(name, started_s, None, None))

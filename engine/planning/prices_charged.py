@@ -35,9 +35,9 @@ def charge(encoded: Encoded, plan: Plan) -> Charges:
     rows = pl.DataFrame(
         {"request": plan.request, "gpus": plan.gpus, "ask": asks, "listed": listed, "max_price": max_price}
     )
-    price = rows.select(_price().cast(pl.Int64)).to_series().to_numpy()
-    taken_off = zip(plan.gpus.tolist(), (listed - price).tolist(), strict=True)
-    return Charges(price, sum(gpus * micro_usd for gpus, micro_usd in taken_off))
+    priced = rows.with_columns(price=_price())
+    taken_off = priced.select((pl.col("gpus").cast(pl.Int128) * (pl.col("listed") - pl.col("price"))).sum())
+    return Charges(priced["price"].cast(pl.Int64).to_numpy(), taken_off.item())
 
 
 def list_prices(ask_micro_usd: Int, shadow_price_micro_usd: NDArray[np.float64]) -> Int:

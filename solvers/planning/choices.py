@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.distances import RTT_TOLERANCE_MS, Distances
+from solvers.kernel import Arrays, kernel
 from solvers.planning.fold import FABRIC, MODEL, SITE, Rows, Shapes
 from solvers.planning.listing import list_choices
 
@@ -68,24 +69,51 @@ def segments_of(rows: Rows) -> Segments:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Slots by segment, then price, then slot: `slot` and its `row`, int32, (walk,)."""
+    """Slots by segment, then price, then slot: `slot` and its `row`, int32, (walk,).
+
+    `place` (slots,): where each slot stands among its model's.
+    """
 
     slot: Int32
     row: Int32
+    place: Int
 
 
 def walk_by(price: NDArray[np.float64], rows: Rows, segments: Segments) -> Walk:
     """Order the slots of every segment by `price` (slots,)."""
-    by_price = np.argsort(price, kind="stable")
-    on_fabric = by_price[segments.fabric_of_row[rows.row_of[by_price]] >= 0]
-    slot = np.concatenate(
-        [
-            by_price[np.argsort(rows.table[rows.row_of[by_price], MODEL], kind="stable")],
-            by_price[np.argsort(segments.site_of_row[rows.row_of[by_price]], kind="stable")],
-            on_fabric[np.argsort(segments.fabric_of_row[rows.row_of[on_fabric]], kind="stable")],
-        ]
+    length = int(segments.fabric[-1])
+    walk = Walk(np.empty(length, np.int32), np.empty(length, np.int32), np.empty(price.size, np.int64))
+    deal(
+        np.argsort(price, kind="stable"),
+        rows.row_of,
+        np.ascontiguousarray(rows.table[:, MODEL]),
+        segments.site_of_row,
+        segments.fabric_of_row,
+        (segments.model.copy(), segments.site.copy(), segments.fabric.copy()),
+        (walk.slot, walk.row, walk.place),
     )
-    return Walk(slot.astype(np.int32), rows.row_of[slot].astype(np.int32))
+    return walk
+
+
+@kernel
+def deal(
+    by_price: Int, row_of: Int, model_of: Int, site_of: Int, fabric_of: Int, ends: Arrays, walk: Arrays
+) -> None:
+    """Deal slots to the segments that they belong to, in their order. `ends`: begins of the segments, mutated."""
+    of_model, of_site, of_fabric = ends
+    slots, rows, place = walk
+    for slot in by_price:
+        row = row_of[slot]
+        at = of_model[model_of[row]]
+        slots[at], rows[at], place[slot] = slot, row, at
+        of_model[model_of[row]] += 1
+        at = of_site[site_of[row]]
+        slots[at], rows[at] = slot, row
+        of_site[site_of[row]] += 1
+        if fabric_of[row] >= 0:
+            at = of_fabric[fabric_of[row]]
+            slots[at], rows[at] = slot, row
+            of_fabric[fabric_of[row]] += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +144,22 @@ def cliques(distances: Distances, limits_ms: NDArray[np.float64], star: Flags, w
 
     `weight` (sites,): capacity; sites without any are passed over.
     """
-    sites = weight.size
     masks = np.zeros_like(star)
-    for site in range(sites):
+    for site in range(weight.size):
         by_nearness = np.argsort(distances.from_site(site), kind="stable")
-        by_nearness = by_nearness[weight[by_nearness] > 0]
-        for index in range(limits_ms.size):
-            base = index * sites
-            allowed = star[base + site].copy()
-            for other in by_nearness[allowed[by_nearness]]:
-                if allowed[other]:
-                    masks[base + site, other] = True
-                    allowed &= star[base + other]
+        grow(masks, site, weight.size, by_nearness[weight[by_nearness] > 0], star)
     return masks
+
+
+@kernel
+def grow(masks: Flags, site: int, sites: int, by_nearness: Int, star: Flags) -> None:
+    """Fill the rows l·sites + site of `masks`, all False on entry: each site that is near all taken before it."""
+    for mask in range(site, masks.shape[0], sites):
+        allowed = star[mask].copy()
+        for other in by_nearness:
+            if allowed[other]:
+                masks[mask, other] = True
+                allowed &= star[mask - site + other]
 
 
 def choices_of(rows: Rows, shapes: Shapes, segments: Segments, masks: Flags, limits: int) -> Choices:

@@ -6,7 +6,6 @@ between their nodes: there it is the star bound (docs/planning.md, rule 7).
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +14,11 @@ from numpy.typing import NDArray
 from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import cheapest
 from solvers.planning.choices import Choices
-from solvers.planning.prepare import Prepared
+from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
-
-THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +53,26 @@ def minima(
 
 
 def cheapest_alone(prepared: Prepared, choices: Choices, walk: Arrays, price: Float) -> Float:
-    """m(p) of every gang over `choices`, (gangs,) float64, on `THREADS` threads."""
+    """m(p) of every gang over `choices`, (gangs,) float64."""
     count = prepared.problem.gangs.replicas.size
-    minimum = np.empty(count)
-    edges = np.linspace(0, count, THREADS + 1).astype(np.int64)
-    shapes = prepared.shape_arrays(choices)
+    minimum, shapes = np.empty(count), prepared.shape_arrays(choices)
 
-    def part(thread: int) -> None:
+    def part(begin: int, end: int) -> None:
+        # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
+        own = *walk[:3], *blocks(price.size)
         minima(
-            edges[thread],
-            edges[thread + 1],
-            prepared.gangs,
-            shapes,
-            prepared.supply,
-            walk,
-            prepared.capacity,
-            price,
-            prepared.work(),
+            begin, end, prepared.gangs, shapes, prepared.supply, own, prepared.capacity, price, prepared.work(),
             minimum,
-        )
+        )  # fmt: skip
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(part, range(THREADS)))
+    in_ranges(count, part)
     return minimum
+
+
+def alone_at_asks(prepared: Prepared, choices: Choices) -> Float:
+    """What every gang would pay in an otherwise empty fleet at the asks, (gangs,); inf where it fits nowhere."""
+    asks = prepared.ask.astype(float)
+    return cheapest_alone(prepared, choices, prepared.walk(asks), asks)
 
 
 def dual(prepared: Prepared, row_price: Float) -> Dual:

@@ -9,7 +9,6 @@ equal shapes are merged.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 
 from solvers.kernel import kernel
 from solvers.planning.problem import Problem
+from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 CODES_MAX = 1 << 62
-THREADS = 2
 WIDTH_MAX = 1 << 14
 """Columns whose values span less go into a code as they are: sorting to number them took half of the folding."""
 
@@ -158,13 +157,11 @@ def shapes_of(problem: Problem, rows: Rows, limits_ms: NDArray[np.float64], only
     sets = (problem.model_sets, problem.site_sets, problem.supplier_sets)
     bits = np.zeros((table.shape[0], rows.table.shape[0] // 64 + 1), dtype=np.uint64)
     counts = np.zeros(table.shape[0], dtype=np.int64)
-    edges = np.linspace(0, table.shape[0], THREADS + 1).astype(np.int64)
-    with ThreadPoolExecutor(THREADS) as threads:
-        marked = (rows.table, rows.model_start, table, *sets, bits, counts)
-        list(threads.map(lambda begin, end: mark_rows(begin, end, *marked), edges[:-1], edges[1:]))
-        first = np.append(0, np.cumsum(counts))
-        listed = np.empty(int(first[-1]), dtype=np.int32)
-        list(threads.map(lambda begin, end: unpack(begin, end, bits, first, listed), edges[:-1], edges[1:]))
+    marked = (rows.table, rows.model_start, table, *sets, bits, counts)
+    in_ranges(counts.size, lambda begin, end: mark_rows(begin, end, *marked))
+    first = np.append(0, np.cumsum(counts))
+    listed = np.empty(int(first[-1]), dtype=np.int32)
+    in_ranges(counts.size, lambda begin, end: unpack(begin, end, bits, first, listed))
     return Shapes(of_gang, table, first, listed, bits)
 
 

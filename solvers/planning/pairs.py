@@ -16,6 +16,7 @@ from solvers.kernel import Arrays, kernel
 from solvers.planning.choices import C_FIRST, C_LAST, C_MASK
 from solvers.planning.fold import CAPACITY, G_NEED, G_REPLICA, MODEL, SITE
 from solvers.planning.prepare import Prepared
+from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
 Int32 = NDArray[np.int32]
@@ -32,36 +33,41 @@ def pairs_of(prepared: Prepared, most: NDArray[np.float64]) -> tuple[Int, Int32]
     rows = prepared.rows
     first_ask = rows.ask[rows.start[:-1]] if rows.node.size else np.empty(0, dtype=np.int64)
     order = np.lexsort((first_ask, rows.table[:, MODEL]))
-    return list_pairs(
-        (
-            np.ascontiguousarray(rows.table[:, SITE]),
-            np.diff(rows.start) * rows.table[:, CAPACITY],
-            first_ask,
-            order,
-            rows.model_start,
-            np.ascontiguousarray(prepared.shapes.table[:, G_NEED] * prepared.shapes.table[:, G_REPLICA]),
-            most,
-        ),
-        prepared.shape_arrays(prepared.relaxed),
-        prepared.segment_rows,
-        prepared.rows.table[:, MODEL].copy(),
+    columns = (
+        np.ascontiguousarray(rows.table[:, SITE]),
+        np.diff(rows.start) * rows.table[:, CAPACITY],
+        first_ask,
+        order,
+        rows.model_start,
+        np.ascontiguousarray(prepared.shapes.table[:, G_NEED] * prepared.shapes.table[:, G_REPLICA]),
+        most,
     )
+    shapes, model = prepared.shape_arrays(prepared.relaxed), rows.table[:, MODEL].copy()
+    parts = in_ranges(
+        most.size, lambda begin, end: list_pairs(begin, end, columns, shapes, prepared.segment_rows, model)
+    )
+    counts, listed = zip(*parts, strict=True)
+    return np.append(0, np.cumsum(np.concatenate(counts))), np.concatenate(listed)
 
 
 @kernel
-def list_pairs(rows: Arrays, shapes: Arrays, segment_rows: Arrays, model: Int) -> tuple[Int, Int32]:
-    """See `pairs_of`. `segment_rows`: (slots, first row in `listed` by walk position, `listed` rows by
-    segment).
+def list_pairs(
+    begin_shape: int, end_shape: int, rows: Arrays, shapes: Arrays, segment_rows: Arrays, model: Int
+) -> tuple[Int, Int32]:
+    """(rows of each shape in [begin_shape, end_shape), listed one after the other); see `pairs_of`.
+
+    `segment_rows`: (slots, first row in `listed` by walk position, `listed` rows by segment).
     """
     site, room, first_ask, by_ask, model_start, need, most = rows
     first, table, segments, masks, bits = shapes
     slots, start_of, row_of_segment, segment_end = segment_rows
-    begins = np.zeros(first.size, dtype=np.int64)
+    counts = np.zeros(end_shape - begin_shape, dtype=np.int64)
     out = np.empty(1 << 16, dtype=np.int32)
     stamp = np.full(site.size, -1, dtype=np.int64)
     at = 0
     one = np.uint64(1)
-    for shape in range(first.size - 1):
+    for shape in range(begin_shape, end_shape):
+        before = at
         for choice in range(first[shape], first[shape + 1]):
             mask = table[choice, C_MASK]
             for k in range(table[choice, C_FIRST], table[choice, C_LAST]):
@@ -92,5 +98,5 @@ def list_pairs(rows: Arrays, shapes: Arrays, segment_rows: Arrays, model: Int) -
                         stamp[row] = shape
                         out[at] = row
                         at += 1
-        begins[shape + 1] = at
-    return begins, out[:at]
+        counts[shape - begin_shape] = at - before
+    return counts, out[:at]

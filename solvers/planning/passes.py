@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
-from solvers.planning.choices import Choices
-from solvers.planning.dual import cheapest_alone
 from solvers.planning.parts import cut, reach_of
 from solvers.planning.plan import Limits
 from solvers.planning.prepare import Prepared
@@ -48,15 +46,16 @@ def passes_of(limits: Limits) -> int:
     return PASSES_MAX if limits.work is None else limits.work
 
 
-def task_of(prepared: Prepared, market: Market) -> Task:
-    """What stays the same through all passes of the search."""
+def task_of(prepared: Prepared, market: Market, at_ask: Float) -> Task:
+    """What stays the same through all passes of the search; `at_ask` as in `Task`."""
     return Task(
         prepared=prepared,
         choices=shortlist(prepared, market),
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
         reach=reach_of(prepared, prepared.placed),
-        able=able_gangs(prepared, prepared.placed),
+        able=able_gangs(prepared, at_ask),
+        at_ask=at_ask,
     )
 
 
@@ -65,11 +64,9 @@ def must_serve_bonus(prepared: Prepared) -> Float:
     return np.where(prepared.problem.gangs.must_serve, MUST_SERVE_BONUS, 0.0)
 
 
-def able_gangs(prepared: Prepared, choices: Choices) -> NDArray[np.bool_]:
-    """Gangs that some choice could serve at the asks within their value, (gangs,)."""
-    asks = prepared.ask.astype(float)
-    alone = cheapest_alone(prepared, choices, prepared.walk(asks), asks)
-    return prepared.standing.open & (alone < prepared.value + must_serve_bonus(prepared))
+def able_gangs(prepared: Prepared, at_ask: Float) -> NDArray[np.bool_]:
+    """Gangs that can be served at the asks within their value, (gangs,); `at_ask` as in `alone_at_asks`."""
+    return prepared.standing.open & (at_ask < prepared.value + must_serve_bonus(prepared))
 
 
 def improve_in_parts(

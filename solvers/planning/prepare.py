@@ -67,10 +67,8 @@ class Prepared:
 
     def walk(self, price: Float) -> Arrays:
         """The `walk` argument for slot prices."""
-        walk, slots = walk_by(price, self.rows, self.segments), self.rows.node.size
-        place = np.empty(slots, dtype=np.int64)
-        place[walk.slot[:slots]] = np.arange(slots)
-        return walk.slot, walk.row, place, *blocks(slots)
+        walk = walk_by(price, self.rows, self.segments)
+        return walk.slot, walk.row, walk.place, *blocks(self.rows.node.size)
 
     def work(self) -> Arrays:
         """Fresh working arrays of one thread."""

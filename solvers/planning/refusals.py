@@ -53,21 +53,27 @@ class Refusals:
 
 
 def explain(
-    problem: Problem, prepared: Prepared, request: Int, node: Int, gpus: Int, node_price: Float, minimum: Float
+    problem: Problem,
+    prepared: Prepared,
+    request: Int,
+    node: Int,
+    gpus: Int,
+    node_price: Float,
+    minimum: Float,
+    at_ask: Float,
 ) -> Refusals:
     """Explain a plan's refusals. `request`, `node`, `gpus`: its placements, pinned rows included.
 
-    `node_price` (nodes,) micro-USD per GPU-hour; `minimum` (gangs,): m(p), inf where a gang fits nowhere.
+    `node_price` (nodes,) micro-USD per GPU-hour; `minimum` (gangs,): m(p), inf where a gang fits nowhere;
+    `at_ask` (gangs,): the same at the asks, over choices for plans.
     """
     gangs = problem.gangs.replicas.size
     served = np.zeros(gangs, dtype=bool)
     served[request] = True
     refused = np.flatnonzero(~served & prepared.standing.open)
-    at_ask = np.full(gangs, np.inf)
     charged = np.full(gangs, np.inf)
     possible = refused[np.isfinite(minimum[refused])]
     price = np.maximum(prepared.ask, np.ceil(node_price[prepared.rows.node]))
-    at_ask[possible] = alone(prepared, possible, prepared.ask.astype(float))
     charged[possible] = alone(prepared, possible, price)
     within_bid = at_ask[refused] <= prepared.value[refused]
     competing = served.copy()

@@ -6,7 +6,6 @@ a search, though it hardly ever stands at one of the dearest. Bounds and first p
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import cheapest
 from solvers.planning.choices import C_FIRST, C_LAST, Choices
-from solvers.planning.dual import THREADS
-from solvers.planning.prepare import Prepared
+from solvers.planning.prepare import Prepared, blocks
 from solvers.planning.relaxed_market import Market
+from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -56,27 +55,17 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
     """
     choices = prepared.placed
     cost = np.full(choices.table.shape[0], np.inf)
-    edges = np.linspace(0, gang_of_shape.size, THREADS + 1).astype(np.int64)
 
-    def part(thread: int) -> None:
+    def part(begin: int, end: int) -> None:
+        # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
+        walk = *market.dual.walk[:3], *blocks(prepared.capacity.size)
         price_choices(
-            edges[thread],
-            edges[thread + 1],
-            gang_of_shape,
-            DEAREST * prepared.value,
-            choices.first.copy(),
-            prepared.gangs,
-            prepared.shape_arrays(choices),
-            prepared.supply,
-            market.dual.walk,
-            prepared.capacity,
-            market.dual.price,
-            prepared.work(),
-            cost,
-        )
+            begin, end, gang_of_shape, DEAREST * prepared.value, choices.first.copy(), prepared.gangs,
+            prepared.shape_arrays(choices), prepared.supply, walk, prepared.capacity, market.dual.price,
+            prepared.work(), cost,
+        )  # fmt: skip
 
-    with ThreadPoolExecutor(THREADS) as threads:
-        list(threads.map(part, range(THREADS)))
+    in_ranges(gang_of_shape.size, part)
     return cost
 
 

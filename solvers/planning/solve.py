@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
+from solvers.planning.dual import alone_at_asks
 from solvers.planning.exact import components, solve_small
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.moves import Placed
@@ -54,13 +56,8 @@ def solve(
     mended, and improved further only as far as a work limit says.
     """
     run = Run(limits, on_progress, clock)
-    run.report("prepare", None, None)
-    prepared = prepare(problem)
-    run.report("price", None, None)
-    market = price(prepared) if start is None else standing_market(prepared, start)
-    assignment = first_plan(prepared, market) if start is None else restarted(prepared, market, start)
-    run.report("place", assignment.welfare(), market.dual.bound)
-    task = task_of(prepared, market)
+    task, market, assignment = begin(problem, run, start)
+    prepared = task.prepared
     searchers, passes = searchers or Threads(), passes_of(limits)
     if start is not None:
         mend(run, task, market, assignment, searchers, start)
@@ -75,7 +72,25 @@ def solve(
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, moving_last(problem, prepared))
     assignment.restore_if_better(reached)
-    return finish(problem, run, prepared, market, assignment, stronger)
+    return finish(problem, run, task, market, assignment, stronger)
+
+
+def begin(problem: Problem, run: Run, start: Start | None = None) -> tuple[Task, Market, Assignment]:
+    """A first plan at the market's prices, and what the search needs.
+
+    Clearing the market and placing the first plan take one core; the others do meanwhile what does not wait for
+    them.
+    """
+    run.report("prepare", None, None)
+    prepared = prepare(problem)
+    run.report("price", None, None)
+    with ThreadPoolExecutor(1) as beside:
+        at_ask = beside.submit(alone_at_asks, prepared, prepared.placed)
+        market = price(prepared) if start is None else standing_market(prepared, start)
+        task = beside.submit(lambda: task_of(prepared, market, at_ask.result()))
+        assignment = first_plan(prepared, market) if start is None else restarted(prepared, market, start)
+        run.report("place", assignment.welfare(), market.dual.bound)
+        return task.result(), market, assignment
 
 
 def repair_neighbourhoods(run: Run, problem: Problem, task: Task, market: Market, assignment: Assignment) -> None:
@@ -103,7 +118,7 @@ def solve_to_the_end(run: Run, problem: Problem, task: Task, assignment: Assignm
     """
     prepared = task.prepared
     nodes = np.diff(prepared.rows.start[prepared.rows.model_start])
-    able = able_gangs(prepared, prepared.relaxed)
+    able = able_gangs(prepared, alone_at_asks(prepared, prepared.relaxed))
     parts = components(reach_of(prepared, prepared.relaxed).models, able, nodes)
     bound = solve_small(problem, assignment, parts, run.limits.seed, run.is_out_of_time)
     return None if bound is None else StrongerBound(bound + prepared.constant, "CP-SAT")
@@ -163,12 +178,13 @@ def keep_orderable(problem: Problem, assignment: Assignment) -> bool:
 def finish(
     problem: Problem,
     run: Run,
-    prepared: Prepared,
+    task: Task,
     market: Market,
     assignment: Assignment,
     stronger: StrongerBound | None,
 ) -> Plan:
     """The plan as rows, with its proof."""
+    prepared = task.prepared
     request, node, gpus = assignment.rows()
     nodes = prepared.problem.nodes
     node_price = nodes.ask_micro_usd.astype(float)
@@ -176,7 +192,7 @@ def finish(
     welfare = assignment.welfare()
     bound = max(int(np.ceil(market.dual.bound)), welfare)
     run.report("explain", welfare, float(bound))
-    refusals = explain(problem, prepared, request, node, gpus, node_price, market.dual.minimum)
+    refusals = explain(problem, prepared, request, node, gpus, node_price, market.dual.minimum, task.at_ask)
     run.report("done", welfare, float(bound))
     return Plan(
         request=request,

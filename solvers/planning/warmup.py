@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
-from solvers.planning.first_plan import first_plan
-from solvers.planning.passes import PASSES_PER_PRICE, task_of
+from solvers.planning.passes import PASSES_PER_PRICE
 from solvers.planning.plan import Limits, Start
-from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
-from solvers.planning.relaxed_market import price
 from solvers.planning.run import Run
-from solvers.planning.solve import finish, search, solve
+from solvers.planning.solve import begin, finish, search, solve
 from solvers.planning.workers import Threads
 from solvers.pools import NodeColumns
 
@@ -30,14 +27,12 @@ def warm_up() -> None:
 
 
 def load_kernels() -> None:
-    """Load the kernels that a plan of thousands of gangs runs: what `warm_up` plans, without a repair by CP-SAT."""
+    """Load the kernels that a plan of thousands of gangs runs: what `warm_up` does, without repair by CP-SAT."""
     problem = tiny_problem()
     run = Run(Limits(work=PASSES_PER_PRICE), None)
-    prepared = prepare(problem)
-    market = price(prepared)
-    assignment = first_plan(prepared, market)
-    search(problem, run, task_of(prepared, market), market, assignment, Threads(1), PASSES_PER_PRICE)
-    finish(problem, run, prepared, market, assignment, None)
+    task, market, assignment = begin(problem, run)
+    search(problem, run, task, market, assignment, Threads(1), PASSES_PER_PRICE)
+    finish(problem, run, task, market, assignment, None)
 
 
 def tiny_problem() -> Problem:

@@ -32,7 +32,7 @@ ROUNDS_PER_CALL = 250
 class Task:
     """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served.
 
-    `choices`: those that the search looks at.
+    `choices`: those that the search looks at. `at_ask` (gangs,): what a gang would pay alone, at the asks.
     """
 
     prepared: Prepared
@@ -41,6 +41,7 @@ class Task:
     weight: Float
     reach: Reach
     able: NDArray[np.bool_]
+    at_ask: Float
 
 
 @dataclass(frozen=True, slots=True)

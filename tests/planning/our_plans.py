@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.batch import plan_files
 from engine.planning.inputs import InputPaths
+from engine.planning.plan_options import PlanOptions
 from engine.planning.report import Report
 from tests.planning.joint_worlds import JointWorld, write
 

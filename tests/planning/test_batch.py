@@ -13,9 +13,10 @@ import polars as pl
 import pytest
 
 from engine.domain.errors import AuditFailed, InvalidInput
-from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.batch import plan_files
 from engine.planning.certificate import check_plan
 from engine.planning.plan_files_schema import MOVES_SCHEMA, PlanStatus
+from engine.planning.plan_options import PlanOptions
 from engine.planning.prices_charged import charge, list_prices
 from engine.planning.report import status_of
 from solvers.planning.plan import Limits, OnProgress, Plan, Progress

@@ -11,11 +11,12 @@ import pytest
 
 from engine.cli.main import main
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
-from engine.planning.batch import PlanOptions, plan_files
-from engine.planning.job import Solve
+from engine.planning.batch import plan_files
 from engine.planning.certificate import check_plan
 from engine.planning.inputs import InputPaths
+from engine.planning.job import Solve
 from engine.planning.plan_files_schema import PlanStatus
+from engine.planning.plan_options import PlanOptions
 from engine.planning.report import Report
 from solvers.planning.solve import solve
 from tests.planning.joint_worlds import JointWorld

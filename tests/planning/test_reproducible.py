@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
-from engine.planning.batch import PlanOptions, plan_files
-from engine.planning.job import Solve
+from engine.planning.batch import plan_files
 from engine.planning.inputs import InputPaths
+from engine.planning.job import Solve
 from engine.planning.plan_files_schema import MOVES_FILE, NODE_PRICES_FILE, PLAN_FILE, REFUSALS_FILE
+from engine.planning.plan_options import PlanOptions
 from solvers.planning.solve import solve
 from solvers.planning.workers import Threads
 from tests.full_size import size

@@ -13,12 +13,13 @@ from benchmarks.instances import Instance, changed, write
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
 from engine.domain.errors import InvalidInput
 from engine.domain.tiers import SecurityTier
-from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.batch import plan_files
 from engine.planning.certificate import check_plan
 from engine.planning.encode import encode
 from engine.planning.inputs import InputPaths, read_inputs
 from engine.planning.last_plan import read_start
 from engine.planning.plan_files_schema import NODE_PRICES_FILE, PLAN_FILE
+from engine.planning.plan_options import PlanOptions
 from tests.full_size import size
 from tests.planning.joint_worlds import joint_world_from_seed
 from tests.planning.our_plans import input_paths, plan_world

@@ -9,8 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from engine.planning import show
-from engine.planning.batch import PlanOptions, plan_files
+from engine.planning.batch import plan_files
 from engine.planning.certificate_files import PlanFiles, read_plan_files
+from engine.planning.plan_options import PlanOptions
 from engine.planning.progress_picture import progress_svg
 from tests.cli.conftest import node
 from tests.full_size import size

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from solvers.planning.assignment import Assignment
+from solvers.planning.dual import alone_at_asks
 from solvers.planning.first_plan import first_plan
 from solvers.planning.neighbourhoods import improve_by_repair
 from solvers.planning.passes import task_of
@@ -25,7 +26,12 @@ def started(problem: Problem) -> Start:
     """A problem with the plan that the search begins with."""
     prepared = prepare(problem)
     market = price(prepared)
-    return problem, task_of(prepared, market), market, first_plan(prepared, market)
+    return (
+        problem,
+        task_of(prepared, market, alone_at_asks(prepared, prepared.placed)),
+        market,
+        first_plan(prepared, market),
+    )
 
 
 def improved(start: Start, seed: int = 0, rounds: int = ROUNDS, out_of_time: bool = False) -> int:

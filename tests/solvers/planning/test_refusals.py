@@ -15,6 +15,7 @@ from engine.planning.encode import Encoded, encode
 from engine.planning.inputs import read_inputs
 from engine.planning.refusal_text import Names, RefusalTexts
 from solvers.planning import refusals
+from solvers.planning.dual import alone_at_asks
 from solvers.planning.nest import Market
 from solvers.planning.plan import Limits, Plan
 from solvers.planning.prepare import Prepared, prepare
@@ -58,7 +59,8 @@ def explained(queue: Queue, place: Path) -> Told:
 def told_of(queue: Queue, encoded: Encoded, plan: Plan, price: np.ndarray) -> Told:
     problem, prepared = encoded.problem, prepare(encoded.problem)
     possible = np.zeros(problem.gangs.replicas.size)
-    found = explain(problem, prepared, plan.request, plan.node, plan.gpus, price, possible)
+    at_ask = alone_at_asks(prepared, prepared.placed)
+    found = explain(problem, prepared, plan.request, plan.node, plan.gpus, price, possible, at_ask)
     charged = np.maximum(problem.nodes.ask_micro_usd, np.ceil(price))
     return Told(queue, encoded, plan, prepared, found, charged)
 

@@ -12,7 +12,7 @@ from solvers.kernel import Arrays
 from solvers.planning import shortlist as shortlists
 from solvers.planning.assignment import Assignment
 from solvers.planning.cheapest import cheapest
-from solvers.planning.dual import cheapest_alone
+from solvers.planning.dual import alone_at_asks, cheapest_alone
 from solvers.planning.evictions import in_a_choice
 from solvers.planning.first_plan import first_plan
 from solvers.planning.passes import task_of
@@ -40,7 +40,12 @@ def begun(seed: int, runs_percent: int = 0) -> Begun:
     problem: Problem = small_problem(seed, nodes=10, gangs=14, runs_percent=runs_percent)
     prepared = prepare(problem)
     market = price(prepared)
-    return Begun(prepared, market, task_of(prepared, market), first_plan(prepared, market))
+    return Begun(
+        prepared,
+        market,
+        task_of(prepared, market, alone_at_asks(prepared, prepared.placed)),
+        first_plan(prepared, market),
+    )
 
 
 def searched(world: Begun, rounds: int, seed: int) -> int:

@@ -1,0 +1,23 @@
+"""Kernels side by side: they release the interpreter's lock, and each range of their work stands for itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+THREADS = min(os.cpu_count() or 1, 8)
+Part = TypeVar("Part")
+
+
+def in_ranges(count: int, work: Callable[[int, int], Part]) -> list[Part]:
+    """What `work(begin, end)` gives for consecutive ranges that make up [0, count), each in a thread of its own.
+
+    Whatever `work` changes beyond its range must be its own: no result may depend on how many threads there are.
+    """
+    edges = np.linspace(0, count, THREADS + 1).astype(np.int64).tolist()
+    with ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(work, edges[:-1], edges[1:]))
