@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.tiers import ConnectivityTier, Interconnect, SecurityTier
-from solvers.planning.fold import FABRIC, MODEL, SITE, SUPPLIER
+from engine.planning.scarce_survey import Least, Spread, least_of, spread_of
 from solvers.planning.problem import Problem
 from solvers.planning.refusals import Reason, Refusals
 from solvers.planning.scarcity import Kind, ScarceSet
@@ -51,16 +51,27 @@ class RefusalTexts:
 
     def details(self, refusals: Refusals) -> list[str]:
         """One sentence per refusal. Refusals that share a set share the words before the price."""
-        told = [self.of_set(scarce) for scarce in refusals.sets]
+        told = list(self._of_sets(refusals.sets))
         columns = refusals.gang, refusals.reason, refusals.scarce_set, refusals.price_to_be_served
         return [
             f"{told[at] if at >= 0 else self.without_set(gang, reason)}{self._price(gang, price)}"
             for gang, reason, at, price in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
-    def of_set(self, scarce: ScarceSet) -> str:
-        """What a scarce set proves."""
-        return self._hall(scarce) if scarce.kind == Kind.HALL else self._indivisible(scarce)
+    def _of_sets(self, sets: Sequence[ScarceSet]) -> Iterator[str]:
+        """What each scarce set proves."""
+        names = self.names
+        least = least_of(sets, self.problem.gangs)
+        spread = spread_of(sets, least.one_fabric, self.row_table, names.site_region, names.site_country)
+        for number, scarce in enumerate(sets):
+            what = ", ".join(
+                [
+                    _models(spread, number, names),
+                    *_in_common(least, spread, number, names),
+                    *_places(spread, number, names),
+                ]
+            )
+            yield self._hall(scarce, what) if scarce.kind == Kind.HALL else self._indivisible(scarce, what)
 
     def without_set(self, gang: int, reason: int) -> str:
         """Of a request that fits nowhere at its price, or nowhere at all."""
@@ -79,7 +90,7 @@ class RefusalTexts:
             return f"; at {price_text(price)} it would pay its way, but it takes all of its GPUs or none"
         return f"; it would have been served at {price_text(price)}"
 
-    def _hall(self, scarce: ScarceSet) -> str:
+    def _hall(self, scarce: ScarceSet, what: str) -> str:
         count = scarce.gangs.size
         subject = f"these {count:,} requests want" if count > 1 else "this request wants"
         dearer = (
@@ -92,18 +103,16 @@ class RefusalTexts:
             if scarce.elsewhere_micro_usd >= 0
             else ""
         )
-        what = self._described(scarce, scarce.gangs)
         return (
             f"{subject} {scarce.wanted_gpus:,} GPUs of {what}; {scarce.existing_gpus:,} exist{dearer}{elsewhere}"
         )
 
-    def _indivisible(self, scarce: ScarceSet) -> str:
+    def _indivisible(self, scarce: ScarceSet, where: str) -> str:
         gangs, last = self.problem.gangs, int(scarce.gangs[-1])
         others = scarce.gangs[scarce.gangs != last]
         dearer = int((gangs.value_micro_usd[others] > gangs.value_micro_usd[last]).sum())
         size = int(gangs.gpus_per_replica[last])
         free, needed = scarce.existing_gpus // size, scarce.wanted_gpus // size
-        where = self._described(scarce, scarce.gangs[-1:])
         if free >= needed:
             return f"room for its {scarce.wanted_gpus:,} GPUs of {where} is free, but not within its price"
         return (
@@ -112,57 +121,50 @@ class RefusalTexts:
             "worth more per GPU"
         )
 
-    def _described(self, scarce: ScarceSet, members: Int) -> str:
-        return ", ".join([self._models(scarce), *self._in_common(scarce, members), *self._places(scarce)])
 
-    def _models(self, scarce: ScarceSet) -> str:
-        models = _distinct(self.row_table[scarce.rows, MODEL])
-        return " or ".join(_named(models, self.names.models)) or f"{models.size} models"
+def _models(spread: Spread, number: int, names: Names) -> str:
+    models = np.flatnonzero(spread.models[number])
+    return " or ".join(_named(models, names.models)) or f"{models.size} models"
 
-    def _in_common(self, scarce: ScarceSet, members: Int) -> Iterator[str]:
-        """What every one of some members asks for at least."""
-        gangs = self.problem.gangs
-        for kinds, wanted, word in (
-            (SecurityTier, gangs.tier, "tier"),
-            (ConnectivityTier, gangs.connectivity, "connectivity"),
-            (Interconnect, gangs.interconnect, "interconnect"),
-        ):
-            if lowest := int(wanted[members].min()):
-                yield f"{word} >= {kinds(lowest).name}"
-        held = int(np.bitwise_and.reduce(gangs.certifications[members]))
-        if certifications := [name for bit, name in enumerate(self.names.certifications) if held >> bit & 1]:
-            yield f"certified {' and '.join(certifications)}"
-        if reliability := float(gangs.reliability[members].min()):
-            yield f"reliability >= {reliability:g}"
-        if gangs.one_fabric[members].all():
-            fabrics = _distinct(self.row_table[scarce.rows, FABRIC]).size
-            yield "on one fabric" if fabrics == 1 else f"each on one of {fabrics:,} fabrics"
 
-    def _places(self, scarce: ScarceSet) -> Iterator[str]:
-        """Where the rows lie, in the narrowest words that are few; and whose they are."""
-        names, sites = self.names, _distinct(self.row_table[scarce.rows, SITE])
-        for codes, known, word in (
-            (sites, names.sites, "at"),
-            (_distinct(names.site_region[sites]), names.regions, "in"),
-            (_distinct(names.site_country[sites]), names.countries, "in"),
-        ):
-            if few := _named(codes, known):
-                yield f"{word} {' or '.join(few)}"
-                break
-        suppliers = _distinct(self.row_table[scarce.rows, SUPPLIER])
-        if suppliers.size < len(names.suppliers) and (few := _named(suppliers, names.suppliers)):
-            yield f"of {' or '.join(few)}"
+def _in_common(least: Least, spread: Spread, number: int, names: Names) -> Iterator[str]:
+    """What every request of a set asks for at least."""
+    for kinds, wanted, word in (
+        (SecurityTier, least.tier, "tier"),
+        (ConnectivityTier, least.connectivity, "connectivity"),
+        (Interconnect, least.interconnect, "interconnect"),
+    ):
+        if lowest := int(wanted[number]):
+            yield f"{word} >= {kinds(lowest).name}"
+    held = int(least.certifications[number])
+    if certifications := [name for bit, name in enumerate(names.certifications) if held >> bit & 1]:
+        yield f"certified {' and '.join(certifications)}"
+    if reliability := float(least.reliability[number]):
+        yield f"reliability >= {reliability:g}"
+    if least.one_fabric[number]:
+        fabrics = int(spread.fabrics[number])
+        yield "on one fabric" if fabrics == 1 else f"each on one of {fabrics:,} fabrics"
+
+
+def _places(spread: Spread, number: int, names: Names) -> Iterator[str]:
+    """Where the rows lie, in the narrowest words that are few; and whose they are."""
+    for seen, known, word in (
+        (spread.sites, names.sites, "at"),
+        (spread.regions, names.regions, "in"),
+        (spread.countries, names.countries, "in"),
+    ):
+        if few := _named(np.flatnonzero(seen[number]), known):
+            yield f"{word} {' or '.join(few)}"
+            break
+    suppliers = np.flatnonzero(spread.suppliers[number])
+    if suppliers.size < len(names.suppliers) and (few := _named(suppliers, names.suppliers)):
+        yield f"of {' or '.join(few)}"
 
 
 def price_text(micro_usd_per_gpu_hour: int) -> str:
     """A price to a hundredth of a cent, without zeros after the cents."""
     digits = f"{Decimal(micro_usd_per_gpu_hour).scaleb(-6):,.4f}"
     return f"${digits[:-2]}{digits[-2:].rstrip('0')} per GPU-hour"
-
-
-def _distinct(codes: Int) -> Int:
-    """Distinct codes, ascending; faster than sorting, which counts with thousands of large sets."""
-    return np.flatnonzero(np.bincount(codes))
 
 
 def _named(codes: Int, known: Sequence[str]) -> list[str]:
