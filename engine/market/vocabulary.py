@@ -21,10 +21,13 @@ class Vocabulary:
 
     def encode(self, column: pl.Series) -> Int:
         """Codes of a column of these names; -1 for null."""
+        return column.to_frame("name").select(self.codes_of("name"))["name"].to_numpy().astype(np.int64)
+
+    def codes_of(self, column: str) -> pl.Expr:
+        """The same as an expression: a frame can be asked for several columns at once, one a core."""
         if not self.names:
-            return np.full(column.len(), -1, dtype=np.int64)
-        codes = column.cast(pl.Enum(self.names)).to_physical().cast(pl.Int64).fill_null(-1)
-        return codes.to_numpy().astype(np.int64)
+            return pl.col(column).is_null().cast(pl.Int64) * 0 - 1
+        return pl.col(column).cast(pl.Enum(self.names)).to_physical().cast(pl.Int64).fill_null(-1)
 
     def mask(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
         """Which codes are named; names unknown here are nobody."""

@@ -62,7 +62,12 @@ def encode_fleet(fleet: pl.DataFrame, rtt: pl.DataFrame) -> FleetCodes:
 
 def grades(column: pl.Series, kinds: type[IntEnum]) -> Int:
     """Ranks of a column of grades; 0, which everybody has, for null."""
-    return np.maximum(Vocabulary(list(kinds.__members__)).encode(column), 0)
+    return column.to_frame("grade").select(grades_of("grade", kinds))["grade"].to_numpy().astype(np.int64)
+
+
+def grades_of(column: str, kinds: type[IntEnum]) -> pl.Expr:
+    """The same as an expression."""
+    return Vocabulary(list(kinds.__members__)).codes_of(column).clip(lower_bound=0)
 
 
 def certification_masks(frame: pl.DataFrame, known: Vocabulary) -> Int:
@@ -84,15 +89,25 @@ def _nodes(
 ) -> NodeColumns:
     rank = np.empty(fleet.height, dtype=np.int64)
     rank[fleet["node_id"].arg_sort().to_numpy()] = np.arange(fleet.height)
+    codes = fleet.select(
+        models.codes_of("gpu_model"),
+        sites.codes_of("site_id"),
+        suppliers.codes_of("supplier_id"),
+        vocabulary(fleet["fabric_id"]).codes_of("fabric_id"),
+        grades_of("security_tier", SecurityTier),
+        grades_of("connectivity_tier", ConnectivityTier),
+        grades_of("interconnect", Interconnect),
+    )
+    column = {name: codes[name].to_numpy().astype(np.int64) for name in codes.columns}
     return NodeColumns(
-        model=models.encode(fleet["gpu_model"]),
-        site=sites.encode(fleet["site_id"]),
-        tier=grades(fleet["security_tier"], SecurityTier),
+        model=column["gpu_model"],
+        site=column["site_id"],
+        tier=column["security_tier"],
         certifications=certification_masks(fleet, certifications),
-        connectivity=grades(fleet["connectivity_tier"], ConnectivityTier),
-        interconnect=grades(fleet["interconnect"], Interconnect),
-        fabric=vocabulary(fleet["fabric_id"]).encode(fleet["fabric_id"]),
-        supplier=suppliers.encode(fleet["supplier_id"]),
+        connectivity=column["connectivity_tier"],
+        interconnect=column["interconnect"],
+        fabric=column["fabric_id"],
+        supplier=column["supplier_id"],
         gpu_count=fleet["gpu_count"].to_numpy().astype(np.int64),
         ask_micro_usd=fleet["ask_micro_usd_per_gpu_hour"].to_numpy().astype(np.int64),
         reliability=fleet["reliability"].to_numpy().astype(np.float64),

@@ -56,16 +56,14 @@ def cut(reach: Reach, able: NDArray[np.bool_], random: np.random.Generator) -> t
     parts = int(min(max(2, count // GANGS_PER_PART), MOST_PARTS, max(models, 1)))
     load = np.diagonal(reach.ties)
     ties = np.triu(reach.ties, 1) * random.uniform(0.0, 1.0, (models, models))
-    family = np.arange(models)
+    family, size = np.arange(models), load.astype(float)
     limit = max(load.sum() / parts * 0.75, 1)
-    for tie in np.argsort(-ties, axis=None, kind="stable"):
-        one, other = divmod(int(tie), models)
-        if ties[one, other] <= 0:
-            break
-        a, b = family[one], family[other]
-        if a != b and load[family == a].sum() + load[family == b].sum() <= limit:
+    tied = np.flatnonzero(ties)
+    for tie in tied[np.argsort(-ties.ravel()[tied], kind="stable")].tolist():
+        a, b = family[tie // models], family[tie % models]
+        if a != b and size[a] + size[b] <= limit:
             family[family == b] = a
-    size = np.bincount(family, weights=load, minlength=models)
+            size[a], size[b] = size[a] + size[b], 0.0
     part_of, filled = np.zeros(models, dtype=np.int64), np.zeros(parts)
     for head in np.argsort(-size, kind="stable"):
         part = int(np.argmin(filled))
