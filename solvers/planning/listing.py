@@ -31,6 +31,8 @@ def list_choices(args: Arrays) -> tuple[Int, Int, Int]:
     """
     rows, width, shapes, first, listed_rows, at_model, at_site = args[:7]
     masks, limits, sites = args[10], args[14], args[15]
+    fabrics = rows[:, FABRIC].max() + 1 if rows.shape[0] else 0
+    capacities = rows[:, CAPACITY].max() + 1 if rows.shape[0] else 1
     table, listed = np.empty((1024, 6), dtype=np.int64), np.empty((1024, 2), dtype=np.int64)
     begins, size = np.zeros(shapes.shape[0] + 1, dtype=np.int64), np.zeros(2, dtype=np.int64)
     chains = (
@@ -40,22 +42,31 @@ def list_choices(args: Arrays) -> tuple[Int, Int, Int]:
         np.empty(at_site.size, dtype=np.int64),
         np.empty(at_model.size, dtype=np.int64),
         np.full(masks.shape[0], -1, dtype=np.int64),
+        np.zeros(sites, dtype=np.int64),
+    )
+    heaps = (
+        np.full(fabrics, -1, dtype=np.int64),
+        np.empty(fabrics, dtype=np.int64),
+        np.empty(rows.shape[0], dtype=np.int64),
+        np.empty(fabrics, dtype=np.int64),
+        np.empty(rows.shape[0], dtype=np.int32),
     )
     for shape in range(shapes.shape[0]):
         want, begin = shapes[shape], 0
+        fits = np.arange(capacities) // want[G_REPLICA]
         mine = listed_rows[first[shape] : first[shape + 1]]
         while begin < mine.size:
             end = end_of_model(rows, mine, begin) if want[G_ONE_MODEL] else mine.size
             part, key = mine[begin:end], (shape << 20) + end
             model = rows[part[0], MODEL] if want[G_ONE_MODEL] else -1
             begin = end
-            room = room_of(rows, width, part, want[G_REPLICA])
+            room = room_of(rows, width, part, fits)
             if room < want[G_NEED]:
                 continue
             if want[G_FABRIC]:
-                table, listed = by_fabric(args, part, want, model, table, listed, size)
+                table, listed = by_fabric(args, part, want, model, fits, heaps, table, listed, size)
             elif want[G_LIMIT] < limits:
-                table, listed = by_nearness(args, part, want, model, key, chains, table, listed, size)
+                table, listed = by_nearness(args, part, want, model, fits, key, chains, table, listed, size)
             else:
                 start = size[SEGMENTS]
                 listed = whole_part(args, part, listed, size)
@@ -74,11 +85,11 @@ def end_of_model(rows: Int, listed: Int, begin: int) -> int:
 
 
 @kernel
-def room_of(rows: Int, width: Int, listed: Int, replica: int) -> int:
-    """Replicas that an empty fleet has room for on some rows."""
+def room_of(rows: Int, width: Int, listed: Int, fits: Int) -> int:
+    """Replicas that an empty fleet has room for on some rows; `fits`: on a node, by its capacity."""
     room = 0
     for row in listed:
-        room += width[row] * (rows[row, CAPACITY] // replica)
+        room += width[row] * fits[rows[row, CAPACITY]]
     return room
 
 
@@ -134,26 +145,42 @@ def whole_part(args: Arrays, part: Int, listed: Int, size: Int) -> Int:
 
 @kernel
 def by_fabric(
-    args: Arrays, part: Int, want: Int, model: int, table: Int, listed: Int, size: Int
+    args: Arrays,
+    part: Int,
+    want: Int,
+    model: int,
+    fits: Int,
+    heaps: Arrays,
+    table: Int,
+    listed: Int,
+    size: Int,
 ) -> tuple[Int, Int]:
     """A choice for every fabric that can hold the gang.
 
     Where a fabric spans several sites and RTTs are limited: one for each of its sites and those near it.
+    `heaps`, scratch: first and last row by fabric, next row by row, fabrics of the part, rows of one of them.
     """
     rows, width, at_fabric, fabric_of, limits, sites = args[0], args[1], args[7], args[9], args[14], args[15]
-    fabrics = np.empty(part.size, dtype=np.int64)
-    for i in range(part.size):
-        fabrics[i] = rows[part[i], FABRIC]
-    ordered = part[np.argsort(fabrics, kind="mergesort")]
-    begin = 0
-    while begin < ordered.size:
-        end, fabric, several = begin, rows[ordered[begin], FABRIC], False
-        while end < ordered.size and rows[ordered[end], FABRIC] == fabric:
-            several = several or rows[ordered[end], SITE] != rows[ordered[begin], SITE]
+    head, tail, next_row, present, buffer = heaps
+    count = 0
+    for row in part:
+        fabric = rows[row, FABRIC]
+        if head[fabric] < 0:
+            head[fabric], present[count] = row, fabric
+            count += 1
+        else:
+            next_row[tail[fabric]] = row
+        tail[fabric], next_row[row] = row, -1
+    for fabric in np.sort(present[:count]):
+        end, several, row = 0, False, head[fabric]
+        while row >= 0:
+            buffer[end] = row
+            several = several or rows[row, SITE] != rows[buffer[0], SITE]
             end += 1
-        mine = ordered[begin:end]
-        begin = end
-        room = room_of(rows, width, mine, want[G_REPLICA])
+            row = next_row[row]
+        head[fabric] = -1
+        mine = buffer[:end]
+        room = room_of(rows, width, mine, fits)
         if room < want[G_NEED]:
             continue
         masked, last = several and want[G_LIMIT] < limits, -1
@@ -173,27 +200,34 @@ def by_fabric(
 
 @kernel
 def by_nearness(
-    args: Arrays, part: Int, want: Int, model: int, key: int, chains: Arrays, table: Int, listed: Int, size: Int
+    args: Arrays,
+    part: Int,
+    want: Int,
+    model: int,
+    fits: Int,
+    key: int,
+    chains: Arrays,
+    table: Int,
+    listed: Int,
+    size: Int,
 ) -> tuple[Int, Int]:
     """A choice for every mask of sites that can hold the gang, each of several equal masks once.
 
-    `chains`, scratch: room by site, first link by site, next link, segment of a link, models of the part, and for
-    each mask the `key` of the last part that has it.
+    `chains`, scratch: room by site, first link by site, next link, segment of a link, models of the part, for
+    each mask the `key` of the last part that has it, links by site.
     """
     rows, at_model, at_site, same, near_first, near, sites = args[0], args[5], args[6], *args[11:14], args[15]
-    room_at, head, next_link, segment_of, models, done = chains
-    count = chain_segments(args, part, want[G_REPLICA], chains)
+    room_at, head, next_link, segment_of, models, done, links_at = chains
+    count = chain_segments(args, part, fits, chains)
     for site in range(sites):
         mask = want[G_LIMIT] * sites + site
         if room_at[site] == 0 or done[same[mask]] == key:
             continue
+        around = near[near_first[mask] : near_first[mask + 1]]
         room, links = 0, 0
-        for i in range(near_first[mask], near_first[mask + 1]):
-            room += room_at[near[i]]
-            link = head[near[i]]
-            while link >= 0:
-                links += 1
-                link = next_link[link]
+        for other in around:
+            room += room_at[other]
+            links += links_at[other]
         if room < want[G_NEED]:
             continue
         done[same[mask]], start = key, size[SEGMENTS]
@@ -201,29 +235,31 @@ def by_nearness(
             for i in range(count):
                 listed = with_segment(listed, size, at_model, models[i])
         else:
-            for i in range(near_first[mask], near_first[mask + 1]):
-                link = head[near[i]]
+            for other in around:
+                link = head[other]
                 while link >= 0:
                     listed = with_segment(listed, size, at_site, segment_of[link])
                     link = next_link[link]
         table = with_choice(table, size, start, mask, model, -1, room)
     for row in part:
-        room_at[rows[row, SITE]], head[rows[row, SITE]] = 0, -1
+        site = rows[row, SITE]
+        room_at[site], head[site], links_at[site] = 0, -1, 0
     return table, listed
 
 
 @kernel
-def chain_segments(args: Arrays, part: Int, replica: int, chains: Arrays) -> int:
+def chain_segments(args: Arrays, part: Int, fits: Int, chains: Arrays) -> int:
     """Chain the segments of a part by site, add up room by site, and list its models; how many models."""
     rows, width, site_of = args[0], args[1], args[8]
-    room_at, head, next_link, segment_of, models, _ = chains
+    room_at, head, next_link, segment_of, models, _, links_at = chains
     links, count, previous, model_before = 0, 0, -1, -1
     for row in part:
         site = rows[row, SITE]
-        room_at[site] += width[row] * (rows[row, CAPACITY] // replica)
+        room_at[site] += width[row] * fits[rows[row, CAPACITY]]
         if site_of[row] != previous:
             previous = site_of[row]
             segment_of[links], next_link[links], head[site] = previous, head[site], links
+            links_at[site] += 1
             links += 1
         if rows[row, MODEL] != model_before:
             model_before = rows[row, MODEL]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from engine.cli import plan_screen
 from engine.cli.plan_screen import PlanScreen, watching
-from engine.planning import batch
+from engine.planning import job
 from engine.planning.inputs import InputPaths
 from solvers.planning.plan import Progress
 from tests.cli.conftest import Walras
@@ -23,7 +23,7 @@ from tests.planning.queues import queue_with_running_work
 @pytest.fixture
 def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InputPaths:
     """Files of a small queue; plans are made by a search of the tests."""
-    monkeypatch.setattr(batch, "_solver", lambda *_: first_come)
+    monkeypatch.setattr(job, "_solver", lambda *_: first_come)
     return queue_with_running_work().files(tmp_path / "in")
 
 
