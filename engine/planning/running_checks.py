@@ -29,13 +29,16 @@ def check_running(problem: Problem, fleet: FleetCodes, row: Int, table: str) -> 
     """
     ready = np.flatnonzero(fleet.ready[problem.running.node])
     request, node = problem.running.request[ready], problem.running.node[ready]
-    findings = (
-        *_node_rules(problem, request, node),
-        *_cluster_rules(problem, request, node, problem.running.gpus[ready]),
-    )
+    findings = broken_rules(problem, request, node, problem.running.gpus[ready])
     violations = [violation for finding in findings for violation in _listed(row[ready], table, *finding)]
     if violations:
         raise InvalidInput(violations)
+
+
+def broken_rules(problem: Problem, request: Int, node: Int, gpus: Int) -> Iterator[Finding]:
+    """(which rows break it, rule) for every rule of a request, by rows (rows,) that are sorted by request."""
+    yield from _node_rules(problem, request, node)
+    yield from _cluster_rules(problem, request, node, gpus)
 
 
 def _node_rules(problem: Problem, request: Int, node: Int) -> Iterator[Finding]:

@@ -37,6 +37,11 @@ class QueueChunks:
         self.options: pb.PlanOptions | None = None
         self._bytes = 0
 
+    @property
+    def last_plan_id(self) -> str:
+        """The plan to start from; empty for none."""
+        return "" if self.options is None else self.options.last_plan_id
+
     def add(self, chunk: pb.RunPlanRequest) -> None:
         """Take one message; InvalidInput beyond the limits of a queue, or if options come twice."""
         self._bytes += chunk.ByteSize()
@@ -232,6 +237,7 @@ def _parameters(kept: KeptPlan) -> pb.PlanOptions:
         move_cost_micro_usd=rules.move_cost_micro_usd,
         displaced_bonus_micro_usd=rules.displaced_bonus_micro_usd,
         movable_leases=rules.movable_leases,
+        last_plan_id=kept.last_plan_id,
     )
 
 

@@ -24,7 +24,7 @@ from engine.service.engine import Engine
 from engine.service.fields import Checks, first_row, idempotency_key, page_size, page_token, resource_id
 from engine.service.identity import calling_tenant
 from engine.service.plan_runner import PlanRunner
-from engine.service.plan_store import PlanStore
+from engine.service.plan_store import KeptPlan, PlanStore
 from engine.service.planner_turns import PlannerTurns
 from solvers.planning.plan import Progress
 
@@ -47,7 +47,10 @@ class PlanService(PlanServiceServicer):
     ) -> AsyncIterator[pb.RunPlanResponse]:
         """Progress, then the plan's name."""
         tenant_id, started_s = calling_tenant(), time.perf_counter()
-        job = await self._job(tenant_id, request_iterator)
+        queue = codec.QueueChunks()
+        async for chunk in request_iterator:
+            queue.add(chunk)
+        job = await self._job(tenant_id, queue)
         with self._turns.turn(tenant_id):
             async with aclosing(self._runner.run(partial(job.run, self._solver))) as steps:
                 async for step in steps:
@@ -55,7 +58,9 @@ class PlanService(PlanServiceServicer):
                         yield codec.progress_message(step)
                     else:
                         wall_s = time.perf_counter() - started_s
-                        yield codec.done_message(self._store.add(tenant_id, step, job.rules, job.limits, wall_s))
+                        yield codec.done_message(
+                            self._store.add(tenant_id, step, job.rules, job.limits, wall_s, queue.last_plan_id)
+                        )
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: Any) -> pb.Plan:  # noqa: N802
         """A page of a plan of the caller."""
@@ -65,9 +70,7 @@ class PlanService(PlanServiceServicer):
         start = checks.read(first_row, request.page_token)
         checks.done()
         assert plan_id is not None and size is not None and start is not None
-        kept = self._store.find(calling_tenant(), plan_id)
-        if kept is None:
-            raise NotFound(f"there is no plan plans/{plan_id}")
+        kept = self._kept(calling_tenant(), plan_id)
         page = codec.Page(start, size)
         message = await self._engine.read(lambda state: codec.plan_message(kept, state.inventory, page))
         if start + size < codec.row_count(kept):
@@ -90,20 +93,25 @@ class PlanService(PlanServiceServicer):
         command = ApplyPlan(tenant_id, plan_id, None if kept is None else kept.made.outcome.changes, key)
         return await self._engine.execute(command, NO_STOPWATCH, answer)
 
-    async def _job(self, tenant_id: str, chunks: AsyncIterator[pb.RunPlanRequest]) -> QueueJob:
+    def _kept(self, tenant_id: str, plan_id: str) -> KeptPlan:
+        """A plan of the tenant that is still there; else NotFound."""
+        kept = self._store.find(tenant_id, plan_id)
+        if kept is None:
+            raise NotFound(f"there is no plan plans/{plan_id}")
+        return kept
+
+    async def _job(self, tenant_id: str, queue: codec.QueueChunks) -> QueueJob:
         """The checked queue and the snapshot it is to be planned on, once that is durable."""
-        queue = codec.QueueChunks()
-        async for chunk in chunks:
-            queue.add(chunk)
         checks = Checks()
         options = checks.read(codec.options_from, queue.options, self._time_limit_s_max)
         requests = await checks.read_in_thread(codec.requests_from, queue.requests)
         checks.done()
         assert options is not None and requests is not None
         rules, limits = options
+        last = self._kept(tenant_id, queue.last_plan_id).made if queue.last_plan_id else None
         snapshot = await self._engine.read(partial(take, tenant_id=tenant_id, movable_leases=rules.movable_leases))
         _check_leases(snapshot)
-        return QueueJob(snapshot, requests, rules, limits, self._engine.book.models())
+        return QueueJob(snapshot, requests, rules, limits, self._engine.book.models(), last)
 
 
 def _check_leases(snapshot: Snapshot) -> None:

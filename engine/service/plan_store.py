@@ -16,7 +16,7 @@ TENANT_PLANS_MAX, PLANS_MAX = 4, 16
 
 @dataclass(frozen=True, slots=True)
 class KeptPlan:
-    """A plan of a tenant. `wall_s`: how long making it took."""
+    """A plan of a tenant. `wall_s`: how long making it took. `last_plan_id`: what it started from, if anything."""
 
     plan_id: str
     tenant_id: str
@@ -26,6 +26,7 @@ class KeptPlan:
     rules: Rules
     limits: Limits
     wall_s: float
+    last_plan_id: str
 
 
 class PlanStore:
@@ -40,11 +41,13 @@ class PlanStore:
         self._plans: dict[str, KeptPlan] = {}
         self._made = 0
 
-    def add(self, tenant_id: str, made: QueuePlan, rules: Rules, limits: Limits, wall_s: float) -> KeptPlan:
+    def add(
+        self, tenant_id: str, made: QueuePlan, rules: Rules, limits: Limits, wall_s: float, last_plan_id: str
+    ) -> KeptPlan:
         """Keep a plan under a new id, dropping what is beyond the limits."""
         now_us, self._made = self._now_us(), self._made + 1
         plan_id = f"p-{now_us}-{self._made}"
-        kept = KeptPlan(plan_id, tenant_id, now_us, now_us + KEPT_US, made, rules, limits, wall_s)
+        kept = KeptPlan(plan_id, tenant_id, now_us, now_us + KEPT_US, made, rules, limits, wall_s, last_plan_id)
         self._plans[kept.plan_id] = kept
         counts = Counter(plan.tenant_id for plan in self._plans.values())
         if counts[tenant_id] > TENANT_PLANS_MAX:

@@ -16,7 +16,7 @@ from engine.planning.queue_plan import Solver
 from engine.service.engine import Engine
 from engine.service.server import Server
 from solvers.planning.moves import order
-from solvers.planning.plan import Limits, OnProgress, Plan, Progress
+from solvers.planning.plan import Limits, OnProgress, Plan, Progress, Start
 from solvers.planning.problem import Problem
 from tests.service.loopback import TIMEOUT_S, Book, Client, Clock, Loopback, cluster
 
@@ -28,17 +28,19 @@ class Greedy:
     """Serves must-serve gangs, then the others by value, each on the cheapest nodes.
 
     `shadow_micro_usd`: the price of every node. `between`: called between two reports of progress. `swap`: put
-    each running row where another one runs instead.
+    each running row where another one runs instead. `start`: what the last plan was told to start from.
     """
 
     shadow_micro_usd: float = 0.0
     between: Any = None
     swap: bool = False
+    start: Start | None = None
 
     def solver(self) -> Solver:
         return Solver(self.solve, order)
 
-    def solve(self, problem: Problem, limits: Limits, on_progress: OnProgress) -> Plan:
+    def solve(self, problem: Problem, limits: Limits, on_progress: OnProgress, start: Start | None) -> Plan:
+        self.start = start
         on_progress(Progress("first", 0.0, None, None))
         if self.between is not None:
             self.between()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from walras.v1 import cluster_request_pb2 as walras_dot_v1_dot_cluster__request__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cwalras/v1/plan_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\"f\n\x0eRunPlanRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.walras.v1.ClusterRequest\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.walras.v1.PlanOptions\"\xc7\x01\n\x0bPlanOptions\x12\x17\n\nwork_limit\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0ctime_limit_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x1b\n\x13move_cost_micro_usd\x18\x04 \x01(\x03\x12!\n\x19\x64isplaced_bonus_micro_usd\x18\x05 \x01(\x03\x12\x16\n\x0emovable_leases\x18\x06 \x01(\x08\x42\r\n\x0b_work_limitB\x0f\n\r_time_limit_s\"\xf9\x01\n\x0fRunPlanResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x12\n\nelapsed_ms\x18\x02 \x01(\x03\x12\'\n\x1awelfare_micro_usd_per_hour\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12%\n\x18\x62ound_micro_usd_per_hour\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x03gap\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x0f\n\x07plan_id\x18\x07 \x01(\tB\x1d\n\x1b_welfare_micro_usd_per_hourB\x1b\n\x19_bound_micro_usd_per_hourB\x06\n\x04_gap\"E\n\x0eGetPlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xe1\x01\n\x04Plan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07plan_id\x18\x02 \x01(\t\x12%\n\x06report\x18\x03 \x01(\x0b\x32\x15.walras.v1.PlanReport\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.walras.v1.PlanPlacement\x12\"\n\x05moves\x18\x05 \x03(\x0b\x32\x13.walras.v1.PlanMove\x12(\n\x08refusals\x18\x06 \x03(\x0b\x32\x16.walras.v1.PlanRefusal\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\"\x98\x04\n\nPlanReport\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x17\n\x0frequests_served\x18\x03 \x01(\x03\x12\x13\n\x0bgpus_placed\x18\x04 \x01(\x03\x12\"\n\x1awelfare_micro_usd_per_hour\x18\x05 \x01(\x03\x12 \n\x18\x62ound_micro_usd_per_hour\x18\x06 \x01(\x03\x12\x10\n\x03gap\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12.\n!stronger_bound_micro_usd_per_hour\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0cstronger_gap\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x17\n\x0fstronger_method\x18\n \x01(\t\x12%\n\x1dmake_whole_micro_usd_per_hour\x18\x0b \x01(\x03\x12*\n\nparameters\x18\x0c \x01(\x0b\x32\x16.walras.v1.PlanOptions\x12\x15\n\rstate_version\x18\r \x01(\x03\x12\x15\n\rfleet_version\x18\x0e \x01(\x03\x12\x0e\n\x06wall_s\x18\x0f \x01(\x01\x12\x16\n\x0e\x63reate_time_us\x18\x10 \x01(\x03\x12\x16\n\x0e\x65xpire_time_us\x18\x11 \x01(\x03\x42\x06\n\x04_gapB$\n\"_stronger_bound_micro_usd_per_hourB\x0f\n\r_stronger_gap\"z\n\rPlanPlacement\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x0c\n\x04gpus\x18\x04 \x01(\x03\x12$\n\x1cprice_micro_usd_per_gpu_hour\x18\x05 \x01(\x03\"v\n\x08PlanMove\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\t\x12\x14\n\x0c\x66rom_node_id\x18\x04 \x01(\t\x12\x12\n\nto_node_id\x18\x05 \x01(\t\x12\x0c\n\x04gpus\x18\x06 \x01(\x03\"S\n\x0bPlanRefusal\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"9\n\x10\x41pplyPlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xa8\x01\n\x11\x41pplyPlanResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eleases_started\x18\x02 \x01(\x03\x12\x14\n\x0cleases_moved\x18\x03 \x01(\x03\x12\x14\n\x0cleases_ended\x18\x04 \x01(\x03\x12\x17\n\x0f\x63hanges_refused\x18\x05 \x01(\x03\x12(\n\x08outcomes\x18\x06 \x03(\x0b\x32\x16.walras.v1.PlanOutcome\"c\n\x0bPlanOutcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63hange\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t2\xd2\x01\n\x0bPlanService\x12\x44\n\x07RunPlan\x12\x19.walras.v1.RunPlanRequest\x1a\x1a.walras.v1.RunPlanResponse(\x01\x30\x01\x12\x35\n\x07GetPlan\x12\x19.walras.v1.GetPlanRequest\x1a\x0f.walras.v1.Plan\x12\x46\n\tApplyPlan\x12\x1b.walras.v1.ApplyPlanRequest\x1a\x1c.walras.v1.ApplyPlanResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cwalras/v1/plan_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\"f\n\x0eRunPlanRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.walras.v1.ClusterRequest\x12\'\n\x07options\x18\x02 \x01(\x0b\x32\x16.walras.v1.PlanOptions\"\xdd\x01\n\x0bPlanOptions\x12\x17\n\nwork_limit\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0ctime_limit_s\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0c\n\x04seed\x18\x03 \x01(\x03\x12\x1b\n\x13move_cost_micro_usd\x18\x04 \x01(\x03\x12!\n\x19\x64isplaced_bonus_micro_usd\x18\x05 \x01(\x03\x12\x16\n\x0emovable_leases\x18\x06 \x01(\x08\x12\x14\n\x0clast_plan_id\x18\x07 \x01(\tB\r\n\x0b_work_limitB\x0f\n\r_time_limit_s\"\xf9\x01\n\x0fRunPlanResponse\x12\r\n\x05phase\x18\x01 \x01(\t\x12\x12\n\nelapsed_ms\x18\x02 \x01(\x03\x12\'\n\x1awelfare_micro_usd_per_hour\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12%\n\x18\x62ound_micro_usd_per_hour\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x10\n\x03gap\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x0f\n\x07plan_id\x18\x07 \x01(\tB\x1d\n\x1b_welfare_micro_usd_per_hourB\x1b\n\x19_bound_micro_usd_per_hourB\x06\n\x04_gap\"E\n\x0eGetPlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xe1\x01\n\x04Plan\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07plan_id\x18\x02 \x01(\t\x12%\n\x06report\x18\x03 \x01(\x0b\x32\x15.walras.v1.PlanReport\x12,\n\nplacements\x18\x04 \x03(\x0b\x32\x18.walras.v1.PlanPlacement\x12\"\n\x05moves\x18\x05 \x03(\x0b\x32\x13.walras.v1.PlanMove\x12(\n\x08refusals\x18\x06 \x03(\x0b\x32\x16.walras.v1.PlanRefusal\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\"\x98\x04\n\nPlanReport\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x03\x12\x17\n\x0frequests_served\x18\x03 \x01(\x03\x12\x13\n\x0bgpus_placed\x18\x04 \x01(\x03\x12\"\n\x1awelfare_micro_usd_per_hour\x18\x05 \x01(\x03\x12 \n\x18\x62ound_micro_usd_per_hour\x18\x06 \x01(\x03\x12\x10\n\x03gap\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12.\n!stronger_bound_micro_usd_per_hour\x18\x08 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0cstronger_gap\x18\t \x01(\x01H\x02\x88\x01\x01\x12\x17\n\x0fstronger_method\x18\n \x01(\t\x12%\n\x1dmake_whole_micro_usd_per_hour\x18\x0b \x01(\x03\x12*\n\nparameters\x18\x0c \x01(\x0b\x32\x16.walras.v1.PlanOptions\x12\x15\n\rstate_version\x18\r \x01(\x03\x12\x15\n\rfleet_version\x18\x0e \x01(\x03\x12\x0e\n\x06wall_s\x18\x0f \x01(\x01\x12\x16\n\x0e\x63reate_time_us\x18\x10 \x01(\x03\x12\x16\n\x0e\x65xpire_time_us\x18\x11 \x01(\x03\x42\x06\n\x04_gapB$\n\"_stronger_bound_micro_usd_per_hourB\x0f\n\r_stronger_gap\"z\n\rPlanPlacement\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0f\n\x07node_id\x18\x03 \x01(\t\x12\x0c\n\x04gpus\x18\x04 \x01(\x03\x12$\n\x1cprice_micro_usd_per_gpu_hour\x18\x05 \x01(\x03\"v\n\x08PlanMove\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x10\n\x08lease_id\x18\x03 \x01(\t\x12\x14\n\x0c\x66rom_node_id\x18\x04 \x01(\t\x12\x12\n\nto_node_id\x18\x05 \x01(\t\x12\x0c\n\x04gpus\x18\x06 \x01(\x03\"S\n\x0bPlanRefusal\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x04 \x01(\t\"9\n\x10\x41pplyPlanRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xa8\x01\n\x11\x41pplyPlanResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eleases_started\x18\x02 \x01(\x03\x12\x14\n\x0cleases_moved\x18\x03 \x01(\x03\x12\x14\n\x0cleases_ended\x18\x04 \x01(\x03\x12\x17\n\x0f\x63hanges_refused\x18\x05 \x01(\x03\x12(\n\x08outcomes\x18\x06 \x03(\x0b\x32\x16.walras.v1.PlanOutcome\"c\n\x0bPlanOutcome\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63hange\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t2\xd2\x01\n\x0bPlanService\x12\x44\n\x07RunPlan\x12\x19.walras.v1.RunPlanRequest\x1a\x1a.walras.v1.RunPlanResponse(\x01\x30\x01\x12\x35\n\x07GetPlan\x12\x19.walras.v1.GetPlanRequest\x1a\x0f.walras.v1.Plan\x12\x46\n\tApplyPlan\x12\x1b.walras.v1.ApplyPlanRequest\x1a\x1c.walras.v1.ApplyPlanResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNPLANREQUEST']._serialized_start=76
   _globals['_RUNPLANREQUEST']._serialized_end=178
   _globals['_PLANOPTIONS']._serialized_start=181
-  _globals['_PLANOPTIONS']._serialized_end=380
-  _globals['_RUNPLANRESPONSE']._serialized_start=383
-  _globals['_RUNPLANRESPONSE']._serialized_end=632
-  _globals['_GETPLANREQUEST']._serialized_start=634
-  _globals['_GETPLANREQUEST']._serialized_end=703
-  _globals['_PLAN']._serialized_start=706
-  _globals['_PLAN']._serialized_end=931
-  _globals['_PLANREPORT']._serialized_start=934
-  _globals['_PLANREPORT']._serialized_end=1470
-  _globals['_PLANPLACEMENT']._serialized_start=1472
-  _globals['_PLANPLACEMENT']._serialized_end=1594
-  _globals['_PLANMOVE']._serialized_start=1596
-  _globals['_PLANMOVE']._serialized_end=1714
-  _globals['_PLANREFUSAL']._serialized_start=1716
-  _globals['_PLANREFUSAL']._serialized_end=1799
-  _globals['_APPLYPLANREQUEST']._serialized_start=1801
-  _globals['_APPLYPLANREQUEST']._serialized_end=1858
-  _globals['_APPLYPLANRESPONSE']._serialized_start=1861
-  _globals['_APPLYPLANRESPONSE']._serialized_end=2029
-  _globals['_PLANOUTCOME']._serialized_start=2031
-  _globals['_PLANOUTCOME']._serialized_end=2130
-  _globals['_PLANSERVICE']._serialized_start=2133
-  _globals['_PLANSERVICE']._serialized_end=2343
+  _globals['_PLANOPTIONS']._serialized_end=402
+  _globals['_RUNPLANRESPONSE']._serialized_start=405
+  _globals['_RUNPLANRESPONSE']._serialized_end=654
+  _globals['_GETPLANREQUEST']._serialized_start=656
+  _globals['_GETPLANREQUEST']._serialized_end=725
+  _globals['_PLAN']._serialized_start=728
+  _globals['_PLAN']._serialized_end=953
+  _globals['_PLANREPORT']._serialized_start=956
+  _globals['_PLANREPORT']._serialized_end=1492
+  _globals['_PLANPLACEMENT']._serialized_start=1494
+  _globals['_PLANPLACEMENT']._serialized_end=1616
+  _globals['_PLANMOVE']._serialized_start=1618
+  _globals['_PLANMOVE']._serialized_end=1736
+  _globals['_PLANREFUSAL']._serialized_start=1738
+  _globals['_PLANREFUSAL']._serialized_end=1821
+  _globals['_APPLYPLANREQUEST']._serialized_start=1823
+  _globals['_APPLYPLANREQUEST']._serialized_end=1880
+  _globals['_APPLYPLANRESPONSE']._serialized_start=1883
+  _globals['_APPLYPLANRESPONSE']._serialized_end=2051
+  _globals['_PLANOUTCOME']._serialized_start=2053
+  _globals['_PLANOUTCOME']._serialized_end=2152
+  _globals['_PLANSERVICE']._serialized_start=2155
+  _globals['_PLANSERVICE']._serialized_end=2365
 # @@protoc_insertion_point(module_scope)

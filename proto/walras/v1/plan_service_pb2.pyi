@@ -61,6 +61,7 @@ class PlanOptions(_message.Message):
     MOVE_COST_MICRO_USD_FIELD_NUMBER: _builtins.int
     DISPLACED_BONUS_MICRO_USD_FIELD_NUMBER: _builtins.int
     MOVABLE_LEASES_FIELD_NUMBER: _builtins.int
+    LAST_PLAN_ID_FIELD_NUMBER: _builtins.int
     work_limit: _builtins.int
     """Rounds of improvement, 0 to 1,000,000. Absent: until nothing helps or the time is up. Only a run that the clock
     did not end gives the same plan again.
@@ -77,6 +78,11 @@ class PlanOptions(_message.Message):
     """The plan may also move the tenant's running leases, and end those that are interruptible. A lease with GPUs on a
     DRAINING or DOWN node then has to leave it, or ends. Absent: running leases stay out of the plan.
     """
+    last_plan_id: _builtins.str
+    """plan_id of an earlier plan of the calling tenant that GetPlan still returns (else NOT_FOUND): this one starts from
+    its placements, as far as they still fit, and its prices. A fraction of the work after a small change of queue or
+    fleet; work_limit then counts passes beyond mending it, absent: none. Absent: the plan is made from nothing.
+    """
     def __init__(
         self,
         *,
@@ -86,10 +92,11 @@ class PlanOptions(_message.Message):
         move_cost_micro_usd: _builtins.int = ...,
         displaced_bonus_micro_usd: _builtins.int = ...,
         movable_leases: _builtins.bool = ...,
+        last_plan_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "_work_limit", b"_work_limit", "time_limit_s", b"time_limit_s", "work_limit", b"work_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "_work_limit", b"_work_limit", "displaced_bonus_micro_usd", b"displaced_bonus_micro_usd", "movable_leases", b"movable_leases", "move_cost_micro_usd", b"move_cost_micro_usd", "seed", b"seed", "time_limit_s", b"time_limit_s", "work_limit", b"work_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s", "_work_limit", b"_work_limit", "displaced_bonus_micro_usd", b"displaced_bonus_micro_usd", "last_plan_id", b"last_plan_id", "movable_leases", b"movable_leases", "move_cost_micro_usd", b"move_cost_micro_usd", "seed", b"seed", "time_limit_s", b"time_limit_s", "work_limit", b"work_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_limit_s: _TypeAlias = _typing.Literal["time_limit_s"]  # noqa: Y015
     _WhichOneofArgType__time_limit_s: _TypeAlias = _typing.Literal["_time_limit_s", b"_time_limit_s"]  # noqa: Y015
