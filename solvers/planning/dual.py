@@ -84,5 +84,5 @@ def dual(prepared: Prepared, row_price: Float) -> Dual:
     minimum = cheapest_alone(prepared, prepared.relaxed, walk, price)
     surplus = prepared.value - minimum
     surplus[~prepared.standing.open | (~prepared.problem.gangs.must_serve & ~(surplus > 0))] = 0.0
-    sellers = float(np.dot(prepared.capacity.astype(float), price - prepared.ask))
+    sellers = float((prepared.capacity * (price - prepared.ask)).sum())  # BLAS would add by number of cores
     return Dual(float(surplus.sum()) + sellers + prepared.constant, minimum, price, walk)
