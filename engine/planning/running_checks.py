@@ -63,8 +63,9 @@ def _cluster_rules(problem: Problem, request: Int, node: Int, gpus: Int) -> Iter
     model, fabric = nodes.model[node], nodes.fabric[node]
     yield gangs.one_model[request] & (model != model[first]), "one GPU model, as it does not allow_mixed_models"
     yield gangs.one_fabric[request] & (fabric != fabric[first]), "same_fabric"
-    pairs, pair = np.unique(np.stack([request, nodes.supplier[node]]), axis=1, return_inverse=True)
-    given = np.bincount(pair, weights=gpus, minlength=pairs.shape[1])[pair]
+    keys = request * problem.supplier_sets.shape[1] + nodes.supplier[node]
+    pairs, pair = np.unique(keys, return_inverse=True)
+    given = np.bincount(pair, weights=gpus, minlength=pairs.size)[pair]
     most = gangs.max_gpus_per_supplier[request]
     yield (most != NO_SHARE) & (given > most), "max_supplier_share"
     yield _distant(problem, request, nodes.site[node]), "max_cluster_rtt_ms"
