@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 Solve = Callable[[Problem, Limits, OnProgress | None], Plan]
 
+MANY_REQUESTS = 1_000
+"""From here on all kernels are loaded beside the encoding; a short queue is planned before they are, by a few."""
 WRITING_RESERVE_S = 0.1
 """What is kept of a time limit whatever the sizes: renames, the report, the end of the process."""
 WRITING_RESERVE_TIMES = 8
@@ -46,7 +48,7 @@ def plan_inputs(
 ) -> Report:
     """Plan and write; see `engine.planning.batch.plan_files`."""
     with ThreadPoolExecutor(1) as beside:
-        if search is None:
+        if search is None and inputs.requests.height >= MANY_REQUESTS:
             beside.submit(load_kernels)  # while names become codes, which takes the interpreter and no kernel
         with clock.phase("encode"):
             encoded = encode(inputs, options.move_cost_micro_usd, options.displaced_bonus_micro_usd)
