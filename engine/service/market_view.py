@@ -6,7 +6,7 @@ Taken on the event loop as copies, which is cheap; put together in a thread, whi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,16 +91,18 @@ class ViewMaker:
         view = MarketView(markets, _supply(seen, of_own, code), opening, seen.taken_at_us)
         ceiling = np.maximum(_caps(markets, previous), opening)
         usable = self._usable_on(seen)
-        orders = self._order_bids(seen, usable, of_own, code)
+        orders = self._order_bids(seen, usable, of_own, code, ceiling)
         return view, Demand(orders, self._arrivals(seen, usable, of_own, code, ceiling))
 
-    def _order_bids(self, seen: Glimpse, usable: UsableMarkets, of_own: Int, code: dict[str, int]) -> Bids:
+    def _order_bids(
+        self, seen: Glimpse, usable: UsableMarkets, of_own: Int, code: dict[str, int], ceiling: Int
+    ) -> Bids:
         """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
         known, self._orders = self._orders, {}
         for order in seen.orders:
             self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, order)
         tenant = [code[order.tenant_id] for order in seen.orders]
-        bids, _ = _listed(usable, list(self._orders.values()), tenant, of_own)
+        bids, _ = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling)
         return bids
 
     def _arrivals(
@@ -113,25 +115,20 @@ class ViewMaker:
             kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, wanted))
             self._wanted[id(wanted)] = kept
             rows.append(kept[1])
-        bids, rows_used = _listed(usable, rows, [code[wanted.tenant_id] for wanted in seen.wanted], of_own)
-        sets = bids.sets
-        highest = np.maximum.reduceat(ceiling[sets.markets], sets.first[:-1]) if sets.sizes.size else ceiling[:0]
-        value = bids.value_micro_usd_per_gpu_hour
-        value = np.where(value == NO_LIMIT, highest[bids.market_set], value)
-        most = self._most(seen, of_own, sets, ceiling.size)[bids.market_set]
-        is_leased = np.array([row.is_leased for row in rows], dtype=bool)[rows_used]
+        tenant = [code[wanted.tenant_id] for wanted in seen.wanted]
+        bids, used = _listed(usable, rows, tenant, of_own, ceiling)
+        most = self._most(seen, of_own, bids.sets, ceiling.size)[bids.market_set]
+        is_leased = np.array([row.is_leased for row in rows], dtype=bool)[used]
         amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.where(is_leased, UNLIMITED, most))
-        return replace(bids, value_micro_usd_per_gpu_hour=value, gpu_seconds=amounts)
+        return replace(bids, gpu_seconds=amounts)
 
     def _most(self, seen: Glimpse, of_own: Int, sets: MarketSets, market_count: int) -> Int:
         """GPU-seconds in the markets of each set, (sets,), that one tenant's wishes may count for; at least 1."""
         parameters, inventory = self._parameters, seen.inventory
         gpus = np.bincount(of_own[inventory.market], weights=seen.sellable, minlength=market_count)
         share_s = parameters.window_s * parameters.availability * parameters.wish_share
-        wishable = gpus[:0]
-        if sets.sizes.size:
-            wishable = np.add.reduceat((gpus * share_s)[sets.markets], sets.first[:-1])
-        return np.maximum(wishable, 1).astype(np.int64)
+        wishable = _over_sets(np.add, gpus * share_s, sets)
+        return np.maximum(wishable.astype(np.int64), 1)
 
     def _usable_on(self, seen: Glimpse) -> UsableMarkets:
         """What was found out about this fleet and not about too many requests that nobody makes any more."""
@@ -157,14 +154,24 @@ def _wanted_bid(usable: UsableMarkets, wanted: Wanted) -> Bid:
     return Bid(NO_LIMIT if limit is None else limit, gpu_seconds, usable.of(request).number, wanted.is_leased)
 
 
-def _listed(usable: UsableMarkets, rows: list[Bid], tenant: list[int], of_own: Int) -> tuple[Bids, Int]:
-    """(bids of those that may use any market; their places among the rows)."""
-    value, amount, number = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
+def _listed(
+    usable: UsableMarkets, rows: list[Bid], tenant: list[int], of_own: Int, ceiling: Int
+) -> tuple[Bids, Int]:
+    """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places)."""
+    limit, amount, number = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
     used = np.flatnonzero(number != NOWHERE)
-    sets, place = usable.sets(number[used])
-    in_view = MarketSets(sets.first, of_own[sets.markets])
-    bids = Bids(value[used], amount[used], np.array(tenant, dtype=np.int64)[used], place, in_view)
-    return bids, used
+    own_sets, place = usable.sets(number[used])
+    sets = MarketSets(own_sets.first, of_own[own_sets.markets])
+    value = np.where(limit[used] == NO_LIMIT, _over_sets(np.maximum, ceiling, sets)[place], limit[used])
+    return Bids(value, amount[used], np.array(tenant, dtype=np.int64)[used], place, sets), used
+
+
+def _over_sets(combine: np.ufunc, of_market: NDArray[Any], sets: MarketSets) -> NDArray[Any]:
+    """(sets,): a column of the markets put together over each set; none of them is empty."""
+    combined: NDArray[Any] = of_market[:0]
+    if sets.sizes.size:
+        combined = combine.reduceat(of_market[sets.markets], sets.first[:-1])
+    return combined
 
 
 def bounded_wishes(gpu_seconds: Int, tenant: Int, most: Int) -> Int:
