@@ -18,7 +18,9 @@ from engine.datasets.synthetic import synthetic_requests
 from engine.domain.cluster_request import REQUEST_FIELDS, parse_cluster_request
 
 LIMIT_SHARE = 10
-"""An order bids so many times less than its draw, which lies about the reference price: no GPU is that cheap."""
+"""An order bids so many times less than its draw, which lies about the reference price."""
+SERVED_SHARE = 0.05
+"""So many more are placed: those that take any model find a GPU that is cheap enough, and do not wait."""
 OF_A_TENANT, AT_ONCE = 1_000, 16
 TTL_S = 24 * 3_600
 PAGE = 1_000
@@ -31,12 +33,12 @@ class StandingOrders:
 
     def __init__(self, target: str, count: int) -> None:
         self._target, self._count = target, count
-        tenants = range(-(-count // OF_A_TENANT))
+        tenants = range(-(-count // OF_A_TENANT) + 1)
         self._metadata = [Connection(target, f"waiting-{number}").metadata for number in tenants]
 
     def place(self, fleet: pl.DataFrame) -> None:
         """Fund the tenants, place the orders."""
-        asyncio.run(self._place(list(_calls(fleet, self._count))))
+        asyncio.run(self._place(list(_calls(fleet, self._count + round(SERVED_SHARE * self._count)))))
 
     def open(self) -> int:
         """How many of them wait."""
