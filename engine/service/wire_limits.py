@@ -11,9 +11,9 @@ KEEPALIVE_MS, KEEPALIVE_ANSWER_MS = 60_000, 20_000
 PING_INTERVAL_MS_MIN, PING_STRIKES_MAX = 10_000, 2
 IDLE_MS_MAX = 30 * 60_000
 UNSEEN_MAX = 768
-"""Calls that have come and that the engine has not looked at. gRPC ends what comes beyond as CANCELLED, in compiled
-code: were the line longer (by default up to 3,000), every call in it would be late when its turn comes, and be served
-for nothing.
+"""Calls that have come and that the engine has not looked at. gRPC ends what comes beyond as CANCELLED, in
+compiled code: were the line longer (by default up to 3,000), every call in it would be late when its turn comes,
+and be served for nothing.
 """
 
 
