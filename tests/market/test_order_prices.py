@@ -18,12 +18,12 @@ from tests.service.loopback import node
 
 ASK = "ask_micro_usd_per_gpu_hour"
 LIMIT = "max_price_micro_usd_per_gpu_hour"
-PLACES = ("va1", "fra1")
+PLACES = ("iad1", "fra1")
 REQUESTS = st.builds(
     ClusterRequest,
     gpu_count=st.just(8),
     gpu_models=st.sampled_from([(), ("H100",), ("A100",)]),
-    sites=st.sampled_from([(), ("va1",), ("fra1",)]),
+    sites=st.sampled_from([(), ("iad1",), ("fra1",)]),
     min_reliability=st.sampled_from([None, 0.99]),
     interruptible=st.booleans(),
     max_price_micro_usd_per_gpu_hour=st.just(5_000_000),
