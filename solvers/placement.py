@@ -10,19 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.answer import describe
+from solvers.cards import NO_CARD, best_shared
 from solvers.close_sites import Branch, CloseSearch
 from solvers.distances import RTT_TOLERANCE_MS, Distances
 from solvers.kernel import Arrays
 from solvers.pools import FABRIC, GPU_COUNT, SITE, START, Pools
 from solvers.priced_pools import PricedPools
 from solvers.runs import count_by_site
+from solvers.seen import Seen
+from solvers.spare import Spare
 from solvers.walk import NO_LIMIT, best_of
 
 Int = NDArray[np.int64]
@@ -36,7 +39,8 @@ class Demand:
 
     `models`: acceptable codes, sorted; `site_ok` (sites,): location and client RTT already decided; `supplier_ok`
     (suppliers,), empty: all. `certifications`: bit mask. `max_replicas_per_supplier`, `max_cluster_rtt_ms`: None:
-    no limit.
+    no limit. `cpu_milli`, `memory_mib`: of each replica, 0: none. `gpu_milli`: thousandths of the one GPU that is
+    wanted, 0: whole GPUs.
     """
 
     replicas: int
@@ -53,6 +57,9 @@ class Demand:
     reliability: float = 0.0
     max_replicas_per_supplier: int | None = None
     max_cluster_rtt_ms: float | None = None
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    gpu_milli: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,7 @@ class Placement:
 
     `lines` (lines,): 2m for the GPUs of market m at its posted price, 2m + 1 for those whose ask is above it.
     `rate` = Σ gpus·price in micro-USD per hour; no placement has a lower one than `lower_bound`. `idle_broken`:
-    nodes with all GPUs free that are taken in part.
+    nodes with all GPUs free that are taken in part. `card`: where a part stands, NO_CARD of whole GPUs.
     """
 
     nodes: Int
@@ -81,6 +88,7 @@ class Placement:
     lower_bound: int
     idle_broken: int
     relaxations: int
+    card: int = NO_CARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +117,13 @@ class Options:
 
 
 class Placer:
-    """Places demands on one fleet. `pools` changes in place as leases come and go; `distances` is fixed."""
+    """Places demands on one fleet. `pools` and `spare` change in place with leases; `distances` is fixed."""
 
-    def __init__(self, pools: Pools, distances: Distances) -> None:
+    def __init__(self, pools: Pools, distances: Distances, spare: Spare) -> None:
         self.pools: Pools | PricedPools = pools
-        self.distances = distances
-        self.supply = supply_of(pools)
+        self.distances, self.spare = distances, spare
+        self.supply, self.slot_of = supply_of(pools), pools.slot_of
+        self._seen = Seen(pools.node.size, pools.histogram.size)
         count = pools.table.shape[0]
         largest = int(pools.table[:, GPU_COUNT].max(initial=0))
         per_pool = [np.empty(count, dtype=np.int64) for _ in range(7)]
@@ -138,12 +147,42 @@ class Placer:
         return other
 
     def place(self, demand: Demand, search: Search = Search()) -> Placement | NoPlacement:
-        """The cheapest placement of `demand`, ties by the rule in `solvers.walk.best_of`."""
+        """The cheapest placement of `demand`, ties by the rules in `solvers.walk.best_of` and `solvers.cards`."""
         options = self.options(demand)
+        if demand.gpu_milli:
+            return self._place_part(demand, options)
+        if demand.cpu_milli or demand.memory_mib:
+            return self._seen_by(demand)._place_whole(demand, options, search)
+        return self._place_whole(demand, options, search)
+
+    def _place_whole(self, demand: Demand, options: Options, search: Search) -> Placement | NoPlacement:
         if demand.max_cluster_rtt_ms is None:
             best = self._relax(demand, options, demand.site_ok)
             return NoPlacement(True, 1) if best is None else self._answer(demand, best, best.rate, 1)
         return self._place_close(demand, options, demand.max_cluster_rtt_ms + RTT_TOLERANCE_MS, search)
+
+    def _place_part(self, demand: Demand, options: Options) -> Placement | NoPlacement:
+        models = np.zeros(self.pools.model_start.size - 1, dtype=np.bool_)
+        models[demand.models] = True
+        filters, beside = filters_of(demand, demand.site_ok), (demand.cpu_milli, demand.memory_mib)
+        size = demand.gpu_milli, *beside
+        slot, card, rate = best_shared(self.supply, filters, models, self.slot_of, self.spare.arrays(), *size)
+        whole = (self._seen_by(demand) if any(beside) else self)._relax(demand, options, demand.site_ok)
+        if whole is not None and whole.rate < rate:
+            found = self._answer(demand, whole, whole.rate, 1)
+            return replace(found, card=self.spare.cards.first_whole(int(found.nodes[0])))
+        if slot < 0:
+            return NoPlacement(True, 1)
+        one, slots = np.ones(1, dtype=np.int64), np.array([slot])
+        columns = describe(self.supply, self.pools.node, slots, one, 1, self.pools.markets)
+        return Placement(*columns, rate, rate, idle_broken=0, relaxations=1, card=card)
+
+    def _seen_by(self, demand: Demand) -> Placer:
+        """The same, for demands that need CPU or memory as this one does."""
+        other = copy(self)
+        size = demand.gpus_per_replica, demand.cpu_milli, demand.memory_mib
+        other.supply = self._seen.supply(self.supply, self.pools, self.spare, demand.models, size)
+        return other
 
     def options(self, demand: Demand) -> Options:
         """The alternatives of which a gang must choose one: models, fabrics, or neither."""

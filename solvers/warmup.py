@@ -10,6 +10,7 @@ from solvers.most import NO_LIMIT, most_by_group
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
+from solvers.spare import Spare
 from solvers.wake import NO_PRICE, ORDER_COLUMNS, could_hold, could_use, least_asks, room_by_pool
 
 
@@ -22,6 +23,8 @@ def warm_up() -> None:
         Demand(2, 3, models, sites, supplier_ok=np.ones(2, dtype=bool), reliability=0.5),
         Demand(4, 1, models, sites, max_replicas_per_supplier=2),
         Demand(4, 1, models, sites, max_cluster_rtt_ms=1.0, one_fabric=True),
+        Demand(4, 1, models, sites, cpu_milli=10, memory_mib=10),
+        Demand(1, 1, models, sites, gpu_milli=500),
     ):
         placer.place(demand)
     _place_at_forward_prices(placer, Demand(3, 1, models, sites))
@@ -86,4 +89,6 @@ def _tiny() -> Placer:
     )
     none = np.empty(0, dtype=np.int64)
     distances = Distances(np.zeros(2), np.array([0.0, 90.0]), none, none, np.empty(0))
-    return Placer(Pools(nodes, 8 * ones, zeros, np.array([2]), 1), distances)
+    spare = Spare(100 * ones, 100 * ones, 8)
+    spare.is_open[:] = True
+    return Placer(Pools(nodes, 8 * ones, zeros, np.array([2]), 1), distances, spare)

@@ -31,7 +31,8 @@ def violations(
     found = [f"node: {node_id} is not in the fleet" for node_id in placement if node_id not in by_id]
     cluster = [(by_id[node_id], gpus) for node_id, gpus in placement.items() if node_id in by_id]
     found += _shape_violations(request, cluster, sum(placement.values()))
-    for node, _ in cluster:
+    for node, gpus in cluster:
+        found += _beside_violations(request, node, gpus)
         found += [f"{name}: {node['node_id']} {text}" for name, text in _node_violations(request, node)]
         found += _client_violations(fleet, rtt, request, node)
     found += _together_violations(fleet, rtt, request, cluster)
@@ -87,6 +88,14 @@ def _node_violations(request: Row, node: Row) -> Iterable[tuple[str, str]]:
         yield "suppliers", f"belongs to {node['supplier_id']}, excluded"
     if wanted("same_fabric") and node["fabric_id"] is None:
         yield "same_fabric", "is on no fabric"
+
+
+def _beside_violations(request: Row, node: Row, gpus: int) -> Iterable[str]:
+    replicas = gpus / (request.get("gpus_per_node") or 1)
+    for field in ("cpu_milli", "memory_mib"):
+        need, has = request.get(field), node.get(field)
+        if need is not None and has is not None and replicas * need > has:
+            yield f"{field}: {node['node_id']} has {has} {field}, {replicas} replicas need {need} each"
 
 
 def _client_violations(fleet: Rows, rtt: Rows, request: Row, node: Row) -> list[str]:

@@ -67,6 +67,16 @@ class Case:
     def free(self, node: Row) -> int:
         return int(node["gpu_free"]) if node["state"] == "READY" else 0
 
+    def replicas_beside(self, node: Row) -> int:
+        """Replicas that the node's CPU and memory could serve; 1,024 if neither is limited."""
+        needs = ((self.request.get(name), node.get(name)) for name in ("cpu_milli", "memory_mib"))
+        return min([1_024, *(has // need for need, has in needs if need is not None and has is not None)])
+
+    def is_idle(self, node: Row) -> bool:
+        """All GPUs are free, and the shape could use them all."""
+        whole = self.free(node) == node["gpu_count"]
+        return bool(whole and self.replicas_beside(node) >= node["gpu_count"] // self.gpus_per_node)
+
     def limit(self, field: str) -> Any:
         """The value of a request field, None where it constrains nothing (0 and 0.0 do constrain)."""
         value = self.request.get(field)
@@ -206,6 +216,18 @@ def every_node_gives_whole_replicas(model: ClusterModel) -> None:
             model.cp.add(gpus == size * model.cp.new_int_var(0, model.case.free(node) // size, ""))
 
 
+def every_node_has_enough(field: str) -> Callable[[ClusterModel], None]:
+    """The need of every replica that stands on a node, whole replicas only."""
+
+    def rule(model: ClusterModel) -> None:
+        need, size = model.case.limit(field), model.case.gpus_per_node
+        for node, gpus in zip(model.nodes, model.gpus, strict=True):
+            if need is not None and node.get(field) is not None:
+                model.cp.add(gpus <= node[field] // need * size)
+
+    return rule
+
+
 def all_nodes_have_one_model(model: ClusterModel) -> None:
     if not model.case.limit("allow_mixed_models"):
         model.never_together(lambda a, b: a["gpu_model"] != b["gpu_model"])
@@ -240,6 +262,8 @@ def the_average_price_is_within_the_cap(model: ClusterModel) -> None:
 
 CLUSTER_RULES: dict[str, Callable[[ClusterModel], None]] = {
     "gpus_per_node": every_node_gives_whole_replicas,
+    "cpu_milli": every_node_has_enough("cpu_milli"),
+    "memory_mib": every_node_has_enough("memory_mib"),
     "single_model": all_nodes_have_one_model,
     "same_fabric": all_nodes_share_one_fabric,
     "cluster_rtt": every_two_nodes_are_near_each_other,
@@ -313,7 +337,7 @@ def idle_nodes_broken(model: ClusterModel) -> list[Any]:
     """An indicator per idle node: used, and not whole. Minimising makes each as small as it can be."""
     indicators = []
     for node, gpus, used in zip(model.nodes, model.gpus, model.used, strict=True):
-        if model.case.free(node) == node["gpu_count"]:
+        if model.case.is_idle(node):
             whole, broken = model.cp.new_bool_var(""), model.cp.new_bool_var("")
             model.cp.add(gpus >= node["gpu_count"] * whole)
             model.cp.add(broken >= used - whole)
@@ -322,7 +346,7 @@ def idle_nodes_broken(model: ClusterModel) -> list[Any]:
 
 
 def is_broken(case: Case, node: Row, gpus: int) -> bool:
-    return bool(case.free(node) == node["gpu_count"] and 0 < gpus < node["gpu_count"])
+    return case.is_idle(node) and 0 < gpus < int(node["gpu_count"])
 
 
 def solved(model: ClusterModel) -> dict[str, int] | None:

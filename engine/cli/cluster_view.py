@@ -92,7 +92,8 @@ def _show_cluster(
 ) -> None:
     if placement.node_ids:
         gpus = sum(placement.gpus)
-        console.print(f"{gpus:,} GPUs on {len(placement.node_ids):,} nodes")
+        on_card = f", a part of card {placement.card}" if placement.HasField("card") else ""
+        console.print(f"{gpus:,} GPUs on {len(placement.node_ids):,} nodes{on_card}")
     show_price(console, price)
     console.print(certificate_line(certificate), soft_wrap=True)
 

@@ -23,13 +23,17 @@ TEXT_HEADER_BYTES = 5
 """Two bytes of field number, three of length."""
 NUMBER_BYTES = 10
 """The widest varint; a double has 8."""
+NO_LIMIT = -1
+"""CPU or memory of a node that is not limited, on the wire."""
 MAX_LISTED = 20
 
 
 def fleet_chunks(frame: pl.DataFrame) -> Iterator[fleet_service_pb2.LoadFleetRequest]:
     """Chunks of a checked frame of FLEET_SCHEMA, in row order; one empty chunk of an empty frame."""
     wire = frame.with_columns(
-        pl.col("certifications").list.join(",").fill_null(""), pl.col("fabric_id").fill_null("")
+        pl.col("certifications").list.join(",").fill_null(""),
+        pl.col("fabric_id").fill_null(""),
+        *(pl.col(name).fill_null(NO_LIMIT) for name in ("cpu_milli", "memory_mib")),
     )
     for part in _parts(wire):
         yield fleet_service_pb2.LoadFleetRequest(nodes=fleet_service_pb2.NodeColumns(**_columns(part)))

@@ -18,10 +18,11 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 def placement_rows(placement: placement_pb2.Placement) -> list[dict[str, Any]]:
-    """A placement row by row: node_id, gpus, price_micro_usd_per_gpu_hour."""
+    """A placement row by row: node_id, gpus, price_micro_usd_per_gpu_hour; of a part of a GPU also its card."""
     columns = zip(placement.node_ids, placement.gpus, placement.prices_micro_usd_per_gpu_hour, strict=True)
+    card = {"card": placement.card} if placement.HasField("card") else {}
     return [
-        {"node_id": node_id, "gpus": gpus, "price_micro_usd_per_gpu_hour": price}
+        {"node_id": node_id, "gpus": gpus, "price_micro_usd_per_gpu_hour": price, **card}
         for node_id, gpus, price in columns
     ]
 

@@ -138,6 +138,9 @@ REQUEST_OPTIONS: dict[str, tuple[Any, None]] = {
     "interruptible": _flag("interruptible", "Interruption is accepted.", TERMS),
     "all_matching": _flag("all-matching", "As many GPUs as the budget pays for.", TERMS),
     "budget_micro_usd": _one(int, "Most that the whole cluster may cost, with --all-matching.", TERMS),
+    "gpu_milli": _one(int, "A part of one GPU in thousandths, 1 to 1,000; with --gpu-count 1."),
+    "cpu_milli": _one(int, "CPU of each replica, thousandths of a core."),
+    "memory_mib": _one(int, "Memory of each replica, MiB."),
 }
 """By contract field, in its order."""
 

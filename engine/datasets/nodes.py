@@ -62,6 +62,7 @@ def fleet_frame(
         "ask_micro_usd_per_gpu_hour": pl.Series(_asks(rng, lot_ask_micro_usd[lot])),
         "interconnect": _named(list(Interconnect.__members__), interconnect),
         "fabric_id": fabric,
+        **dict.fromkeys(("cpu_milli", "memory_mib"), pl.Series([None] * lot.size, dtype=pl.Int64)),
         "state": _named(list(NodeState.__members__), choose(rng, STATE_SHARES, lot.size)),
     }
     return pl.DataFrame([columns[name].alias(name).cast(dtype) for name, dtype in FLEET_SCHEMA.items()])

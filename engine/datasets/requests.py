@@ -55,6 +55,8 @@ def requests_frame(arrivals: Arrivals, fleet: pl.DataFrame, seed: int, load: flo
         **trust,
         **_price_columns(drafts, trust["min_security_tier"], stream(seed, "request prices")),
     }
+    nothing = pl.Series([None] * arrivals.count, dtype=pl.Int64)
+    columns |= dict.fromkeys(("gpu_milli", "cpu_milli", "memory_mib"), nothing)
     return pl.DataFrame([columns[name].alias(name).cast(dtype) for name, dtype in REQUESTS_SCHEMA.items()])
 
 

@@ -13,18 +13,29 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
 
-from engine.domain.errors import InvalidInput, Violation
+from engine.domain.errors import InvalidInput
 from engine.domain.limits import (
+    MAX_CPU_MILLI,
     MAX_DURATION_S,
     MAX_GPU_COUNT,
     MAX_GPUS_PER_NODE,
-    MAX_LIST_LENGTH,
+    MAX_MEMORY_MIB,
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_RTT_MS,
-    MAX_TEXT_LENGTH,
     MAX_TOTAL_MICRO_USD,
+    MILLI_OF_GPU,
 )
+from engine.domain.raw_fields import FieldReader, text_problem
 from engine.domain.tiers import ConnectivityTier, Interconnect, SecurityTier
+
+__all__ = [
+    "DEFAULT_DURATION_S",
+    "REQUEST_FIELDS",
+    "SHARE_TOLERANCE",
+    "ClusterRequest",
+    "parse_cluster_request",
+    "text_problem",
+]
 
 DEFAULT_DURATION_S = 3_600
 """Online calls that name no duration are priced for one hour, and say so in the answer."""
@@ -38,7 +49,9 @@ class ClusterRequest:
 
     Tuples are sorted and free of duplicates; an empty one is unconstrained, as is None.
     RTT limits are milliseconds and inclusive (rtt <= limit + 1e-6). `gpu_count` is a multiple of
-    `gpus_per_node`: the cluster is gpu_count / gpus_per_node replicas, each on one node.
+    `gpus_per_node`: the cluster is gpu_count / gpus_per_node replicas, each on one node. `gpu_milli`: the
+    thousandths of one GPU that are wanted, below 1,000 (a whole GPU is None). `cpu_milli`, `memory_mib`: what each
+    replica needs beside its GPUs.
     """
 
     gpu_count: int
@@ -71,6 +84,19 @@ class ClusterRequest:
     interruptible: bool = False
     all_matching: bool = False
     budget_micro_usd: int | None = None
+    gpu_milli: int | None = None
+    cpu_milli: int | None = None
+    memory_mib: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for whole GPUs and for nothing beside them."""
+        return self.gpu_milli is None and self.cpu_milli is None and self.memory_mib is None
+
+    @property
+    def gpu_share(self) -> int:
+        """Thousandths of a GPU in all."""
+        return self.gpu_count * (self.gpu_milli or MILLI_OF_GPU)
 
     @property
     def replicas(self) -> int:
@@ -95,111 +121,16 @@ REQUEST_FIELDS = tuple(field.name for field in fields(ClusterRequest))
 
 def parse_cluster_request(raw: Mapping[str, Any], prefix: str = "") -> ClusterRequest:
     """Check raw fields and build the request; InvalidInput lists every violation, fields named with `prefix`."""
-    reader = _Reader(raw, prefix)
+    reader = FieldReader(raw, prefix)
     values = {name: read(reader, name) for name, read in _READERS.items()}
-    reader.reject_unknown_fields()
+    reader.reject_unknown_fields(_READERS)
     _check_together(reader, values)
     if reader.violations:
         raise InvalidInput(reader.violations)
     return ClusterRequest(**values)
 
 
-class _Reader:
-    """Reads one field at a time, collecting violations instead of raising."""
-
-    def __init__(self, raw: Mapping[str, Any], prefix: str) -> None:
-        self.raw, self.prefix = raw, prefix
-        self.violations: list[Violation] = []
-        self._unreadable: set[str] = set()
-
-    def wrong(self, name: str, description: str) -> None:
-        self.violations.append(Violation(self.prefix + name, description))
-        self._unreadable.add(name.partition("[")[0])
-
-    def readable(self, *names: str) -> bool:
-        """Whether nothing was wrong with these fields themselves, so that they can be compared."""
-        return self._unreadable.isdisjoint(names)
-
-    def reject_unknown_fields(self) -> None:
-        for name in sorted(set(self.raw) - set(_READERS)):
-            self.wrong(name, "is not a field of a cluster request")
-
-    def integer(self, name: str, low: int, high: int) -> int | None:
-        value = self.raw.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            self.wrong(name, f"must be an integer, got {type(value).__name__}")
-        elif not low <= value <= high:
-            self.wrong(name, f"must be between {low:,} and {high:,}, got {value}")
-        else:
-            return value
-        return None
-
-    def real(self, name: str, low: float, high: float) -> float | None:
-        value = self.raw.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self.wrong(name, f"must be a number, got {type(value).__name__}")
-        elif not math.isfinite(value) or not low <= value <= high:
-            self.wrong(name, f"must be between {low:,} and {high:,}, got {value}")
-        else:
-            return float(value)
-        return None
-
-    def flag(self, name: str) -> bool:
-        value = self.raw.get(name)
-        if value is not None and not isinstance(value, bool):
-            self.wrong(name, f"must be true or false, got {type(value).__name__}")
-        return value is True
-
-    def text(self, name: str) -> str | None:
-        value = self.raw.get(name)
-        if value is None:
-            return None
-        if problem := text_problem(value):
-            self.wrong(name, problem)
-            return None
-        return str(value)
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        value = self.raw.get(name)
-        if value is None:
-            return ()
-        if isinstance(value, str) or not hasattr(value, "__len__"):
-            self.wrong(name, "must be a list of texts")
-            return ()
-        if len(value) > MAX_LIST_LENGTH:
-            self.wrong(name, f"has {len(value)} entries, at most {MAX_LIST_LENGTH} are allowed")
-            return ()
-        problems = {index: problem for index, item in enumerate(value) if (problem := text_problem(item))}
-        for index, problem in problems.items():
-            self.wrong(f"{name}[{index}]", problem)
-        return () if problems else tuple(sorted(set(value)))
-
-    def grade(self, name: str, grades: type[IntEnum]) -> IntEnum | None:
-        value = self.raw.get(name)
-        if value is None:
-            return None
-        if isinstance(value, str) and value in grades.__members__:
-            return grades[value]
-        self.wrong(name, f"must be one of {', '.join(grades.__members__)}, got {str(value)[:40]!r}")
-        return None
-
-
-def text_problem(value: object) -> str | None:
-    """What is wrong with a text field, or None."""
-    if not isinstance(value, str):
-        return f"must be text, got {type(value).__name__}"
-    if not 1 <= len(value) <= MAX_TEXT_LENGTH:
-        return f"must have 1 to {MAX_TEXT_LENGTH} characters, got {len(value)}"
-    if not value.isprintable() or value != value.strip():
-        return "must be printable, without surrounding spaces"
-    return None
-
-
-def _required_count(reader: _Reader, name: str) -> int:
+def _required_count(reader: FieldReader, name: str) -> int:
     if reader.raw.get(name) is None and reader.raw.get("all_matching") is True:
         least = reader.raw.get("gpus_per_node")  # its own reader says what is wrong with it
         return least if isinstance(least, int) and 1 <= least <= MAX_GPUS_PER_NODE else 1
@@ -208,74 +139,84 @@ def _required_count(reader: _Reader, name: str) -> int:
     return reader.integer(name, 1, MAX_GPU_COUNT) or 1
 
 
-def _request_id(reader: _Reader, name: str) -> str:
+def _request_id(reader: FieldReader, name: str) -> str:
     return reader.text(name) or ""
 
 
-def _gpus_per_node(reader: _Reader, name: str) -> int:
+def _gpus_per_node(reader: FieldReader, name: str) -> int:
     return reader.integer(name, 1, MAX_GPUS_PER_NODE) or 1
 
 
-def _integer(low: int, high: int) -> Callable[[_Reader, str], int | None]:
+def _gpu_milli(reader: FieldReader, name: str) -> int | None:
+    """All of a GPU is no part of it."""
+    milli = reader.integer(name, 1, MILLI_OF_GPU)
+    return None if milli == MILLI_OF_GPU else milli
+
+
+def _integer(low: int, high: int) -> Callable[[FieldReader, str], int | None]:
     return lambda reader, name: reader.integer(name, low, high)
 
 
-def _real(low: float, high: float) -> Callable[[_Reader, str], float | None]:
+def _real(low: float, high: float) -> Callable[[FieldReader, str], float | None]:
     return lambda reader, name: reader.real(name, low, high)
 
 
-def _grade(grades: type[IntEnum]) -> Callable[[_Reader, str], IntEnum | None]:
+def _grade(grades: type[IntEnum]) -> Callable[[FieldReader, str], IntEnum | None]:
     return lambda reader, name: reader.grade(name, grades)
 
 
-def _supplier_share(reader: _Reader, name: str) -> float | None:
+def _supplier_share(reader: FieldReader, name: str) -> float | None:
     share = reader.real(name, 0.0, 1.0)
     if share == 0.0:
         reader.wrong(name, "must be above 0")
     return share
 
 
-_READERS: dict[str, Callable[[_Reader, str], Any]] = {
+_READERS: dict[str, Callable[[FieldReader, str], Any]] = {
     "gpu_count": _required_count,
     "request_id": _request_id,
-    "gpu_models": _Reader.texts,
-    "allow_mixed_models": _Reader.flag,
+    "gpu_models": FieldReader.texts,
+    "allow_mixed_models": FieldReader.flag,
     "gpus_per_node": _gpus_per_node,
-    "regions": _Reader.texts,
-    "countries": _Reader.texts,
-    "sites": _Reader.texts,
-    "excluded_regions": _Reader.texts,
-    "excluded_countries": _Reader.texts,
-    "excluded_sites": _Reader.texts,
+    "regions": FieldReader.texts,
+    "countries": FieldReader.texts,
+    "sites": FieldReader.texts,
+    "excluded_regions": FieldReader.texts,
+    "excluded_countries": FieldReader.texts,
+    "excluded_sites": FieldReader.texts,
     "client_latitude": _real(-90.0, 90.0),
     "client_longitude": _real(-180.0, 180.0),
-    "client_site": _Reader.text,
+    "client_site": FieldReader.text,
     "max_client_rtt_ms": _real(0.0, MAX_RTT_MS),
     "max_cluster_rtt_ms": _real(0.0, MAX_RTT_MS),
     "min_security_tier": _grade(SecurityTier),
-    "certifications": _Reader.texts,
+    "certifications": FieldReader.texts,
     "min_connectivity_tier": _grade(ConnectivityTier),
     "min_interconnect": _grade(Interconnect),
-    "same_fabric": _Reader.flag,
+    "same_fabric": FieldReader.flag,
     "min_reliability": _real(0.0, 1.0),
-    "allowed_suppliers": _Reader.texts,
-    "excluded_suppliers": _Reader.texts,
+    "allowed_suppliers": FieldReader.texts,
+    "excluded_suppliers": FieldReader.texts,
     "max_supplier_share": _supplier_share,
     "duration_s": _integer(1, MAX_DURATION_S),
     "max_price_micro_usd_per_gpu_hour": _integer(1, MAX_PRICE_MICRO_USD_PER_GPU_HOUR),
-    "interruptible": _Reader.flag,
-    "all_matching": _Reader.flag,
+    "interruptible": FieldReader.flag,
+    "all_matching": FieldReader.flag,
     "budget_micro_usd": _integer(1, MAX_TOTAL_MICRO_USD),
+    "gpu_milli": _gpu_milli,
+    "cpu_milli": _integer(1, MAX_CPU_MILLI),
+    "memory_mib": _integer(1, MAX_MEMORY_MIB),
 }
 
 
-def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
+def _check_together(reader: FieldReader, values: dict[str, Any]) -> None:
     """Rules between fields: limits that contradict each other can never be served, so they are bad input."""
     count, per_node = values["gpu_count"], values["gpus_per_node"]
     if reader.readable("gpu_count", "gpus_per_node") and count % per_node:
         reader.wrong("gpus_per_node", f"must divide gpu_count: {count} is not a multiple of {per_node}")
     _check_client(reader, values)
     _check_budget(reader, values)
+    _check_part(reader, values)
     for wanted, excluded in (
         ("regions", "excluded_regions"),
         ("countries", "excluded_countries"),
@@ -290,7 +231,7 @@ def _check_together(reader: _Reader, values: dict[str, Any]) -> None:
         reader.wrong("max_supplier_share", f"allows a supplier less than one replica of {per_node} GPUs")
 
 
-def _check_budget(reader: _Reader, values: dict[str, Any]) -> None:
+def _check_budget(reader: FieldReader, values: dict[str, Any]) -> None:
     if values["all_matching"] and values["budget_micro_usd"] is None and reader.readable("budget_micro_usd"):
         reader.wrong("budget_micro_usd", "is required with all_matching")
     if not values["all_matching"] and values["budget_micro_usd"] is not None:
@@ -301,7 +242,16 @@ def _check_budget(reader: _Reader, values: dict[str, Any]) -> None:
         reader.wrong("max_supplier_share", "is a share of a known number of GPUs: not with all_matching")
 
 
-def _check_client(reader: _Reader, values: dict[str, Any]) -> None:
+def _check_part(reader: FieldReader, values: dict[str, Any]) -> None:
+    if reader.raw.get("gpu_milli") is None or not reader.readable("gpu_count"):
+        return
+    if values["gpu_count"] != 1:
+        reader.wrong("gpu_milli", f"is a part of one GPU: gpu_count must be 1, got {values['gpu_count']}")
+    if values["all_matching"]:
+        reader.wrong("gpu_milli", "is a part of one GPU: not with all_matching")
+
+
+def _check_client(reader: FieldReader, values: dict[str, Any]) -> None:
     if not reader.readable("client_latitude", "client_longitude", "client_site"):
         return
     latitude, longitude, site = (values[name] for name in ("client_latitude", "client_longitude", "client_site"))

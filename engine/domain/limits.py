@@ -14,6 +14,11 @@ MAX_TOTAL_MICRO_USD = 2**63 - 1
 """A total travels as a signed 64-bit integer."""
 MAX_DURATION_S = 10 * 365 * 24 * 3_600
 MAX_RTT_MS = 60_000.0
+MILLI_OF_GPU = 1_000
+"""Thousandths that a whole GPU has."""
+MAX_CPU_MILLI = 10_000_000_000
+"""Ten million cores; above what a node has, so that it can be asked for and refused."""
+MAX_MEMORY_MIB = 1_000_000_000_000
 MAX_TEXT_LENGTH = 128
 MAX_LIST_LENGTH = 1_000
 MAX_CERTIFICATIONS = 62

@@ -3,12 +3,15 @@
 Money is integer micro-USD. A rate is micro-USD per hour; a total is rate × seconds / 3600, rounded half up
 to the micro-dollar once, on the sum. Lines of an itemised total take the differences of the rounded running
 sum, so that they add up to the total exactly. Parts of an amount are rounded down, and where they must
-exhaust it, the largest remainders get what is left.
+exhaust it, the largest remainders get what is left. A part of a GPU pays its share of the GPU's price, rounded up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from engine.domain.limits import MILLI_OF_GPU
 
 SECONDS_PER_HOUR = 3_600
 
@@ -29,6 +32,12 @@ def itemise_micro_usd(rates_micro_usd_per_hour: Iterable[int], duration_s: int) 
     return lines
 
 
+def itemise_costs(running_costs: Iterable[int]) -> list[int]:
+    """Lines of running sums in micro-USD · seconds / hour; they sum to the last of them, rounded."""
+    charged = [0, *map(rounded_micro_usd, running_costs)]
+    return [total - before for before, total in pairwise(charged)]
+
+
 def rounded_micro_usd(cost: int) -> int:
     """A cost in micro-USD · seconds / hour, half up."""
     return total_micro_usd(cost, 1)
@@ -47,6 +56,19 @@ def micro_usd(usd: float) -> int:
 def part_micro_usd(amount_micro_usd: int, part: int, whole: int) -> int:
     """part / whole of an amount, rounded down: what is cut off stays with whoever pays. 0 of nothing."""
     return amount_micro_usd * part // whole if part else 0
+
+
+def share_of_gpu(cost: int, gpu_milli: int) -> int:
+    """What a part of a GPU pays of a price or cost, in its unit, rounded up.
+
+    The parts of one card together never pay less than the card, and one part never pays more than the whole.
+    """
+    return -(-cost * gpu_milli // MILLI_OF_GPU)
+
+
+def least_price_with_share(share: int, gpu_milli: int) -> int:
+    """The least price of a whole GPU of which the share is so much; `share` at least 1."""
+    return (share - 1) * MILLI_OF_GPU // gpu_milli + 1
 
 
 def split_micro_usd(amount_micro_usd: int, weights: Sequence[int]) -> list[int]:

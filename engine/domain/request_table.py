@@ -13,11 +13,14 @@ import polars as pl
 from engine.domain.cluster_request import SHARE_TOLERANCE
 from engine.domain.errors import InvalidInput
 from engine.domain.limits import (
+    MAX_CPU_MILLI,
     MAX_DURATION_S,
     MAX_GPU_COUNT,
     MAX_GPUS_PER_NODE,
+    MAX_MEMORY_MIB,
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_RTT_MS,
+    MILLI_OF_GPU,
 )
 from engine.domain.table_rules import (
     Rule,
@@ -37,6 +40,18 @@ LIST_COLUMNS = tuple(column for column, dtype in REQUESTS_SCHEMA.items() if dtyp
 def check_requests(frame: pl.DataFrame, table: str = "requests.parquet") -> None:
     """Check a frame of REQUESTS_SCHEMA; InvalidInput lists every rule that is broken, with rows."""
     if violations := violations_of(frame, table, _rules()):
+        raise InvalidInput(violations)
+
+
+BESIDE = ("gpu_milli", "cpu_milli", "memory_mib")
+NOT_PLANNED = "is not planned jointly: parts of a GPU, CPU and memory are placed one by one"
+
+
+def check_plannable(frame: pl.DataFrame, table: str = "requests.parquet") -> None:
+    """InvalidInput names every request with a need that the joint plan does not know; all of a GPU is no part."""
+    needs = {name: pl.col(name).is_not_null() for name in BESIDE}
+    needs["gpu_milli"] &= pl.col("gpu_milli") != MILLI_OF_GPU
+    if violations := violations_of(frame, table, [(name, need, NOT_PLANNED) for name, need in needs.items()]):
         raise InvalidInput(violations)
 
 
@@ -86,12 +101,17 @@ def _rules() -> Iterator[Rule]:
     yield grade_rule("min_security_tier", SecurityTier, optional=True)
     yield grade_rule("min_connectivity_tier", ConnectivityTier, optional=True)
     yield grade_rule("min_interconnect", Interconnect, optional=True)
+    yield range_rule("gpu_milli", 1, MILLI_OF_GPU, optional=True)
+    yield range_rule("cpu_milli", 1, MAX_CPU_MILLI, optional=True)
+    yield range_rule("memory_mib", 1, MAX_MEMORY_MIB, optional=True)
     yield from _contradictions()
 
 
 def _contradictions() -> Iterator[Rule]:
     count, per_node = pl.col("gpu_count"), pl.col("gpus_per_node").fill_null(1)
     yield "gpus_per_node", (count % per_node != 0) & (count > 0), "does not divide gpu_count"
+    part = pl.col("gpu_milli").is_not_null() & (count > 1)
+    yield "gpu_milli", part, "is a part of one GPU: gpu_count must be 1"
     for wanted in ("regions", "countries", "sites"):
         yield _both(wanted, f"excluded_{wanted}")
     yield _both("allowed_suppliers", "excluded_suppliers")

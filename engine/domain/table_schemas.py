@@ -25,6 +25,8 @@ FLEET_SCHEMA: dict[str, pl.DataType] = {
     "interconnect": pl.String(),
     "fabric_id": pl.String(),
     "state": pl.String(),
+    "cpu_milli": pl.Int64(),
+    "memory_mib": pl.Int64(),
 }
 RTT_SCHEMA: dict[str, pl.DataType] = {"site_a": pl.String(), "site_b": pl.String(), "rtt_ms": pl.Float64()}
 REQUESTS_SCHEMA: dict[str, pl.DataType] = {
@@ -58,6 +60,9 @@ REQUESTS_SCHEMA: dict[str, pl.DataType] = {
     "duration_s": pl.Int64(),
     "max_price_micro_usd_per_gpu_hour": pl.Int64(),
     "interruptible": pl.Boolean(),
+    "gpu_milli": pl.Int64(),
+    "cpu_milli": pl.Int64(),
+    "memory_mib": pl.Int64(),
 }
 PLACEMENTS_SCHEMA: dict[str, pl.DataType] = {
     "request_id": pl.String(),
@@ -65,7 +70,7 @@ PLACEMENTS_SCHEMA: dict[str, pl.DataType] = {
     "gpus": pl.Int64(),
     "movable": pl.Boolean(),
 }
-OPTIONAL_FLEET_COLUMNS = {"certifications", "fabric_id"}
+OPTIONAL_FLEET_COLUMNS = {"certifications", "fabric_id", "cpu_milli", "memory_mib"}
 OPTIONAL_REQUEST_COLUMNS = set(REQUESTS_SCHEMA) - {
     "request_id",
     "gpu_count",

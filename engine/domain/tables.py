@@ -16,13 +16,15 @@ import polars as pl
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import (
     MAX_CERTIFICATIONS,
+    MAX_CPU_MILLI,
     MAX_GPUS_PER_NODE,
+    MAX_MEMORY_MIB,
     MAX_NODES,
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_RTT_MS,
 )
 from engine.domain.placement_table import check_placement_rows, check_placements
-from engine.domain.request_table import check_client_sites, check_requests
+from engine.domain.request_table import check_client_sites, check_plannable, check_requests
 from engine.domain.table_rules import (
     MAX_LISTED,
     TEXT_RULE,
@@ -58,6 +60,7 @@ __all__ = [
     "check_fleet",
     "check_placement_rows",
     "check_placements",
+    "check_plannable",
     "check_requests",
     "check_rtt",
     "parse_table",
@@ -184,6 +187,8 @@ def _fleet_rules() -> Iterator[Rule]:
     yield grade_rule("interconnect", Interconnect)
     yield grade_rule("state", NodeState)
     yield text_rule("fabric_id", optional=True)
+    yield range_rule("cpu_milli", 0, MAX_CPU_MILLI, optional=True)
+    yield range_rule("memory_mib", 0, MAX_MEMORY_MIB, optional=True)
     name = pl.element()
     unwell = pl.col("certifications").list.eval(name.is_null() | bad_text(name) | name.str.contains(","))
     yield "certifications", unwell.list.any(), f"holds an entry that {TEXT_RULE} or commas"

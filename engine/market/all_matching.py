@@ -98,8 +98,9 @@ class _Sizes:
         return found
 
     def _keeps_cap(self, cost: int, replicas: int) -> bool:
-        cap, gpus = self._request.max_price_micro_usd_per_gpu_hour, replicas * self._request.gpus_per_node
-        return cap is None or cheapest_cap(self._inventory, cost, 0, gpus, self._duration_s) <= cap
+        cap = self._request.max_price_micro_usd_per_gpu_hour
+        sized = replace(self._request, gpu_count=replicas * self._request.gpus_per_node)
+        return cap is None or cheapest_cap(self._inventory, cost, 0, sized) <= cap
 
     def _least_total(self, found: Placement) -> int:
         if self._inventory.is_flat(self._duration_s):

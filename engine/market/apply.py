@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.domain.tables import FLEET_SCHEMA, OPTIONAL_FLEET_COLUMNS, shape
 from engine.domain.tiers import NodeState
 from engine.market import failure, orders
 from engine.market.changes import LEASE, ORDER
@@ -45,6 +46,7 @@ from engine.market.inventory import Inventory
 from engine.market.lease_changes import extend, reclaim, reprice, shrink
 from engine.market.published import LONG_RUN, POSTED, columns_of
 from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
+from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 ORACLE = "ORACLE"
@@ -141,7 +143,7 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
         quote = state.quotes[event.quote_id]
         _give_back(state, quote, event.at_us)
         quote.lease_id = lease.lease_id
-    state.inventory.lease(event.terms.node_numbers, event.terms.gpus_per_node)
+    state.inventory.take(use_of(event.terms))
     state.demand.lease(event.at_us, event.tenant_id, event.terms.request, event.lease_id)
     state.leases[lease.lease_id] = lease
     state.leases_of.setdefault(lease.tenant_id, {})[lease.lease_id] = None
@@ -152,20 +154,21 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
 
 def _move(state: MarketState, event: LeaseMoved) -> None:
     lease = state.leases[event.lease_id]
-    state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
+    state.inventory.give(use_of(lease.standing))
     lease.fencing_epoch += 1
     lease.moved = msgspec.structs.replace(
         lease.standing,
         nodes=event.nodes,
         gpus=event.gpus,
         prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
+        card=event.card,
     )
-    state.inventory.lease(lease.moved.node_numbers, lease.moved.gpus_per_node)
+    state.inventory.take(use_of(lease.moved))
 
 
 def _end(state: MarketState, event: LeaseEnded) -> None:
     lease = state.leases[event.lease_id]
-    state.inventory.lease(lease.standing.node_numbers, -lease.standing.gpus_per_node)
+    state.inventory.give(use_of(lease.standing))
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
     lease.refunded_micro_usd += event.refund_micro_usd
     state.active -= 1
@@ -178,7 +181,7 @@ def _quote(state: MarketState, event: QuoteIssued) -> None:
     quote = Quote(event.quote_id, event.tenant_id, event.terms, event.at_us, event.expires_at_us, hold=event.hold)
     state.quotes[event.quote_id] = quote
     if event.hold:
-        state.inventory.hold(event.terms.node_numbers, event.terms.gpus_per_node)
+        state.inventory.take(use_of(event.terms), held=True)
         gpus = event.terms.request.gpu_count
         state.held_by.setdefault(event.tenant_id, {})[event.quote_id] = gpus
         heapq.heappush(state.due, (event.expires_at_us, event.quote_id))
@@ -200,7 +203,7 @@ def _give_back(state: MarketState, quote: Quote, now_us: int) -> None:
     if not quote.holds:
         return
     state.forgettable.append((now_us, quote.quote_id))
-    state.inventory.hold(quote.terms.node_numbers, -quote.terms.gpus_per_node)
+    state.inventory.give(use_of(quote.terms), held=True)
     own = state.held_by[quote.tenant_id]
     del own[quote.quote_id]
     if not own:
@@ -272,8 +275,11 @@ def take_curves(
 
 
 def read_frame(payload: bytes) -> pl.DataFrame:
-    """The frame of an event."""
-    return pl.read_ipc(io.BytesIO(payload))
+    """The frame of an event; one of nodes, written before nodes had all their columns, gets the others as null."""
+    frame = pl.read_ipc(io.BytesIO(payload))
+    if "node_id" not in frame.columns:
+        return frame
+    return shape(frame, FLEET_SCHEMA, "nodes", OPTIONAL_FLEET_COLUMNS)
 
 
 def write_frame(frame: pl.DataFrame) -> bytes:

@@ -7,15 +7,19 @@ formula of its own, and looks at nodes, never at pools. If solver and audit disa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
+from engine.market.audit_distances import client_rtt_ms, pairwise_rtt_ms
 from engine.market.events import Terms
-from engine.market.inventory import Glance, Inventory
+from engine.market.fleet_columns import Glance
+from engine.market.inventory import Inventory
 from engine.market.state import MarketState
+from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 TOLERANCE_MS = 1e-6
@@ -35,7 +39,7 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)
     if own:
-        seen = seen._replace(unused=seen.unused + terms.gpus_per_node)
+        seen = seen.with_own(use_of(terms))
     faults = placement_faults(inventory, terms, seen) + money_faults(terms)
     if at_posted_prices:
         faults += price_faults(inventory, terms, seen)
@@ -45,9 +49,11 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
 def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
     """Rules of the prices: max(ask, posted), or its average over the hours of a curve that is not flat."""
     if terms.duration_s <= 3_600 or (inventory.long_run == inventory.posted_of_market).all():
-        right = (terms.prices == np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).all()
+        whole = np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
+        right = (terms.prices == _of_part(terms.request, whole)).all()
         return [] if right else ["has a price that is not max(ask, posted)"]
     sums, row = _forward_sums(inventory, terms.duration_s, seen)
+    sums = _of_part(terms.request, np.array(sums, dtype=object)).tolist()
     faults = []
     averages = [(2 * one + terms.duration_s) // (2 * terms.duration_s) for one in sums]
     if (terms.prices != np.array(averages)[row]).any():
@@ -57,6 +63,11 @@ def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
     if terms.total_micro_usd - terms.spread_micro_usd != (2 * exact + 3_600) // 7_200:
         faults.append("has a total that is not the sum over its hours")
     return faults
+
+
+def _of_part(request: ClusterRequest, whole: Any) -> Any:
+    """What the part that is asked for costs of what whole GPUs cost, rounded up."""
+    return whole if request.gpu_milli is None else (whole * request.gpu_milli + 999) // 1_000
 
 
 def _forward_sums(inventory: Inventory, duration_s: int, seen: Glance) -> tuple[list[int], Int]:
@@ -83,6 +94,7 @@ def placement_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[s
     request, nodes, gpus = terms.request, terms.node_numbers, terms.gpus_per_node
     rules = (
         *_capacity(request, seen, gpus),
+        *_beside(inventory, terms, seen),
         *_models(inventory, request, seen.model),
         *_node_rules(inventory, request, nodes),
         *_location(inventory, request, seen.site),
@@ -106,8 +118,39 @@ def _capacity(request: ClusterRequest, seen: Glance, gpus: Int) -> Rules:
     yield int(gpus.min()) > 0, "takes no GPU from a node"
     if request.gpus_per_node > 1:
         yield not (gpus % request.gpus_per_node).any(), "splits a replica between nodes"
-    yield bool((gpus <= seen.unused).all()), "takes more GPUs than are free"
+    if request.gpu_milli is None:
+        yield bool((gpus <= seen.unused).all()), "takes more GPUs than are free"
     yield bool((seen.state == int(NodeState.READY)).all()), "uses a node that is not READY"
+
+
+def _beside(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:
+    """CPU and memory by node, and the card that a part stands on."""
+    request, nodes, spare = terms.request, terms.node_numbers, inventory.spare
+    yield (terms.card >= 0) == (request.gpu_milli is not None), "names a card without need, or none where it must"
+    replicas = terms.gpus_per_node // request.gpus_per_node
+    for wanted, left, own, name in (
+        (request.cpu_milli, spare.cpu_milli, seen.own.cpu_milli if seen.own else 0, "CPU"),
+        (request.memory_mib, spare.memory_mib, seen.own.memory_mib if seen.own else 0, "memory"),
+    ):
+        if wanted is not None:
+            back = own * seen.own.replicas if seen.own else 0
+            yield bool((replicas * wanted <= left[nodes] + back).all()), f"takes more {name} than is left"
+    if request.gpu_milli is not None:
+        yield from _on_card(inventory, terms, seen)
+
+
+def _on_card(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:
+    """A part stands on one card of one node, with room for it; a card that is not shared must be unused."""
+    yield terms.node_numbers.size == 1, "spreads a part of a GPU over nodes"
+    node = int(terms.node_numbers[0])
+    yield terms.card < inventory.nodes.gpu_count[node], "stands on a card that its node does not have"
+    left = inventory.spare.cards.of(node).get(terms.card)
+    if left is None:
+        yield int(seen.unused[0]) >= 1, "takes more GPUs than are free"
+        return
+    own = seen.own
+    back = own.gpu_milli if own is not None and own.card == terms.card else 0
+    yield left + back >= (terms.request.gpu_milli or 0), "takes more of a card than is left of it"
 
 
 def _models(inventory: Inventory, request: ClusterRequest, model: Int) -> Rules:
@@ -150,11 +193,11 @@ def _location(inventory: Inventory, request: ClusterRequest, site_of_node: Int) 
     for site in used.tolist() if wanted or barred else ():
         yield from _site_rules(inventory, request, site, wanted)
     if request.max_client_rtt_ms is not None:
-        rtt = _client_rtt_ms(inventory, request, used)
+        rtt = client_rtt_ms(inventory, request, used)
         near = bool((rtt <= request.max_client_rtt_ms + TOLERANCE_MS).all())
         yield near, "is too far from the client"
     if request.max_cluster_rtt_ms is not None:
-        rtt = _pairwise_rtt_ms(inventory, used)
+        rtt = pairwise_rtt_ms(inventory, used)
         near = bool((rtt <= request.max_cluster_rtt_ms + TOLERANCE_MS).all())
         yield near, "uses two sites that are too far from each other"
 
@@ -207,64 +250,6 @@ def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
         averaged = request_gpus if len(bands) > 1 else 0
-        allowed = cap * request_gpus * terms.duration_s
-        within = terms.total_micro_usd * 7_200 <= 2 * allowed + 3_600
-        yield within and 2 * rate <= 2 * cap * request_gpus + averaged, "is above the price cap"
-
-
-def _client_rtt_ms(inventory: Inventory, request: ClusterRequest, sites: Int) -> NDArray[np.float64]:
-    """RTT from the client to each of some sites."""
-    if request.client_site is None:
-        return _formula_ms(
-            request.client_latitude or 0.0,
-            request.client_longitude or 0.0,
-            inventory.sites.latitude[sites],
-            inventory.sites.longitude[sites],
-        )
-    measured = inventory.measured_ms
-    home = inventory.sites.names.code.get(request.client_site)
-    result = np.full(sites.size, np.inf)
-    for place, site in enumerate(sites.tolist()):
-        name = inventory.sites.names.names[site]
-        if name == request.client_site:
-            result[place] = 0.0
-        elif (pair := _pair(name, request.client_site)) in measured:
-            result[place] = measured[pair]
-        elif home is not None:
-            result[place] = _between_ms(inventory, home, np.array([site]))[0]
-    return result
-
-
-def _pairwise_rtt_ms(inventory: Inventory, sites: Int) -> NDArray[np.float64]:
-    """RTT between all pairs of some sites, (sites, sites)."""
-    result = np.array([_between_ms(inventory, site, sites) for site in sites.tolist()])
-    names = [inventory.sites.names.names[site] for site in sites.tolist()]
-    for row, a in enumerate(names):
-        for column, b in enumerate(names):
-            result[row, column] = 0.0 if a == b else inventory.measured_ms.get(_pair(a, b), result[row, column])
-    return result
-
-
-def _pair(a: str, b: str) -> tuple[str, str]:
-    return (a, b) if a <= b else (b, a)
-
-
-def _between_ms(inventory: Inventory, site: int, others: Int) -> NDArray[np.float64]:
-    latitude, longitude = inventory.sites.latitude, inventory.sites.longitude
-    return _formula_ms(float(latitude[site]), float(longitude[site]), latitude[others], longitude[others])
-
-
-def _formula_ms(
-    latitude: float, longitude: float, latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """2.0 + 0.02 × km, the great circle taken from the angle between unit vectors."""
-    here = _unit_vector(np.array([latitude]), np.array([longitude]))
-    there = _unit_vector(latitudes, longitudes)
-    chord = np.sqrt(((there - here) ** 2).sum(axis=1))
-    milliseconds: NDArray[np.float64] = 2.0 + 0.02 * 6371.0 * 2.0 * np.arcsin(np.minimum(1.0, chord / 2.0))
-    return milliseconds
-
-
-def _unit_vector(latitudes: NDArray[np.float64], longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
-    phi, lam = np.radians(latitudes), np.radians(longitudes)
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)
+        most = _of_part(terms.request, cap * request_gpus)
+        within = terms.total_micro_usd * 7_200 <= 2 * most * terms.duration_s + 3_600
+        yield within and 2 * rate <= 2 * most + averaged, "is above the price cap"

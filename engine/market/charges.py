@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_TOTAL_MICRO_USD
-from engine.domain.money import itemise_micro_usd, total_micro_usd
+from engine.domain.money import (
+    itemise_costs,
+    itemise_micro_usd,
+    least_price_with_share,
+    rounded_micro_usd,
+    share_of_gpu,
+    total_micro_usd,
+)
 from engine.market.events import PriceLine
 from engine.market.inventory import Inventory
 from engine.market.periods import BAND_EDGES_S
@@ -43,8 +51,13 @@ class Charge(NamedTuple):
     lines: list[PriceLine]
 
 
-def charge_of(inventory: Inventory, found: Placement, duration_s: int) -> Charge:
-    """The price of what `inventory.placer_for` this duration found; InvalidInput if it is too large."""
+def charge_of(inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int | None = None) -> Charge:
+    """The price of what `inventory.placer_for` this duration found; InvalidInput if it is too large.
+
+    `gpu_milli`: the part that is sold of the one GPU that was found.
+    """
+    if gpu_milli is not None:
+        return _part_charge(inventory, found, duration_s, gpu_milli)
     if inventory.is_flat(duration_s):
         return _flat_charge(inventory, found, duration_s)
     return _forward_charge(inventory, found, duration_s)
@@ -77,8 +90,32 @@ def _forward_charge(inventory: Inventory, found: Placement, duration_s: int) -> 
     return Charge(prices, rate, total, rate if found.lower_bound == found.rate else proven, lines)
 
 
-def totals_of(inventory: Inventory, found: Placement, duration_s: int) -> tuple[int, int]:
+def _part_charge(inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int) -> Charge:
+    """As for the whole GPU, with its share of every running sum."""
+    flat, units = inventory.is_flat(duration_s), units_per_hour(duration_s)
+    edges = (0, duration_s) if flat else (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s)
+    parts = list(_flat_parts(inventory, found) if flat else _parts(inventory, found, duration_s, edges, units))
+    running = accumulate(part.cost for part in parts)
+    if flat:
+        shares = [share_of_gpu(cost, gpu_milli) * duration_s for cost in running]
+    else:
+        shares = [share_of_gpu(cost * HOUR_S // units, gpu_milli) for cost in running]
+    total, rate = totals_of(inventory, found, duration_s, gpu_milli)
+    _chargeable(total)
+    bands, amounts = list(pairwise(edges)), itemise_costs(shares)
+    lines = [
+        part.line(inventory, amount, per_hour(amount, *bands[part.band]), bands[part.band])
+        for part, amount in zip(parts, amounts, strict=True)
+    ]
+    return Charge(np.array([rate]), rate, total, rate, lines)
+
+
+def totals_of(
+    inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int | None = None
+) -> tuple[int, int]:
     """(total, rate per hour) of what `inventory.placer_for` this duration found; both too large if they are."""
+    if gpu_milli is not None:
+        return _part_totals(inventory, found, duration_s, gpu_milli)
     if inventory.is_flat(duration_s):
         return total_micro_usd(int(found.rate), duration_s), int(found.rate)
     units = units_per_hour(duration_s)
@@ -88,11 +125,25 @@ def totals_of(inventory: Inventory, found: Placement, duration_s: int) -> tuple[
     return (2 * int(found.rate) + units) // (2 * units), int(np.dot(found.gpus, prices))
 
 
-def cheapest_cap(inventory: Inventory, cost: int, spread: int, gpu_count: int, duration_s: int) -> int:
+def _part_totals(inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int) -> tuple[int, int]:
+    if inventory.is_flat(duration_s):
+        rate = share_of_gpu(int(found.rate), gpu_milli)
+        return total_micro_usd(rate, duration_s), rate
+    cost = share_of_gpu(int(found.rate) * HOUR_S // units_per_hour(duration_s), gpu_milli)
+    return rounded_micro_usd(cost), (2 * cost + duration_s) // (2 * duration_s)
+
+
+def cheapest_cap(inventory: Inventory, cost: int, spread: int, request: ClusterRequest) -> int:
     """The least price limit per GPU-hour that a placement's `rate` or `lower_bound`, plus a spread, keeps."""
+    duration_s, gpu_milli = request.priced_duration_s, request.gpu_milli
     flat = inventory.is_flat(duration_s)
     units, hours = (HOUR_S, duration_s) if flat else (units_per_hour(duration_s), 1)
-    return -(-(int(cost) * hours + spread * units) * HOUR_S // (gpu_count * duration_s * units))
+    if gpu_milli is None:
+        return -(-(int(cost) * hours + spread * units) * HOUR_S // (request.gpu_count * duration_s * units))
+    share = share_of_gpu(int(cost), gpu_milli) * duration_s
+    if not flat:
+        share = share_of_gpu(int(cost) * HOUR_S // units, gpu_milli)
+    return least_price_with_share(max(1, -(-(share + spread * HOUR_S) // duration_s)), gpu_milli)
 
 
 def spread_micro_usd(total: int, spread_factor: float, volatility_ppb: int, ttl_s: int) -> int:

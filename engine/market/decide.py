@@ -228,11 +228,17 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
 def _check_merge(merged: Inventory) -> None:
     """What a load must not break in the fleet that is already there."""
     taken = merged.leased + merged.held
+    cpu_taken, memory_taken, *_ = merged.beside()
     violations = [
         Violation(
-            f"nodes/{merged.node_ids[node]}", f"gpu_free must be at least {taken[node]}, leased or held here"
+            f"nodes/{merged.node_ids[node]}", f"{column} must be at least {needed[node]}, leased or held here"
         )
-        for node in np.flatnonzero(merged.unused < 0)[:MAX_LISTED]
+        for column, needed, left in (
+            ("gpu_free", taken, merged.unused),
+            ("cpu_milli", cpu_taken, merged.spare.cpu_milli),
+            ("memory_mib", memory_taken, merged.spare.memory_mib),
+        )
+        for node in np.flatnonzero(left < 0)[:MAX_LISTED]
     ]
     if violations:
         raise InvalidInput(violations)

@@ -42,6 +42,9 @@ def demand_of(inventory: Inventory, request: ClusterRequest, catalogue: Collecti
         reliability=request.min_reliability or 0.0,
         max_replicas_per_supplier=None if cap is None else cap // request.gpus_per_node,
         max_cluster_rtt_ms=request.max_cluster_rtt_ms,
+        cpu_milli=request.cpu_milli or 0,
+        memory_mib=request.memory_mib or 0,
+        gpu_milli=request.gpu_milli or 0,
     )
 
 

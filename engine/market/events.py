@@ -153,6 +153,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """Of a request for all that matches: no placement within its budget has more GPUs."""
     extension_locked: bool = False
     """It can be extended at its price, for as long again; the price of that is in `spread_micro_usd`."""
+    card: int = -1
+    """Of a part of a GPU: the card of its node that it stands on."""
 
     @property
     def node_numbers(self) -> Int:
@@ -240,12 +242,13 @@ class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
 
 
 class LeaseMoved(Event, frozen=True, kw_only=True, tag="lease_moved"):
-    """A lease runs elsewhere from now on. The columns are as in `Terms`, of its whole placement."""
+    """A lease runs elsewhere from now on. Columns and card are as in `Terms`, of its whole placement."""
 
     lease_id: str
     nodes: bytes
     gpus: bytes
     prices_micro_usd_per_gpu_hour: bytes
+    card: int = -1
 
 
 class LeaseEnded(Event, frozen=True, kw_only=True, tag="lease_ended"):

@@ -14,7 +14,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
 from engine.market.events import Terms
 from engine.market.prices import PriceBook
-from engine.market.reach import Reach, joint_constraints, node_masks, reach
+from engine.market.reach import Reach, base_room, joint_constraints, node_masks, reach, room_limits
 from engine.market.relaxations import Relaxation, relaxations_of
 from engine.market.state import MarketState
 from engine.market.terms import SEARCH_LIMIT, terms_of
@@ -75,17 +75,21 @@ def constraint_counts(state: MarketState, request: ClusterRequest) -> list[Const
     if not inventory.node_ids.size:
         return []
     order = inventory.by_price.node
-    free = inventory.free[order]
+    free = base_room(inventory, request)[order]
     masks = {name: mask[order] for name, mask in node_masks(inventory, request).items()}
+    limits = {name: most[order] for name, most in room_limits(inventory, request).items()}
     joint = joint_constraints(request)
-    names = [*masks, *joint]
+    names = [*masks, *limits, *joint]
 
     def most(kept: list[str]) -> Reach:
         eligible = np.ones(free.size, dtype=bool)
         for name in kept:
             if name in masks:
                 eligible &= masks[name]
-        return reach(inventory, request, eligible, set(kept) - set(masks), free)
+        room = free
+        for name in limits.keys() & set(kept):
+            room = np.minimum(room, limits[name])
+        return reach(inventory, request, eligible, set(kept) - set(masks) - set(limits), room)
 
     rows = []
     for index, name in enumerate(names):
@@ -102,7 +106,7 @@ def _verdict(
 
     COMBINATION if giving up that one constraint would not be enough.
     """
-    wanted, gpus_free = request.gpu_count, int(state.inventory.free.sum())
+    wanted, gpus_free = request.gpu_count, int(base_room(state.inventory, request).sum())
     most = rows[-1].gpus_cumulative
     if refusal.reason == SEARCH_LIMIT or most >= wanted:
         return refusal.reason, refusal.message

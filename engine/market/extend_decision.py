@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.errors import InvalidInput, Refused, Violation
-from engine.domain.limits import MAX_DURATION_S, MAX_TOTAL_MICRO_USD
-from engine.domain.money import rounded_micro_usd
+from engine.domain.limits import MAX_DURATION_S, MAX_TOTAL_MICRO_USD, MILLI_OF_GPU
+from engine.domain.money import rounded_micro_usd, share_of_gpu
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.commands import ExtendLease
@@ -25,6 +25,7 @@ from engine.market.periods import BAND_EDGES_S, curve_costs
 from engine.market.refunds import due_micro_usd
 from engine.market.state import Lease, MarketState
 from engine.market.terms import network_fee_of, profile_of
+from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 SECOND_US = 1_000_000
@@ -100,7 +101,7 @@ def _check_place(state: MarketState, lease: Lease) -> None:
     if away.any():
         first = inventory.node_ids[nodes[int(np.argmax(away))]]
         raise Refused("NODE_NOT_READY", f"nodes/{first} takes no work beyond what it has: it is not READY")
-    own = seen._replace(unused=seen.unused + standing.gpus_per_node)
+    own = seen.with_own(use_of(standing))
     if faults := placement_faults(inventory, standing, own):
         told = f"the fleet has changed since leases/{lease.lease_id} began: it {'; '.join(faults)}"
         raise Refused("LEASE_TERMS_GONE", told)
@@ -116,7 +117,7 @@ def _check_amount(lease: Lease, command: ExtendLease, amount: int) -> None:
         raise Refused("MAX_AMOUNT_MICRO_USD", f"{told}, above {most:,}", amount_micro_usd=str(amount))
     request = lease.standing.request
     cap = request.max_price_micro_usd_per_gpu_hour
-    if cap is not None and amount > rounded_micro_usd(cap * request.gpu_count * command.duration_s):
+    if cap is not None and amount > rounded_micro_usd(share_of_gpu(cap, request.gpu_share) * command.duration_s):
         told = f"{told}, above the cap of {cap:,} per GPU-hour"
         raise Refused("PRICE_CAP", told, amount_micro_usd=str(amount))
 
@@ -145,7 +146,9 @@ def _at_curve(state: MarketState, lease: Lease, from_s: int, left_s: int, durati
         seen.ask_micro_usd,
         [0, left_s, left_s + duration_s],
     )
-    lines = itemised(inventory, parts, int(costs[:, 0] @ gpus.astype(object)))
-    averages = [(2 * cost + duration_s) // (2 * duration_s) for cost in costs[:, 1].tolist()]
+    part = standing.request.gpu_milli or MILLI_OF_GPU
+    lines = itemised(inventory, parts, int(costs[:, 0] @ gpus.astype(object)), part)
+    added = [share_of_gpu(sum(cost), part) - share_of_gpu(cost[0], part) for cost in costs.tolist()]
+    averages = [(2 * cost + duration_s) // (2 * duration_s) for cost in added]
     profile = profile_of(inventory, nodes, left_s + duration_s)
     return _Added(duration_s, lines, np.array(averages, dtype=np.int64), profile, left_s, locked=False)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.money import rounded_micro_usd
+from engine.domain.limits import MILLI_OF_GPU
+from engine.domain.money import rounded_micro_usd, share_of_gpu
 from engine.market.charges import GPU_HOURS, LOCALITY, SET_BY, per_hour
 from engine.market.events import PriceLine, Terms
 from engine.market.inventory import Inventory
@@ -31,11 +32,20 @@ class Part(NamedTuple):
     to_s: int
 
 
-def itemised(inventory: Inventory, parts: Iterable[Part], before: int) -> list[PriceLine]:
-    """Lines whose amounts are the differences of the rounded running sum, which begins at `before`."""
+def itemised(
+    inventory: Inventory, parts: Iterable[Part], before: int, gpu_milli: int = MILLI_OF_GPU
+) -> list[PriceLine]:
+    """Lines whose amounts are the differences of the rounded running sum, which begins at `before`.
+
+    `gpu_milli`: the part of the GPU that is charged of costs of the whole.
+    """
+
+    def rounded(cost: int) -> int:
+        return rounded_micro_usd(share_of_gpu(cost, gpu_milli))
+
     lines, running = [], before
     for part in parts:
-        amount = rounded_micro_usd(running + part.cost) - rounded_micro_usd(running)
+        amount = rounded(running + part.cost) - rounded(running)
         running += part.cost
         names = inventory.market_names(int(inventory.markets[part.market]))
         rate = per_hour(amount, part.from_s, part.to_s)

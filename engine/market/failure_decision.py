@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState
 from engine.market.commands import DrainNode, NoteHeartbeats, RepairLease
 from engine.market.end_reasons import EndReason
@@ -67,6 +68,7 @@ def repair_lease(state: MarketState, command: RepairLease, now_us: int) -> list[
                 nodes=_packed(seats.nodes),
                 gpus=_packed(seats.gpus),
                 prices_micro_usd_per_gpu_hour=seats.prices.astype("<i8").tobytes(),
+                card=seats.card,
             )
             return [moved]
     if dead.any():
@@ -82,7 +84,7 @@ def _lost(state: MarketState, lease: Lease, reason: EndReason, now_us: int) -> l
         return [ended]
     terms = lease.standing
     limit = terms.request.max_price_micro_usd_per_gpu_hour
-    paid = max(1, terms.rate_micro_usd_per_hour // terms.request.gpu_count)
+    paid = max(1, terms.rate_micro_usd_per_hour * MILLI_OF_GPU // terms.request.gpu_share)
     order = OrderPlaced(
         at_us=now_us,
         order_id=f"o-{state.version + 2:010d}",

@@ -17,12 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.errors import AuditFailed, WalrasError
+from engine.domain.money import share_of_gpu
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.demand import demand_of
 from engine.market.events import Terms
 from engine.market.inventory import Inventory
 from engine.market.state import Lease, MarketState
+from engine.market.use import Use, use_at, use_of
 from solvers.distances import RTT_TOLERANCE_MS
 from solvers.placement import Demand, Placement
 
@@ -32,11 +34,12 @@ READY = int(NodeState.READY)
 
 
 class Seats(NamedTuple):
-    """Nodes in the order of their ids, GPUs and prices per GPU-hour; (nodes,) each."""
+    """Nodes in the order of their ids, GPUs, prices per GPU-hour; (nodes,) each. `card`: where a part stands."""
 
     nodes: Int
     gpus: Int
     prices: Int
+    card: int = -1
 
     def only(self, which: Flags) -> Seats:
         """Some of them."""
@@ -51,7 +54,7 @@ class Seats(NamedTuple):
 def new_seats(state: MarketState, lease: Lease, leaving: Flags) -> Seats | None:
     """Where the lease goes on if it leaves the nodes flagged in `leaving`; None if nowhere."""
     terms = lease.standing
-    old = Seats(terms.node_numbers, terms.gpus_per_node, terms.prices)
+    old = Seats(terms.node_numbers, terms.gpus_per_node, terms.prices, terms.card)
     found, request = None, terms.request
     bound = request.same_fabric or request.max_supplier_share is not None
     if not leaving.all() and not bound and not _faults(state.inventory, terms, old, old):
@@ -84,7 +87,7 @@ def _anew(inventory: Inventory, terms: Terms, old: Seats) -> Seats | None:
     demand = _demand(inventory, terms)
     if demand is None:
         return None
-    with _given_back(inventory, old):
+    with _given_back(inventory, terms):
         return _placed(inventory, demand, terms.rate_micro_usd_per_hour)
 
 
@@ -99,18 +102,31 @@ def _demand(inventory: Inventory, terms: Terms) -> Demand | None:
 def _placed(inventory: Inventory, demand: Demand, budget: int) -> Seats | None:
     """The least sum of asks, if a budget per hour covers it; a GPU gets its ask and an equal part of the rest."""
     found = inventory.placer_at_asks(demand.models).place(demand)
-    if not isinstance(found, Placement) or found.rate > budget:
+    if not isinstance(found, Placement):
+        return None
+    if demand.gpu_milli:
+        asked = share_of_gpu(int(found.rate), demand.gpu_milli)
+        return Seats(found.nodes, found.gpus, np.array([budget]), found.card) if asked <= budget else None
+    if found.rate > budget:
         return None
     premium = (budget - int(found.rate)) // int(found.gpus.sum())
     return Seats(found.nodes, found.gpus, found.prices_micro_usd + premium)
 
 
 @contextmanager
-def _given_back(inventory: Inventory, seats: Seats) -> Iterator[None]:
+def _given_back(inventory: Inventory, terms: Terms) -> Iterator[None]:
     """Let the placer see the fleet as if the lease were not there; nothing of it is left afterwards."""
-    nodes, pools = seats.nodes, inventory.pools
+    use = use_of(terms)
+    if not use.is_plain:
+        inventory.give(use)
+        try:
+            yield
+        finally:
+            inventory.take(use)
+        return
+    nodes, pools = use.nodes, inventory.pools
     free = np.where(inventory.state[nodes] == READY, inventory.unused[nodes], 0)
-    pools.set_free(nodes, np.where(inventory.state[nodes] == READY, free + seats.gpus, 0))
+    pools.set_free(nodes, np.where(inventory.state[nodes] == READY, free + use.gpus, 0))
     try:
         yield
     finally:
@@ -143,7 +159,10 @@ def _audit(inventory: Inventory, terms: Terms, old: Seats, new: Seats) -> None:
     if new.rate > terms.rate_micro_usd_per_hour:
         faults.append("is dearer than what the tenant pays")
     moved = ~np.isin(new.nodes, old.nodes)
-    if (new.prices < inventory.nodes.ask_micro_usd[new.nodes])[moved].any():
+    asks, part = inventory.nodes.ask_micro_usd[new.nodes], terms.request.gpu_milli
+    if part is not None:
+        asks = np.array([share_of_gpu(ask, part) for ask in asks.tolist()])
+    if (new.prices < asks)[moved].any():
         faults.append("pays a supplier less than its ask")
     if faults:
         raise AuditFailed("the new place of a lease failed its audit: " + "; ".join(faults))
@@ -152,14 +171,16 @@ def _audit(inventory: Inventory, terms: Terms, old: Seats, new: Seats) -> None:
 def _faults(inventory: Inventory, terms: Terms, old: Seats, new: Seats) -> list[str]:
     """Rules that a place breaks. GPUs that stay where they are need not be free, nor their node READY."""
     place = msgspec.structs.replace(
-        terms, nodes=new.nodes.astype("<i4").tobytes(), gpus=new.gpus.astype("<i4").tobytes()
+        terms, nodes=new.nodes.astype("<i4").tobytes(), gpus=new.gpus.astype("<i4").tobytes(), card=new.card
     )
     seen = inventory.glance(new.nodes)
     own = dict(zip(old.nodes.tolist(), old.gpus.tolist(), strict=True))
     back = np.array([own.get(node, 0) for node in new.nodes.tolist()], dtype=np.int64)
-    stays = new.gpus <= back
+    use = use_at(terms.request, new.nodes, back, old.card)
+    if use.gpu_milli and not back.any():
+        use = Use(new.nodes, back)
+    stays = (new.gpus <= back) & (new.card == old.card)
     if new is not old:
         stays &= seen.state != int(NodeState.DOWN)
-    return placement_faults(
-        inventory, place, seen._replace(unused=seen.unused + back, state=np.where(stays, READY, seen.state))
-    )
+    seen = seen.with_own(use)._replace(state=np.where(stays, READY, seen.state))
+    return placement_faults(inventory, place, seen)

@@ -7,9 +7,8 @@ unused GPUs can be placed on. Leases, holds and new prices change the pools in p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,115 +16,35 @@ from numpy.typing import NDArray
 
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
+from engine.market.fleet_columns import (
+    ByPrice,
+    Freed,
+    Glance,
+    Sites,
+    Vocabulary,
+    grades,
+    masks,
+    merge_pairs,
+    vocabulary,
+)
 from engine.market.priced_fleet import PricedFleet
+from engine.market.use import Use
 from solvers.distances import Distances
 from solvers.pools import NodeColumns
+from solvers.spare import NOT_LIMITED, Spare
 
 Int = NDArray[np.int64]
 READY = int(NodeState.READY)
 _TIERS = tuple(tier.name for tier in SecurityTier)
 
 
-class Vocabulary:
-    """Sorted names and their codes."""
-
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
-        self.code = {name: index for index, name in enumerate(names)}
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def encode(self, column: pl.Series) -> Int:
-        """Codes of a column of these names; -1 for null."""
-        if not self.names:
-            return np.full(column.len(), -1, dtype=np.int64)
-        codes = column.cast(pl.Enum(self.names)).to_physical().cast(pl.Int64).fill_null(-1)
-        return codes.to_numpy().astype(np.int64)
-
-    def mask(self, names: tuple[str, ...]) -> NDArray[np.bool_]:
-        """Which codes are named; names unknown here are nobody."""
-        chosen = np.zeros(len(self), dtype=bool)
-        chosen[[self.code[name] for name in names if name in self.code]] = True
-        return chosen
-
-
-def vocabulary(column: pl.Series) -> Vocabulary:
-    """The vocabulary of all values of a column."""
-    return Vocabulary(column.drop_nulls().unique().sort().to_list())
-
-
-@dataclass(frozen=True, slots=True)
-class Sites:
-    """What all nodes of a site share, each of shape (sites,)."""
-
-    names: Vocabulary
-    region: Int
-    country: Int
-    latitude: NDArray[np.float64]
-    longitude: NDArray[np.float64]
-
-
-class Glance(NamedTuple):
-    """Columns of some nodes, each of shape (nodes,); `unused`: neither leased here nor used outside."""
-
-    rank: Int
-    model: Int
-    site: Int
-    ask_micro_usd: Int
-    market: Int
-    posted_micro_usd: Int
-    state: Int
-    unused: Int
-
-
-class Freed:
-    """Nodes that got free GPUs since somebody last looked: what orders may be waiting for. No fact of the market.
-
-    `revision` grows with every change of what is free.
-    """
-
-    def __init__(self, nodes: int) -> None:
-        self._is_freed = np.zeros(nodes, dtype=bool)
-        self.any, self.revision = False, 0
-
-    def note(self, nodes: Int) -> None:
-        """Some nodes may have more free GPUs than before."""
-        self._is_freed[nodes] = True
-        self.any = True
-
-    def forget(self) -> None:
-        """Forget all of them: nobody waits."""
-        if self.any:
-            self._is_freed[:] = False
-            self.any = False
-
-    def take(self, most: int) -> Int:
-        """Up to `most` of them, which are forgotten here."""
-        nodes = np.flatnonzero(self._is_freed)[:most]
-        self._is_freed[nodes] = False
-        self.any = nodes.size == most
-        return nodes
-
-
-@dataclass(frozen=True, slots=True)
-class ByPrice:
-    """Columns of all nodes, cheapest first, each of shape (nodes,): one sequential pass counts GPUs."""
-
-    node: Int
-    price: Int
-    model: Int
-    fabric: Int
-    supplier: Int
-    site: Int
-    everyone: Int
-
-
 class Inventory(PricedFleet):
     """All nodes by number. `frame` holds the loaded rows in number order; the arrays are derived from it.
 
     `markets` (markets,): sorted market keys, `market` (nodes,): each node's place among them. `unused` (nodes,):
-    GPUs neither leased or held here nor used outside, whatever the node's state; `held` (nodes,): held by quotes.
+    GPUs neither leased or held here nor used outside, whatever the node's state; `held` (nodes,): held by quotes,
+    `held_milli` (nodes,): thousandths in parts that quotes hold. A card of which a part is leased or held counts
+    as leased. `cpu_milli`, `memory_mib` (nodes,): what there is, `spare`: what is left, also of shared cards.
     `kind` (markets,): model and tier as one number. `posted_of_market`, `long_run` (markets,): where the forward
     curves begin and end. `pools` and `placer` are there once prices are.
     """
@@ -152,8 +71,15 @@ class Inventory(PricedFleet):
         self.unused = frame["gpu_free"].to_numpy().astype(np.int64)
         self.outside = self.nodes.gpu_count - self.unused
         self.held = np.zeros(frame.height, dtype=np.int64)
+        self.held_milli = np.zeros(frame.height, dtype=np.int64)
         self.freed = Freed(frame.height)
-        self.state = _grades(frame["state"], NodeState)
+        self.state = grades(frame["state"], NodeState)
+        self.cpu_milli, self.memory_mib = (
+            frame[column].fill_null(NOT_LIMITED).to_numpy().astype(np.int64)
+            for column in ("cpu_milli", "memory_mib")
+        )
+        most = int(self.nodes.gpu_count.max(initial=0))
+        self.spare = Spare(self.cpu_milli.copy(), self.memory_mib.copy(), most)
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
         self.distances = self._distances()
         self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
@@ -182,9 +108,14 @@ class Inventory(PricedFleet):
 
         Numbers and leases are kept, and so is the state of nodes that are not named.
         """
-        merged = Inventory(self.merged_frame(nodes), _merge_pairs(self.rtt, rtt))
+        merged = Inventory(self.merged_frame(nodes), merge_pairs(self.rtt, rtt))
         merged.unused[: self.unused.size] -= self.leased + self.held
         merged.held[: self.held.size] = self.held
+        merged.held_milli[: self.held.size] = self.held_milli
+        cpu_taken, memory_taken, _, shared_cards = self.beside()
+        merged.spare.cpu_milli[: cpu_taken.size] -= cpu_taken
+        merged.spare.memory_mib[: memory_taken.size] -= memory_taken
+        merged.spare.cards.restore(shared_cards)
         unnamed = np.setdiff1d(
             np.arange(self.state.size), [self.number[name] for name in nodes["node_id"] if name in self.number]
         )
@@ -257,13 +188,56 @@ class Inventory(PricedFleet):
             everyone=np.arange(order.size),
         )
 
-    def hold(self, nodes: Int, gpus: Int) -> None:
-        """Add held GPUs (negative: give them back) to distinct nodes, in place."""
-        self.held[nodes] += gpus
-        self.lease(nodes, gpus)
+    @property
+    def is_open(self) -> NDArray[np.bool_]:
+        """Which nodes take new work, (nodes,)."""
+        is_open: NDArray[np.bool_] = self.state == READY
+        return is_open
+
+    def take(self, use: Use, *, held: bool = False) -> None:
+        """Lease or hold what a placement takes, in place."""
+        self._take(use, 1, held=held)
+
+    def give(self, use: Use, *, held: bool = False) -> None:
+        """Give back what a placement took, in place."""
+        self._take(use, -1, held=held)
+
+    def beside(self) -> tuple[Int, Int, Int, Int]:
+        """(CPU taken, memory taken, thousandths held, each (nodes,); `Cards.table` of shared cards)."""
+        spare = self.spare
+        taken = self.cpu_milli - spare.cpu_milli, self.memory_mib - spare.memory_mib
+        return *taken, self.held_milli, spare.cards.table()
+
+    def has_room(self, use: Use) -> NDArray[np.bool_]:
+        """Which of its nodes have unused what a placement takes there, (nodes,)."""
+        room: NDArray[np.bool_] = self.unused[use.nodes] >= use.gpus
+        if use.gpu_milli:
+            left = self.spare.cards.of(int(use.nodes[0])).get(use.card)
+            if left is not None:
+                room = np.array([left >= use.gpu_milli])
+        if use.cpu_milli:
+            room = room & (self.spare.cpu_milli[use.nodes] >= use.cpu_milli * use.replicas)
+        if use.memory_mib:
+            room = room & (self.spare.memory_mib[use.nodes] >= use.memory_mib * use.replicas)
+        return room
+
+    def _take(self, use: Use, sign: int, *, held: bool) -> None:
+        gpus = sign * use.gpus
+        if not use.is_plain:
+            self.spare.cpu_milli[use.nodes] -= sign * use.cpu_milli * use.replicas
+            self.spare.memory_mib[use.nodes] -= sign * use.memory_mib * use.replicas
+        if use.gpu_milli:
+            move = self.spare.cards.take if sign > 0 else self.spare.cards.give
+            gpus = gpus * move(int(use.nodes[0]), use.card, use.gpu_milli)
+            self.held_milli[use.nodes] += sign * use.gpu_milli * held
+        elif held:
+            self.held[use.nodes] += gpus
+        self.lease(use.nodes, gpus)
+        if sign < 0:
+            self.freed.note(use.nodes)
 
     def lease(self, nodes: Int, gpus: Int) -> None:
-        """Add leased GPUs (negative: give them back) to distinct nodes, in place."""
+        """Add leased whole GPUs (negative: give them back) to distinct nodes, in place."""
         self.unused[nodes] -= gpus
         if gpus.size and gpus[0] < 0:
             self.freed.note(nodes)
@@ -282,6 +256,7 @@ class Inventory(PricedFleet):
 
     def _refresh(self, nodes: Int) -> None:
         self.freed.revision += 1
+        self.spare.is_open[nodes] = self.state[nodes] == READY
         self.pools.set_free(nodes, np.where(self.state[nodes] == READY, self.unused[nodes], 0))
 
     def _sites(self) -> Sites:
@@ -302,10 +277,10 @@ class Inventory(PricedFleet):
         return NodeColumns(
             model=self.models.encode(frame["gpu_model"]),
             site=self.sites.names.encode(frame["site_id"]),
-            tier=_grades(frame["security_tier"], SecurityTier),
-            certifications=_masks(frame["certifications"], self.certifications),
-            connectivity=_grades(frame["connectivity_tier"], ConnectivityTier),
-            interconnect=_grades(frame["interconnect"], Interconnect),
+            tier=grades(frame["security_tier"], SecurityTier),
+            certifications=masks(frame["certifications"], self.certifications),
+            connectivity=grades(frame["connectivity_tier"], ConnectivityTier),
+            interconnect=grades(frame["interconnect"], Interconnect),
             fabric=vocabulary(frame["fabric_id"]).encode(frame["fabric_id"]),
             supplier=self.suppliers.encode(frame["supplier_id"]),
             gpu_count=frame["gpu_count"].to_numpy().astype(np.int64),
@@ -345,34 +320,3 @@ class Inventory(PricedFleet):
             np.array(site_b, dtype=np.int64),
             self.rtt["rtt_ms"].to_numpy().astype(np.float64),
         )
-
-
-def _grades(column: pl.Series, grades: Any) -> Int:
-    names = list(grades.__members__)
-    return Vocabulary(names).encode(column)
-
-
-def _masks(column: pl.Series, names: Vocabulary) -> Int:
-    """Bit masks of a column of name lists. Distinct lists are few, so each is encoded once."""
-    joined = column.list.join("\x00").fill_null("")
-    masks = {
-        text: sum(1 << names.code[name] for name in set(text.split("\x00")) if name)
-        for text in joined.unique().to_list()
-    }
-    return joined.replace_strict(masks, return_dtype=pl.Int64).to_numpy().astype(np.int64)
-
-
-def _merge_pairs(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
-    """Measured pairs with the new ones in place of old ones; of a pair named twice at once the larger value."""
-    if new.is_empty():
-        return old
-    ordered = [
-        frame.with_columns(
-            pl.min_horizontal("site_a", "site_b").alias("site_a"),
-            pl.max_horizontal("site_a", "site_b").alias("site_b"),
-        )
-        for frame in (old, new)
-    ]
-    latest = ordered[1].group_by("site_a", "site_b").agg(pl.col("rtt_ms").max())
-    kept = ordered[0].join(latest, on=["site_a", "site_b"], how="anti")
-    return pl.concat([kept, latest]).sort("site_a", "site_b")

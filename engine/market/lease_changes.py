@@ -11,6 +11,7 @@ import numpy as np
 from engine.market.events import LeaseExtended, LeaseReclaiming, LeaseRepriced, LeaseShrunk, PriceLine
 from engine.market.periods import Period, cut
 from engine.market.state import RECLAIMING, Lease, MarketState
+from engine.market.use import use_of
 
 REPRICED = "REPRICED"
 """Kind of the line with what higher prices of interruptible work added."""
@@ -28,6 +29,7 @@ def extend(state: MarketState, event: LeaseExtended) -> None:
         prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
         profile=event.profile,
         curve_from_s=event.curve_from_s,
+        gpu_milli=standing.request.gpu_milli,
     )
     lease.changed_periods = (*lease.periods, added)
     lease.ends_at_us = event.ends_at_us
@@ -46,7 +48,7 @@ def shrink(state: MarketState, event: LeaseShrunk) -> None:
     """A lease keeps some of its GPUs."""
     lease = state.leases[event.lease_id]
     before = lease.standing
-    state.inventory.lease(before.node_numbers, -before.gpus_per_node)
+    state.inventory.give(use_of(before))
     after = msgspec.structs.replace(
         before,
         request=replace(before.request, gpu_count=event.gpu_count),
@@ -56,7 +58,7 @@ def shrink(state: MarketState, event: LeaseShrunk) -> None:
     )
     rate = int(np.dot(after.gpus_per_node, after.prices))
     lease.moved = msgspec.structs.replace(after, rate_micro_usd_per_hour=rate)
-    state.inventory.lease(after.node_numbers, after.gpus_per_node)
+    state.inventory.take(use_of(after))
     periods = zip(lease.periods, event.kept, strict=True)
     lease.changed_periods = tuple(replace(period, gpus=gpus) for period, gpus in periods)
     lease.refunded_micro_usd += event.refund_micro_usd
@@ -72,7 +74,8 @@ def reprice(state: MarketState, event: LeaseRepriced) -> None:
     standing, ends_s = lease.standing, lease.duration_s
     prices = event.prices_micro_usd_per_gpu_hour
     if event.from_s < ends_s:
-        rest = Period(event.from_s, ends_s, standing.nodes, standing.gpus, prices)
+        part = standing.request.gpu_milli
+        rest = Period(event.from_s, ends_s, standing.nodes, standing.gpus, prices, gpu_milli=part)
         lease.changed_periods = (*cut(lease.periods, event.from_s), rest)
     after = msgspec.structs.replace(standing, prices_micro_usd_per_gpu_hour=prices)
     rate = int(np.dot(after.gpus_per_node, after.prices))

@@ -19,6 +19,8 @@ from solvers.wake import ANY_SUPPLIER, NO_PRICE, ORDER_COLUMNS, could_hold, coul
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 FIRST_SIZE = 64
+ANY_ROOM = 0
+"""Replica of a part of a GPU: a node without a free GPU may have room on a shared card."""
 
 
 class OrderIndex:
@@ -56,7 +58,7 @@ class OrderIndex:
         kind = SHORT if order.request.priced_duration_s <= HOUR_S else LONG
         kind = AT_ASKS if order.request.interruptible else kind
         self._rows[row] = (
-            demand.gpus_per_replica,
+            ANY_ROOM if demand.gpu_milli else demand.gpus_per_replica,
             demand.replicas * demand.gpus_per_replica,
             demand.tier,
             demand.certifications,
@@ -108,7 +110,9 @@ class OrderIndex:
             self._rooms, self._rooms_revision = {}, self.inventory.freed.revision
         sizes, room_of = np.unique(self._rows[rows, 0], return_inverse=True)
         for size in sizes.tolist():
-            if size not in self._rooms:
+            if size == ANY_ROOM:
+                self._rooms[size] = np.ones(pools.table.shape[0], dtype=np.int64)
+            elif size not in self._rooms:
                 self._rooms[size] = np.zeros(pools.table.shape[0], dtype=np.int64)
                 room_by_pool(pools.pool_of, pools.free, size, self._rooms[size])
         room = np.stack([self._rooms[size] for size in sizes.tolist()])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.domain.money import share_of_gpu
 from engine.market.events import Profile, Terms
 from engine.market.inventory import Inventory
 from solvers.forward import HOUR_S, Curves, running_costs
@@ -37,12 +38,15 @@ class Period:
     prices_micro_usd_per_gpu_hour: bytes
     profile: Profile | None = None
     curve_from_s: int = 0
+    gpu_milli: int | None = None
+    """The part that is had of the one GPU; its price is that of the part, the profile that of the GPU."""
 
     @classmethod
     def of(cls, terms: Terms) -> Period:
         """The first period: as sold."""
         prices = terms.prices_micro_usd_per_gpu_hour
-        return cls(0, terms.duration_s, terms.nodes, terms.gpus, prices, terms.profile)
+        part = terms.request.gpu_milli
+        return cls(0, terms.duration_s, terms.nodes, terms.gpus, prices, terms.profile, gpu_milli=part)
 
     @property
     def node_numbers(self) -> Int:
@@ -77,7 +81,7 @@ def paid_costs(period: Period, edges: Sequence[int]) -> Exact:
     asks = np.frombuffer(profile.asks_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
     curve = np.frombuffer(profile.curve_of_node, dtype="<i4").astype(np.int64)
     posted, long_run = np.array(profile.curves, dtype=np.int64).T
-    return curve_costs(posted, long_run, profile.half_life_h, curve, asks, seconds)
+    return curve_costs(posted, long_run, profile.half_life_h, curve, asks, seconds, period.gpu_milli)
 
 
 def current_costs(inventory: Inventory, period: Period, edges: Sequence[int], now_s: int) -> Exact:
@@ -86,13 +90,19 @@ def current_costs(inventory: Inventory, period: Period, edges: Sequence[int], no
     markets, row = np.unique(inventory.market[nodes], return_inverse=True)
     posted, long_run = inventory.posted_of_market[markets], inventory.long_run[markets]
     asks = np.ascontiguousarray(inventory.nodes.ask_micro_usd[nodes])
-    return curve_costs(posted, long_run, inventory.half_life_h, row, asks, seconds)
+    return curve_costs(posted, long_run, inventory.half_life_h, row, asks, seconds, period.gpu_milli)
 
 
 def curve_costs(
-    posted: Int, long_run: Int, half_life_h: float, curve_of_row: Int, asks: Int, seconds: Sequence[int]
+    posted: Int,
+    long_run: Int,
+    half_life_h: float,
+    curve_of_row: Int,
+    asks: Int,
+    seconds: Sequence[int],
+    gpu_milli: int | None = None,
 ) -> Exact:
-    """Cost of one GPU at max(ask, curve) between ascending seconds of the curves, (rows, seconds - 1)."""
+    """Cost of one GPU, or of a part of it, at max(ask, curve) between ascending seconds, (rows, seconds - 1)."""
     pairs, row = np.unique(np.stack((curve_of_row, asks)), axis=1, return_inverse=True)
     used = np.unique(pairs[0])
     curves = Curves.of(posted[used], long_run[used], half_life_h, max(seconds[-1], 1))
@@ -101,6 +111,8 @@ def curve_costs(
         own = pairs[0] == curve
         for place, second in enumerate(seconds):
             costs[own, place] = running_costs(rate, running, pairs[1, own], second)
+    if gpu_milli is not None:
+        costs = np.array([[share_of_gpu(cost, gpu_milli) for cost in row] for row in costs], dtype=object)
     between: Exact = np.diff(costs, axis=1)[row.reshape(-1)]
     return between
 

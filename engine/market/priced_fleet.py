@@ -13,6 +13,7 @@ from solvers.forward import HOUR_S, LARGEST, Curves, cost, units_per_hour
 from solvers.placement import Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
+from solvers.spare import Spare
 
 Int = NDArray[np.int64]
 PRICED_MAX = 8
@@ -33,6 +34,7 @@ class PricedFleet:
     long_run: Int
     half_life_h: float
     price_snapshot_id: str
+    spare: Spare
     pools: Pools
     placer: Placer
     cheapest: Int
@@ -47,6 +49,11 @@ class PricedFleet:
         """GPUs of each node that can be placed on now."""
         raise NotImplementedError
 
+    @property
+    def is_open(self) -> NDArray[np.bool_]:
+        """Which nodes take new work, (nodes,)."""
+        raise NotImplementedError
+
     def post(self, posted_of_market: Int, price_snapshot_id: str) -> None:
         """Take over posted prices, one per market in the order of `markets`, with flat forward curves."""
         self.publish(posted_of_market, posted_of_market, 1.0, price_snapshot_id)
@@ -56,6 +63,7 @@ class PricedFleet:
         self.posted[:] = posted_of_market[self.market]
         self.posted_of_market, self.long_run, self.half_life_h = posted_of_market, long_run, half_life_h
         self.price_snapshot_id = price_snapshot_id
+        self.spare.is_open[:] = self.is_open
         self.__dict__.pop("by_price", None)
         self.cheapest = self._cheapest()
         if hasattr(self, "placer"):
@@ -64,7 +72,7 @@ class PricedFleet:
             self.placer.reprice()
         else:
             self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, self.model_count)
-            self.placer = Placer(self.pools, self.distances)
+            self.placer = Placer(self.pools, self.distances, self.spare)
         self._priced: dict[int, PricedPools] = {}
         self._at_asks: list[PricedPools] = []
         self._interruptible = self._interruptible_prices = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import NotFound, Overloaded, QuoteUnusable
+from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState
 from engine.market.audit import faults_of
 from engine.market.commands import DeployQuote, HoldLimits, IssueQuote, ReleaseQuote
@@ -16,6 +17,7 @@ from engine.market.prices import PriceBook
 from engine.market.state import MarketState, Quote
 from engine.market.stopwatch import Stopwatch
 from engine.market.terms import terms_of
+from engine.market.use import use_of
 from solvers.pools import END, GPU_COUNT, START
 
 RELEASED, EXPIRED = "RELEASED", "EXPIRED"
@@ -87,7 +89,7 @@ def _check_usable(state: MarketState, quote: Quote, now_us: int) -> None:
         raise QuoteUnusable("QUOTE_EXPIRED", f"{name} has expired; ask for a new one")
     nodes = terms.node_numbers
     ready = inventory.state[nodes] == int(NodeState.READY)
-    if not (ready & (quote.holds | (inventory.free[nodes] >= terms.gpus_per_node))).all():
+    if not (ready & (quote.holds | inventory.has_room(use_of(terms)))).all():
         raise QuoteUnusable("QUOTE_CAPACITY_GONE", f"capacity of {name} is taken; ask for a new one")
 
 
@@ -110,7 +112,8 @@ def _check_pools(state: MarketState, terms: Terms, limits: HoldLimits) -> None:
     for pool in np.unique(own).tolist():
         start, end = int(pools.table[pool, START]), int(pools.table[pool, END])
         wanted = int(terms.gpus_per_node[own == pool].sum())
-        held = int(inventory.held[pools.node[start:end]].sum())
+        nodes = pools.node[start:end]
+        held = int(inventory.held[nodes].sum()) - (-int(inventory.held_milli[nodes].sum()) // MILLI_OF_GPU)
         gpus = (end - start) * int(pools.table[pool, GPU_COUNT])
         allowed = max(int(limits.pool_share_max * gpus), limits.pool_gpus_free_of_limit)
         if held + wanted > allowed:

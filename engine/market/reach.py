@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
+from engine.domain.limits import MAX_GPU_COUNT
 from engine.market import demand
 from engine.market.inventory import Inventory
 from solvers.distances import RTT_TOLERANCE_MS
@@ -60,6 +61,34 @@ def node_masks(inventory: Inventory, request: ClusterRequest) -> dict[str, Flags
     if name := _given(request, "allowed_suppliers", "excluded_suppliers"):
         masks[name] = demand.suppliers_ok(inventory, request)[nodes.supplier]
     return masks
+
+
+def base_room(inventory: Inventory, request: ClusterRequest) -> Int:
+    """GPUs of each node that could serve the request if it had no constraint at all, (nodes,).
+
+    To a part of a GPU a shared card with anything left counts as one.
+    """
+    return inventory.free + _shared(inventory, 1) if request.gpu_milli is not None else inventory.free
+
+
+def room_limits(inventory: Inventory, request: ClusterRequest) -> dict[str, Int]:
+    """The most GPUs that each need for a part of a card, CPU or memory leaves of every node, (nodes,) each."""
+    limits: dict[str, Int] = {}
+    if request.gpu_milli is not None:
+        limits["gpu_milli"] = inventory.free + _shared(inventory, request.gpu_milli)
+    spare, size = inventory.spare, request.gpus_per_node
+    if request.cpu_milli is not None:
+        limits["cpu_milli"] = np.minimum(spare.cpu_milli // request.cpu_milli, MAX_GPU_COUNT) * size
+    if request.memory_mib is not None:
+        limits["memory_mib"] = np.minimum(spare.memory_mib // request.memory_mib, MAX_GPU_COUNT) * size
+    return limits
+
+
+def _shared(inventory: Inventory, milli: int) -> Int:
+    """Shared cards of each READY node with so much left, (nodes,)."""
+    cards = inventory.spare.cards.table()
+    fitting = cards[cards[:, 2] >= milli, 0]
+    return np.bincount(fitting, minlength=inventory.node_ids.size) * inventory.is_open
 
 
 def joint_constraints(request: ClusterRequest) -> list[str]:

@@ -62,11 +62,11 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
         spent += found.relaxations
         if not isinstance(found, Placement):
             return None
-        needed = cheapest_cap(inventory, found.rate, 0, changed.gpu_count, duration_s)
+        needed = cheapest_cap(inventory, found.rate, 0, changed)
         cap = changed.max_price_micro_usd_per_gpu_hour
         if cap is not None and needed > cap:
             return None
-        total, rate = totals_of(inventory, found, duration_s)
+        total, rate = totals_of(inventory, found, duration_s, changed.gpu_milli)
         budget = changed.budget_micro_usd
         return (rate, total, needed) if budget is None or total <= budget else None
 
@@ -86,6 +86,7 @@ def _changes(inventory: Inventory, request: ClusterRequest, solve: Solve, most_g
     yield from _list_changes(inventory, request)
     yield from _tier_changes(request, solve)
     yield from _scale_changes(inventory, request, solve)
+    yield from _beside_changes(inventory, request, solve)
     yield from _flag_changes(request)
     yield from _count_changes(request, most_gpus)
     yield from _price_changes(request, solve)
@@ -154,6 +155,25 @@ def _scale_changes(inventory: Inventory, request: ClusterRequest, solve: Solve) 
         first = _first_feasible(values, lambda value, field=field: solve(replace(request, **{field: value})))  # type: ignore[misc]
         if first is not None:
             yield _changed(request, field, _number(before), _number(first), **{field: first})
+
+
+def _beside_changes(inventory: Inventory, request: ClusterRequest, solve: Solve) -> Iterator[Change]:
+    """Lower what is needed of a card, of CPU or of memory to the most that suffices."""
+    spare, largest = inventory.spare, int(inventory.nodes.gpu_count.max(initial=1))
+    most = max(1, min(request.replicas, largest // request.gpus_per_node))
+    for field, left in (
+        ("gpu_milli", spare.cards.table()[:, 2]),
+        ("cpu_milli", spare.cpu_milli),
+        ("memory_mib", spare.memory_mib),
+    ):
+        before = getattr(request, field)
+        if before is None:
+            continue
+        shares = np.unique(np.unique(left)[:, None] // np.arange(1, most + 1))
+        values = shares[(shares > 0) & (shares < before)][::-1].tolist()
+        first = _first_feasible(values, lambda value, field=field: solve(replace(request, **{field: value})))  # type: ignore[misc]
+        if first is not None:
+            yield _changed(request, field, str(before), str(first), **{field: first})
 
 
 def _number(value: float) -> str:

@@ -10,8 +10,9 @@ The inventory is changed while thinking and is as before afterwards; whatever wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from engine.market.inventory import Inventory
 from engine.market.prices import PriceBook
 from engine.market.state import ACTIVE, RECLAIMING, Lease, MarketState
 from engine.market.terms import terms_of
+from engine.market.use import Use, use_of
 
 Int = NDArray[np.int64]
 LEASES_MAX = 1_000
@@ -42,7 +44,7 @@ def make_room(state: MarketState, command: MakeRoom, now_us: int, book: PriceBoo
         thought.give_back([lease for lease in state.leases.values() if lease.state == RECLAIMING])
         for earlier in command.before:
             if placed := _placed_without(state, earlier, thought, [], book):
-                thought.change(placed.node_numbers, placed.gpus_per_node)
+                thought.take(use_of(placed))
         going = _going(state, command.request, thought, book)
     ends_at_us = now_us + command.notice_us
     return [
@@ -64,7 +66,11 @@ def _going(state: MarketState, request: ClusterRequest, thought: _Thought, book:
         fits = _placed_without(state, request, thought, lower[:middle], book)
         fewest, most = (fewest, middle) if fits else (middle + 1, most)
         placed = fits or placed
-    return [] if placed is None else _in_the_way(state.inventory, placed, lower[:most])
+    if placed is None:
+        return []
+    if placed.request.is_plain:
+        return _in_the_way(state.inventory, placed, lower[:most])
+    return _until_it_fits(state.inventory, placed, lower[:most], thought)
 
 
 def _yields(lease: Lease, request: ClusterRequest) -> bool:
@@ -108,35 +114,50 @@ def _in_the_way(inventory: Inventory, placed: Terms, leases: list[Lease]) -> lis
     return going
 
 
+def _until_it_fits(inventory: Inventory, placed: Terms, leases: list[Lease], thought: _Thought) -> list[Lease]:
+    """The same for a placement with CPU, memory or a part of a card: whoever comes when there is room stays."""
+    use, going = use_of(placed), list[Lease]()
+    for lease in leases:
+        short = use.nodes[~inventory.has_room(use)]
+        if np.isin(lease.standing.node_numbers, short).any():
+            thought.give_back([lease])
+            going.append(lease)
+    return going
+
+
 class _Thought:
     """Changes of what is leased that are taken back."""
 
     def __init__(self, inventory: Inventory) -> None:
         self._inventory = inventory
-        self._changes: list[tuple[Int, Int]] = []
+        self._undo: list[Callable[[], None]] = []
 
     def give_back(self, leases: list[Lease]) -> None:
-        """Think the leases away, all at once."""
-        if leases:
-            standing = [lease.standing for lease in leases]
-            nodes, row = np.unique(np.concatenate([each.node_numbers for each in standing]), return_inverse=True)
-            gpus = np.bincount(row, weights=np.concatenate([each.gpus_per_node for each in standing]))
-            self.change(nodes, -gpus.astype(np.int64))
+        """Think the leases away, those of whole GPUs alone all at once."""
+        uses = [use_of(lease.standing) for lease in leases]
+        for use in uses:
+            if not use.is_plain:
+                self._inventory.give(use)
+                self._undo.append(partial(self._inventory.take, use))
+        if plain := [use for use in uses if use.is_plain]:
+            nodes, row = np.unique(np.concatenate([use.nodes for use in plain]), return_inverse=True)
+            gpus = np.bincount(row, weights=np.concatenate([use.gpus for use in plain])).astype(np.int64)
+            self._inventory.lease(nodes, -gpus)
+            self._undo.append(partial(self._inventory.lease, nodes, gpus))
 
-    def change(self, nodes: Int, gpus: Int) -> None:
-        """Lease GPUs of distinct nodes, or give them back."""
-        self._inventory.lease(nodes, gpus)
-        self._changes.append((nodes, gpus))
+    def take(self, use: Use) -> None:
+        """Think a placement there."""
+        self._inventory.take(use)
+        self._undo.append(partial(self._inventory.give, use))
 
     def mark(self) -> int:
         """Where we are."""
-        return len(self._changes)
+        return len(self._undo)
 
     def back_to(self, mark: int) -> None:
         """Take back what came after a mark."""
-        while len(self._changes) > mark:
-            nodes, gpus = self._changes.pop()
-            self._inventory.lease(nodes, -gpus)
+        while len(self._undo) > mark:
+            self._undo.pop()()
 
 
 @contextmanager

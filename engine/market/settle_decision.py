@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.money import rounded_micro_usd
+from engine.domain.money import rounded_micro_usd, share_of_gpu
 from engine.market.commands import SettleInterruptible
 from engine.market.end_reasons import EndReason
 from engine.market.events import AnyEvent, LeaseReclaiming, LeaseRepriced
@@ -66,13 +66,16 @@ def _notice(
 
 def _prices_now(state: MarketState, lease: Lease) -> Int:
     seen = state.inventory.sold_as(interruptible=True).glance(lease.standing.node_numbers)
-    return np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
+    prices = np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
+    part = lease.standing.request.gpu_milli
+    return prices if part is None else np.array([share_of_gpu(price, part) for price in prices.tolist()])
 
 
 def _is_outbid(lease: Lease, prices: Int) -> bool:
     standing = lease.standing
     bid = standing.request.max_price_micro_usd_per_gpu_hour
-    return bid is not None and int(np.dot(standing.gpus_per_node, prices)) > bid * standing.request.gpu_count
+    rate = int(np.dot(standing.gpus_per_node, prices))
+    return bid is not None and rate > share_of_gpu(bid, standing.request.gpu_share)
 
 
 def _repriced(state: MarketState, lease: Lease, prices: Int, now_us: int) -> LeaseRepriced:

@@ -25,6 +25,7 @@ from engine.market.inventory import Inventory
 from engine.market.lease_decision import owned_lease, still_active
 from engine.market.refunds import due_micro_usd, refund_of
 from engine.market.state import Lease, MarketState
+from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 
@@ -108,4 +109,5 @@ def _faults(inventory: Inventory, terms: Terms) -> set[str]:
     """Rules broken by a lease where it runs, whatever the state of its nodes."""
     seen = inventory.glance(terms.node_numbers)
     ready = np.full_like(seen.state, int(NodeState.READY))
-    return set(placement_faults(inventory, terms, seen._replace(unused=terms.gpus_per_node, state=ready)))
+    seen = seen._replace(unused=terms.gpus_per_node, state=ready, own=use_of(terms))
+    return set(placement_faults(inventory, terms, seen))

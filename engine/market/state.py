@@ -257,7 +257,8 @@ class MarketState:
         """SHA-256 over everything a reply can depend on, in a canonical order."""
         digest = hashlib.sha256()
         inventory = self.inventory
-        for array in (inventory.leased, inventory.held, inventory.state, inventory.posted, inventory.long_run):
+        counts = inventory.leased, inventory.held, inventory.state, inventory.posted, inventory.long_run
+        for array in (*counts, *inventory.beside()):
             digest.update(np.ascontiguousarray(array).tobytes())
         encode = msgspec.msgpack.Encoder(order="deterministic").encode
         for column in (*inventory.frame, *inventory.rtt):

@@ -49,6 +49,10 @@ class _InventoryForm(msgspec.Struct, frozen=True, array_like=True):
     long_run: bytes
     half_life_h: float
     price_snapshot_id: str
+    held_milli: bytes
+    cpu_taken: bytes
+    memory_taken: bytes
+    shared_cards: bytes
 
 
 @cache
@@ -101,6 +105,7 @@ def _restored(content: bytes) -> MarketState:
 def _form_of(inventory: Inventory) -> Callable[[], _InventoryForm]:
     is_priced = hasattr(inventory, "placer")
     leased, held, state = map(_packed, (inventory.leased, inventory.held, inventory.state))
+    cpu_taken, memory_taken, held_milli, shared_cards = map(_packed, inventory.beside())
     posted, long_run = _packed(inventory.posted_of_market), _packed(inventory.long_run)
     frame, rtt = inventory.frame, inventory.rtt
     half_life_h, price_snapshot_id = inventory.half_life_h, inventory.price_snapshot_id
@@ -117,6 +122,10 @@ def _form_of(inventory: Inventory) -> Callable[[], _InventoryForm]:
             long_run=long_run,
             half_life_h=half_life_h,
             price_snapshot_id=price_snapshot_id,
+            held_milli=held_milli,
+            cpu_taken=cpu_taken,
+            memory_taken=memory_taken,
+            shared_cards=shared_cards,
         )
 
     return form
@@ -128,6 +137,10 @@ def _inventory_of(form: _InventoryForm) -> Inventory:
     inventory.unused[:] -= leased + held
     inventory.held[:] = held
     inventory.state[:] = _unpacked(form.state)
+    inventory.held_milli[:] = _unpacked(form.held_milli)
+    inventory.spare.cpu_milli -= _unpacked(form.cpu_taken)
+    inventory.spare.memory_mib -= _unpacked(form.memory_taken)
+    inventory.spare.cards.restore(_unpacked(form.shared_cards).reshape(-1, 3))
     if form.is_priced:
         curves = _unpacked(form.posted_of_market), _unpacked(form.long_run)
         take_curves(inventory, *curves, form.half_life_h, form.price_snapshot_id)

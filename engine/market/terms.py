@@ -46,7 +46,7 @@ def terms_of(
     found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
     if isinstance(found, NoPlacement):
         raise _refusal(found)
-    charge = charge_of(inventory, found, duration_s)
+    charge = charge_of(inventory, found, duration_s, request.gpu_milli)
     terms = _terms(state, request, found, charge)
     terms = with_network_fee(state, _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0)))
     terms = msgspec.structs.replace(terms, extension_locked=lock_extension, gpu_count_bound=most)
@@ -69,15 +69,14 @@ def _refusal(found: NoPlacement) -> Refused:
 
 def _check_cap(state: MarketState, terms: Terms, found: Placement) -> None:
     """Refuse what costs more than the cap on average, spread included."""
-    request, duration_s = terms.request, terms.duration_s
-    cap, gpu_count = request.max_price_micro_usd_per_gpu_hour, request.gpu_count
+    request, cap = terms.request, terms.request.max_price_micro_usd_per_gpu_hour
     if cap is None:
         return
     inventory, spread = state.inventory.sold_as(interruptible=request.interruptible), terms.spread_micro_usd
-    cheapest = cheapest_cap(inventory, found.rate, spread, gpu_count, duration_s)
+    cheapest = cheapest_cap(inventory, found.rate, spread, request)
     if cheapest <= cap:
         return
-    if cheapest_cap(inventory, found.lower_bound, spread, gpu_count, duration_s) <= cap:
+    if cheapest_cap(inventory, found.lower_bound, spread, request) <= cap:
         raise Refused(SEARCH_LIMIT, "the search over close sites ended before a placement within the cap")
     raise Refused(
         PRICE_CAP,
@@ -105,6 +104,7 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge
         profile=profile_of(
             state.inventory.sold_as(interruptible=request.interruptible), found.nodes, request.priced_duration_s
         ),
+        card=found.card,
     )
 
 

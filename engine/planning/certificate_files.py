@@ -67,6 +67,7 @@ def read_plan_files(directory: Path) -> PlanFiles:
     fleet, requests, rtt, placements = (
         _input(inputs / name, schema, optional, check, hashes) for name, schema, optional, check in _INPUTS
     )
+    tables.check_plannable(requests)
     tables.check_client_sites(requests, fleet, rtt)
     tables.check_placements(placements, fleet, requests)
     return PlanFiles(

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.market.inventory import Vocabulary
+from engine.market.fleet_columns import Vocabulary
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
-from engine.market.inventory import Vocabulary, vocabulary
+from engine.market.fleet_columns import Vocabulary, vocabulary
 from engine.planning.codes import distinct, known_codes, named
 from solvers.distances import Distances
 from solvers.pools import NodeColumns

@@ -61,6 +61,8 @@ def read_inputs(paths: InputPaths) -> Inputs:
         PLACEMENTS_FILE, paths.placements, tables.PLACEMENTS_SCHEMA, tables.check_placement_rows
     )
     named = paths.placements.name if paths.placements is not None else PLACEMENTS_FILE
+    if requests is not None:
+        reader.attempt(lambda: tables.check_plannable(requests, paths.requests.name))
     if fleet is not None and requests is not None:
         if rtt is not None:
             reader.attempt(lambda: tables.check_client_sites(requests, fleet, rtt, paths.requests.name))

@@ -42,7 +42,8 @@ class Rules:
 class Snapshot:
     """The market at one version. `inventory`: its columns stay as they are now, its pools and prices do not.
 
-    `leases`: (id, terms as they stand) of the tenant's active leases, empty if they may not move.
+    `leases`: (id, terms as they stand) of the tenant's active leases, empty if they may not move. Leases of parts,
+    or with CPU or memory, stay where they are.
     """
 
     state_version: int
@@ -93,7 +94,7 @@ def take(state: MarketState, tenant_id: str, *, movable_leases: bool) -> Snapsho
         leases=tuple(
             (lease_id, state.leases[lease_id].standing)
             for lease_id in leases
-            if state.leases[lease_id].state == ACTIVE
+            if state.leases[lease_id].state == ACTIVE and state.leases[lease_id].standing.request.is_plain
         ),
     )
 

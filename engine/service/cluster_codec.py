@@ -62,6 +62,8 @@ def write_placement(message: placement_pb2.Placement, inventory: Inventory, term
     message.node_ids.extend(inventory.node_ids[terms.node_numbers].tolist())
     message.gpus.extend(terms.gpus_per_node.tolist())
     message.prices_micro_usd_per_gpu_hour.extend(terms.prices.tolist())
+    if terms.card >= 0:
+        message.card = terms.card
 
 
 def write_price(message: placement_pb2.Price, terms: Terms) -> None:
@@ -193,6 +195,8 @@ def lease_nodes_message(
     response.placement.node_ids.extend(inventory.node_ids[standing.node_numbers[rows]].tolist())
     response.placement.gpus.extend(standing.gpus_per_node[rows].tolist())
     response.placement.prices_micro_usd_per_gpu_hour.extend(standing.prices[rows].tolist())
+    if standing.card >= 0:
+        response.placement.card = standing.card
     return response
 
 

@@ -13,6 +13,8 @@ from engine.domain.tiers import NodeState
 from engine.market.inventory import Inventory
 from engine.market.state import Load, MarketState
 
+LIMITS, NO_LIMIT = ("cpu_milli", "memory_mib"), -1
+"""Columns that a load may leave out as a whole, and their value on the wire where nothing is limited."""
 LOAD_BYTES_MAX = 512 * 1024 * 1024
 MAX_VIOLATIONS = 100
 
@@ -43,6 +45,7 @@ class FleetChunks:
         return frame.with_columns(
             pl.when(pl.col("certifications") != "").then(pl.col("certifications").str.split(",")).otherwise([]),
             pl.when(pl.col("fabric_id") != "").then(pl.col("fabric_id")),
+            *(pl.when(pl.col(name) != NO_LIMIT).then(pl.col(name)).alias(name) for name in LIMITS),
         ).cast(FLEET_SCHEMA)  # type: ignore[arg-type]
 
     def rtts(self) -> pl.DataFrame:
@@ -57,12 +60,17 @@ class FleetChunks:
                 f"chunk {self._chunk} {name}.{column}", f"has {length} entries where the first column has {rows}"
             )
             for column, length in lengths.items()
-            if length != rows
+            if length != rows and (length or column not in LIMITS)
         ]
         self.violations.extend(wrong[: MAX_VIOLATIONS - len(self.violations)])
         if not wrong:
             wire = _WIRE_FLEET if name == "nodes" else schema
-            frames.append(pl.DataFrame({column: list(getattr(columns, column)) for column in schema}, schema=wire))
+            values = {column: list(getattr(columns, column)) for column in schema}
+            frames.append(pl.DataFrame(values | _not_limited(values, rows), schema=wire))
+
+
+def _not_limited(values: dict[str, list[Any]], rows: int) -> dict[str, list[int]]:
+    return {name: [NO_LIMIT] * rows for name in LIMITS if name in values and not values[name]}
 
 
 def _in_one_form(frame: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +110,23 @@ def node_message(inventory: Inventory, number: int) -> pb.Node:
         state=NodeState(int(inventory.state[number])).name,
         gpu_leased=row["gpu_free"] - unused - int(inventory.held[number]),
         gpu_held=int(inventory.held[number]),
+        shared_cards=[
+            pb.SharedCard(card=card, gpu_milli_free=left)
+            for card, left in inventory.spare.cards.of(number).items()
+        ],
+        **_limits(inventory, row, number),
     )
+
+
+def _limits(inventory: Inventory, row: dict[str, Any], number: int) -> dict[str, int]:
+    """CPU and memory with what is left of them, where they are limited."""
+    spare = {"cpu_milli": inventory.spare.cpu_milli, "memory_mib": inventory.spare.memory_mib}
+    return {
+        field: int(value)
+        for name in LIMITS
+        if row[name] is not None
+        for field, value in ((name, row[name]), (f"{name}_free", spare[name][number]))
+    }
 
 
 def load_message(load: Load) -> pb.LoadFleetResponse:

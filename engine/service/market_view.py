@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.domain.cluster_request import ClusterRequest
+from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState, SecurityTier
 from engine.market.demand_window import Wanted
 from engine.market.inventory import Inventory
@@ -141,16 +143,21 @@ class ViewMaker:
         return self._usable
 
 
+def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
+    """What a request asks for; a part of a GPU counts as its share, rounded up."""
+    return -(-request.gpu_share * duration_s // MILLI_OF_GPU)
+
+
 def _order_bid(usable: UsableMarkets, order: Order) -> Bid:
     request = replace(order.request, request_id="") if order.request.request_id else order.request
     found = usable.of(request)
-    gpu_seconds = request.gpu_count * request.priced_duration_s
+    gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
     return Bid(order.limit_micro_usd, gpu_seconds, found.number if found.holds else NOWHERE, False)
 
 
 def _wanted_bid(usable: UsableMarkets, wanted: Wanted) -> Bid:
     request, limit = wanted.request, wanted.request.max_price_micro_usd_per_gpu_hour
-    gpu_seconds = request.gpu_count * wanted.duration_s
+    gpu_seconds = _gpu_seconds(request, wanted.duration_s)
     return Bid(NO_LIMIT if limit is None else limit, gpu_seconds, usable.of(request).number, wanted.is_leased)
 
 

@@ -14,7 +14,9 @@ from engine.cli.fleet_chunks import fleet_chunks, reject_commas, rows_of, rtt_ch
 from engine.domain.errors import InvalidInput
 from engine.domain.limits import (
     MAX_CERTIFICATIONS,
+    MAX_CPU_MILLI,
     MAX_GPUS_PER_NODE,
+    MAX_MEMORY_MIB,
     MAX_PRICE_MICRO_USD_PER_GPU_HOUR,
     MAX_TEXT_LENGTH,
 )
@@ -41,6 +43,8 @@ nodes = st.fixed_dictionaries(
         "reliability": st.floats(0, 1),
         "ask_micro_usd_per_gpu_hour": st.integers(1, MAX_PRICE_MICRO_USD_PER_GPU_HOUR),
         "fabric_id": st.none() | texts,
+        "cpu_milli": st.none() | st.integers(0, MAX_CPU_MILLI),
+        "memory_mib": st.none() | st.integers(0, MAX_MEMORY_MIB),
     }
 )
 pairs = st.fixed_dictionaries({"site_a": texts, "site_b": texts, "rtt_ms": st.floats(0, 60_000)})
@@ -53,7 +57,9 @@ def rows_in(chunk: fleet_service_pb2.LoadFleetRequest) -> list[dict[str, Any]]:
 
 
 def as_sent(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {"certifications": ",".join(row["certifications"] or []), "fabric_id": row["fabric_id"] or ""}
+    limits = {name: -1 if row[name] is None else row[name] for name in ("cpu_milli", "memory_mib")}
+    names = {"certifications": ",".join(row["certifications"] or []), "fabric_id": row["fabric_id"] or ""}
+    return row | names | limits
 
 
 @unhurried

@@ -48,6 +48,21 @@ def test_a_plan_is_written_checked_and_shown(walras: Walras, paths: InputPaths, 
     assert (out / "progress.svg").read_text().startswith("<svg")
 
 
+def test_what_is_not_planned_jointly_is_bad_input(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:
+    """Parts of a GPU, CPU and memory are never ignored: plan and plan check end with 2 and name column and row."""
+    out = tmp_path / "out"
+    assert walras(*arguments(paths, out)).code == 0
+    requests = pl.read_parquet(paths.requests)
+    needs = [1_000, *[None] * (requests.height - 1)]
+    requests.with_columns(cpu_milli=pl.Series(needs, dtype=pl.Int64)).write_parquet(paths.requests)
+    told = "requests.parquet row 0 column cpu_milli"
+    refused = walras(*arguments(paths, tmp_path / "other"))
+    assert refused.code == 2 and told in refused.err
+    (out / "inputs" / "requests.parquet").write_bytes(paths.requests.read_bytes())
+    checked = walras("plan", "check", out)
+    assert checked.code == 2 and told in checked.err
+
+
 def test_json_is_the_report(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:
     made = walras(*arguments(paths, tmp_path / "out"), "--json", "--work-limit", 5, "--move-cost-micro-usd", 9)
     assert made.code == 0 and json.loads(made.out) == json.loads((tmp_path / "out" / "report.json").read_text())

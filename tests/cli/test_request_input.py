@@ -45,9 +45,11 @@ EVERYTHING: dict[str, Any] = {
     "duration_s": 7_200,
     "max_price_micro_usd_per_gpu_hour": 2_500_000,
     "interruptible": True,
+    "cpu_milli": 12_000,
+    "memory_mib": 65_536,
 }
-UNSAID = {"client_site", "all_matching", "budget_micro_usd"}
-"""Contradict the coordinates, max_supplier_share and interruptible."""
+UNSAID = {"client_site", "all_matching", "budget_micro_usd", "gpu_milli"}
+"""Contradict the coordinates, max_supplier_share, interruptible and the number of GPUs."""
 
 
 def violations(error: InvalidInput) -> dict[str, str]:
@@ -65,6 +67,23 @@ def test_a_budget_reaches_the_wire() -> None:
         checked_request({"all_matching": True, "budget_micro_usd": 10**9, "gpus_per_node": 8})
     )
     assert (message.all_matching, message.budget_micro_usd, message.gpu_count) == (True, 10**9, 8)
+
+
+def test_a_part_reaches_the_wire() -> None:
+    message = cluster_message(checked_request({"gpu_count": 1, "gpu_milli": 160}))
+    assert (message.gpu_count, message.gpu_milli) == (1, 160)
+    assert not cluster_message(checked_request({"gpu_count": 1, "gpu_milli": 1_000})).HasField("gpu_milli")
+
+
+def test_a_part_of_several_gpus_is_refused_with_all_else_that_is_wrong() -> None:
+    raw = {"gpu_count": 2, "gpu_milli": 0, "cpu_milli": -1, "memory_mib": 1.5}
+    with pytest.raises(InvalidInput) as caught:
+        checked_request(raw)
+    assert violations(caught.value).keys() == {"gpu_milli", "cpu_milli", "memory_mib"}
+    with pytest.raises(InvalidInput, match="gpu_count must be 1, got 2"):
+        checked_request({"gpu_count": 2, "gpu_milli": 500})
+    with pytest.raises(InvalidInput, match="not with all_matching"):
+        checked_request({"gpu_milli": 500, "all_matching": True, "budget_micro_usd": 1})
 
 
 def test_every_field_reaches_the_wire() -> None:

@@ -15,6 +15,7 @@ from engine.domain.tables import (
     REQUESTS_SCHEMA,
     RTT_SCHEMA,
     check_client_sites,
+    check_plannable,
     check_requests,
     shape,
 )
@@ -63,6 +64,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"duration_s": None}, "duration_s"),
     ({"max_price_micro_usd_per_gpu_hour": None}, "max_price_micro_usd_per_gpu_hour"),
     ({"max_price_micro_usd_per_gpu_hour": 10**12}, "max_price_micro_usd_per_gpu_hour"),
+    ({"gpu_milli": 500}, "gpu_milli"),
+    ({"gpu_milli": 0, "gpu_count": 1, "gpus_per_node": 1}, "gpu_milli"),
+    ({"gpu_milli": 1_001, "gpu_count": 1, "gpus_per_node": 1}, "gpu_milli"),
+    ({"cpu_milli": 0}, "cpu_milli"),
+    ({"memory_mib": -1}, "memory_mib"),
 ]
 
 
@@ -83,6 +89,16 @@ def test_each_bad_cell_is_named_by_row_and_column(change: dict[str, Any], column
     rows = [GOOD | {"request_id": f"r{number}"} for number in range(3)]
     rows[1] |= change
     assert fields_of(queue(*rows)) == {f"requests.parquet row 1 column {column}"}
+
+
+def test_what_is_not_planned_jointly_is_named_by_row_and_column() -> None:
+    """Parts, CPU and memory are refused by plan and plan check, never ignored; all of a GPU is no part."""
+    rows = [GOOD | {"gpu_count": 1, "gpus_per_node": 1, "gpu_milli": milli} for milli in (None, 1_000, 999)]
+    check_requests(queue(GOOD | {"gpu_count": 1, "gpus_per_node": 1, "gpu_milli": 1}))
+    with pytest.raises(InvalidInput) as caught:
+        check_plannable(queue(*rows, GOOD | {"cpu_milli": 1, "memory_mib": 2}))
+    wrong = ("row 2 column gpu_milli", "row 3 column cpu_milli", "row 3 column memory_mib")
+    assert [each.field for each in caught.value.violations] == [f"requests.parquet {each}" for each in wrong]
 
 
 def test_an_id_that_stands_twice_is_named() -> None:

@@ -10,7 +10,15 @@ import pytest
 
 from engine.datasets.synthetic import synthetic_fleet
 from engine.domain.errors import InvalidInput
-from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA, check_fleet, check_rtt, read_table, shape
+from engine.domain.tables import (
+    FLEET_SCHEMA,
+    OPTIONAL_FLEET_COLUMNS,
+    RTT_SCHEMA,
+    check_fleet,
+    check_rtt,
+    read_table,
+    shape,
+)
 
 FLEET = synthetic_fleet(200, 3)
 
@@ -52,6 +60,8 @@ def test_a_sound_fleet_passes() -> None:
         ("ask_micro_usd_per_gpu_hour", None),
         ("fabric_id", ""),
         ("certifications", ["SOC2", None]),
+        ("cpu_milli", -1),
+        ("memory_mib", 10**15),
     ],
 )
 def test_each_bad_cell_is_named_by_row_and_column(column: str, value: Any) -> None:
@@ -85,8 +95,9 @@ def test_files_that_are_missing_broken_or_of_other_types_say_so(tmp_path: Path) 
 
 
 def test_missing_optional_columns_become_null() -> None:
-    shaped = shape(FLEET.drop("fabric_id"), FLEET_SCHEMA, "fleet.parquet", {"fabric_id"})
-    assert shaped["fabric_id"].null_count() == FLEET.height
+    missing = OPTIONAL_FLEET_COLUMNS
+    shaped = shape(FLEET.drop(missing), FLEET_SCHEMA, "fleet.parquet", missing)
+    assert all(shaped[column].null_count() == FLEET.height for column in missing)
 
 
 @pytest.mark.parametrize(

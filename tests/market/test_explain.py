@@ -12,6 +12,7 @@ from tests.full_size import size
 from tests.market.books import NoBook
 from tests.oracles import max_gpus
 from tests.solvers.laws import Asked
+from tests.tight_worlds import tight_world_from_seed
 from tests.worlds import world_from_seed
 
 ORACLE_NAMES = {
@@ -45,8 +46,9 @@ def oracle_name(constraint: str) -> str:
 
 def test_counts_equal_the_twins() -> None:
     """Law: alone, cumulative and without are the most GPUs that CP-SAT can take under those constraints."""
-    for seed in range(size(40, 60)):
-        asked = Asked(world_from_seed(seed))
+    worlds = [draw(seed) for draw in (world_from_seed, tight_world_from_seed) for seed in range(size(30, 60))]
+    for seed, drawn in enumerate(worlds):
+        asked = Asked(drawn)
         world, rows = asked.world, explained(asked).constraints
         names = [oracle_name(row.constraint) for row in rows]
         for index, row in enumerate(rows):

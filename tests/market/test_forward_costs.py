@@ -17,6 +17,7 @@ from solvers.forward import LARGEST, Curves, band_costs, cost, units_per_hour
 from solvers.placement import Demand, Placement, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
+from solvers.spare import Spare
 from tests.solvers.laws import Asked
 from tests.worlds import world_from_seed
 
@@ -113,8 +114,8 @@ def priced(nodes: list[tuple[int, int, int, int]], curves: list[tuple[int, int]]
     )
     posted, long_run = (np.array(column, dtype=np.int64) for column in zip(*curves, strict=True))
     pools = Pools(columns, np.minimum(free, count), site, posted, 1)
-    none = np.empty(0, dtype=np.int64)
-    placer = Placer(pools, Distances(np.zeros(2), np.array([0.0, 90.0]), none, none, np.empty(0)))
+    none, spare = np.empty(0, dtype=np.int64), Spare(zeros, zeros, 4)
+    placer = Placer(pools, Distances(np.zeros(2), np.array([0.0, 90.0]), none, none, np.empty(0)), spare)
     view = PricedPools(pools, lambda m, s: Curves.of(posted[m], long_run[m], 2.0, s), duration_s)
     view.show(np.array([0]))
     pools.views = [view]
@@ -189,7 +190,7 @@ def test_forward_prices_are_as_exact_as_flat_ones(first_seed: int) -> None:
         ]
         nodes = replace(inventory.nodes, ask_micro_usd=np.array(costs, dtype=np.int64))
         flat = Pools(nodes, inventory.free, inventory.market, np.zeros_like(posted), len(inventory.models))
-        wanted = Placer(flat, inventory.distances).place(asked.demand)
+        wanted = Placer(flat, inventory.distances, inventory.spare).place(asked.demand)
         gpus = asked.demand.replicas * asked.demand.gpus_per_replica
         found = inventory.placer_for(duration_s, asked.demand.models, gpus).place(asked.demand)
         assert isinstance(found, Placement) == isinstance(wanted, Placement), f"world_from_seed({seed})"

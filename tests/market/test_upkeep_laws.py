@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from engine.domain.errors import AuditFailed
 from engine.market import failure, failure_decision, failure_placement, order_decision, order_queue, orders
 from engine.market.events import FleetLoaded, LeaseEnded, LeaseMoved
-from engine.market.inventory import Freed
+from engine.market.fleet_columns import Freed
 from engine.market.order_prices import OrderPrices
 from engine.service import failure_runner
 from solvers.wake import MAYBE
@@ -36,7 +36,7 @@ def broken_laws(draw: random.Random, acts: int = ACTS) -> list[str]:
     def check(event: Any) -> None:
         if isinstance(event, FleetLoaded):
             return  # its prices follow in the same batch
-        found.extend(laws.conservation(market) + laws.whole_gangs(market))
+        found.extend(laws.conservation(market) + laws.beside(market) + laws.whole_gangs(market))
         if isinstance(event, LeaseMoved):
             found.extend(laws.constraints(market, event))
         if isinstance(event, LeaseEnded):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.domain.errors import WalrasError
+from engine.domain.money import share_of_gpu
 from engine.market.events import LeaseEnded, LeaseMoved
 from engine.market.terms import terms_of
 from tests.checker import violations
@@ -20,14 +21,14 @@ LOST = ("NODE_LOST", "SUPPLIER_DRAINED")
 
 def conservation(market: Upkept) -> list[str]:
     """Law 1: free + held + leased + draining + dead (+ used outside) = registered, by other books."""
-    state, inventory = market.state, market.state.inventory
+    inventory = market.state.inventory
     leased, held = Counter[int](), Counter[int]()
-    for lease in state.leases.values():
-        if lease.runs:
-            leased.update(dict(zip(*_placed(lease.standing), strict=True)))
-    for quote in state.quotes.values():
-        if quote.holds:
-            held.update(dict(zip(*_placed(quote.terms), strict=True)))
+    for count, placed in ((leased, running(market)), (held, holding(market))):
+        for terms in placed:
+            if terms.request.gpu_milli is None:
+                count.update(dict(zip(*_placed(terms), strict=True)))
+    shared = {(terms.node_numbers[0], terms.card) for terms in everything(market) if terms.card >= 0}
+    leased.update(Counter(int(node) for node, _ in shared))
     found = []
     for number, name in enumerate(inventory.node_ids.tolist()):
         unused = int(inventory.nodes.gpu_count[number] - inventory.outside[number]) - leased[number] - held[number]
@@ -36,6 +37,47 @@ def conservation(market: Upkept) -> list[str]:
             found.append(f"{name} has {inventory.unused[number]} unused GPUs, by the leases {unused}")
         if free != inventory.pools.free[inventory.pools.slot_of[number]]:
             found.append(f"placements see other free GPUs than {free} on {name}")
+    return found
+
+
+def running(market: Upkept) -> list[Any]:
+    """What each lease has now."""
+    return [lease.standing for lease in market.state.leases.values() if lease.runs]
+
+
+def holding(market: Upkept) -> list[Any]:
+    """What each quote holds now."""
+    return [quote.terms for quote in market.state.quotes.values() if quote.holds]
+
+
+def everything(market: Upkept) -> list[Any]:
+    """Leases and holds."""
+    return running(market) + holding(market)
+
+
+def beside(market: Upkept) -> list[str]:
+    """Law 1 for cards, CPU and memory: what leases and holds have, added up anew, is gone, and no more."""
+    inventory = market.state.inventory
+    cards, taken = Counter[tuple[int, int]](), {name: Counter[int]() for name in ("cpu_milli", "memory_mib")}
+    for terms in everything(market):
+        request = terms.request
+        if request.gpu_milli is not None:
+            cards[int(terms.node_numbers[0]), terms.card] += request.gpu_milli
+        for name, count in taken.items():
+            for node, gpus in zip(*_placed(terms), strict=True):
+                count[node] += gpus // request.gpus_per_node * (getattr(request, name) or 0)
+    found = [
+        f"card {card} of node {node} carries {milli}" for (node, card), milli in cards.items() if milli > 1_000
+    ]
+    table = {(node, card): left for node, card, left in inventory.spare.cards.table().tolist()}
+    if table != {key: 1_000 - milli for key, milli in cards.items()}:
+        found.append(f"shared cards are {table}, by the leases {dict(cards)}")
+    for name, count in taken.items():
+        for node, limit in enumerate(inventory.frame[name].to_list()):
+            left = int(getattr(inventory.spare, name)[node])
+            gone = int(getattr(inventory, name)[node]) - left
+            if gone != count[node] or (limit is not None and left < 0):
+                found.append(f"{name} of node {node}: {gone} is gone, by the leases {count[node]}")
     return found
 
 
@@ -55,11 +97,20 @@ def constraints(market: Upkept, event: LeaseMoved) -> list[str]:
     """
     state, inventory = market.state, market.state.inventory
     lease = state.leases[event.lease_id]
-    rows = []
+    rows, request_of = [], lease.standing.request
     for number, row in enumerate(inventory.frame.iter_rows(named=True)):
         own = dict(zip(*_placed(lease.standing), strict=True)).get(number, 0)
         gone = inventory.state[number] == 2
-        rows.append({**row, "state": "DOWN" if gone else "READY", "gpu_free": int(inventory.unused[number]) + own})
+        size = lease.standing.request.gpus_per_node
+        back = {
+            name: None if row[name] is None else int(getattr(inventory.spare, name)[number]) + own // size * need
+            for name, need in (
+                ("cpu_milli", request_of.cpu_milli or 0),
+                ("memory_mib", request_of.memory_mib or 0),
+            )
+        }
+        free = int(inventory.unused[number]) + own
+        rows.append({**row, **back, "state": "DOWN" if gone else "READY", "gpu_free": free})
     request = {
         name: _plain(getattr(lease.terms.request, name))
         for name in lease.terms.request.__slots__
@@ -109,7 +160,8 @@ def given_up(market: Upkept, event: LeaseEnded, lease: Any) -> list[str]:
     except WalrasError:
         return []
     asks = market.state.inventory.nodes.ask_micro_usd[place.node_numbers]
-    covered = int(np.dot(place.gpus_per_node, asks)) <= lease.terms.rate_micro_usd_per_hour
+    asked = share_of_gpu(int(np.dot(place.gpus_per_node, asks)), request.gpu_milli or 1_000)
+    covered = asked <= lease.terms.rate_micro_usd_per_hour
     return [f"{event.lease_id} was ended and could have gone on"] if covered else []
 
 
@@ -127,7 +179,7 @@ def fills(market: Upkept) -> list[str]:
         if lease is None:
             continue
         terms, limit = lease.terms, order.limit_micro_usd
-        most = Fraction(limit * order.request.gpu_count * terms.duration_s, 3_600)
+        most = Fraction(share_of_gpu(limit, order.request.gpu_share) * terms.duration_s, 3_600)
         if terms.total_micro_usd > most + Fraction(1, 2):
             found.append(f"{order.order_id} pays {terms.total_micro_usd}, its limit makes {most}")
         if lease.starts_at_us >= order.expires_at_us:

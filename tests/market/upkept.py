@@ -161,7 +161,16 @@ class Life:
             wanted |= option
         if draw.random() < 0.2:
             wanted = {"gpu_count": 12, "gpus_per_node": 2, "max_cluster_rtt_ms": 30.0}
-        return ClusterRequest(**wanted)
+        return ClusterRequest(**wanted | self.needs(wanted))
+
+    def needs(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """What some requests want beside GPUs, or instead of a whole one."""
+        draw, needs = self.draw, dict[str, Any]()
+        if draw.random() < 0.3:
+            needs |= {"cpu_milli": draw.choice((1_000, 3_500)), "memory_mib": draw.choice((None, 900))}
+        if "max_supplier_share" not in wanted and draw.random() < 0.4:
+            needs |= {"gpu_count": 1, "gpus_per_node": 1, "gpu_milli": draw.choice((1, 160, 333, 500, 810))}
+        return needs
 
     def limited(self) -> ClusterRequest:
         request = self.request()
@@ -232,6 +241,8 @@ class Life:
             reliability=draw.choice((0.95, 0.99)),
             fabric_id=draw.choice((None, "f1")),
             ask_micro_usd_per_gpu_hour=draw.choice((900_000, 2_000_000, 3_000_001)),
+            cpu_milli=draw.choice((None, 4_000, 10_500, 32_000)),
+            memory_mib=draw.choice((None, 3_000, 64_000)),
         )
 
 

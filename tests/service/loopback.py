@@ -105,6 +105,8 @@ def node(node_id: str, **changes: Any) -> Row:
         "interconnect": "ROCE",
         "fabric_id": None,
         "state": "READY",
+        "cpu_milli": None,
+        "memory_mib": None,
         **changes,
     }
 

@@ -52,7 +52,7 @@ class Sequence:
     """Commands drawn from a seed; what is drawn depends on the seed and on the engine's events only."""
 
     def __init__(self, seed: int, data_dir: Path) -> None:
-        self.draw = random.Random(seed)
+        self.draw, self.beside = random.Random(seed), random.Random(f"beside {seed}")
         self.clock, self.data_dir = Clock(), data_dir
         self.engine = Engine(data_dir, Book(), self.clock)
         self.leases: list[tuple[str, str]] = []
@@ -135,6 +135,11 @@ class Sequence:
         )
         for option in draw.sample(options, draw.randrange(4)):
             wanted |= option
+        beside = self.beside
+        if beside.random() < 0.2:
+            wanted |= {"cpu_milli": beside.choice((1_000, 3_500)), "memory_mib": beside.choice((None, 900))}
+        if wanted["gpu_count"] == 1 and beside.random() < 0.6:
+            wanted |= {"gpu_milli": beside.choice((1, 160, 333, 500, 810))}
         return ClusterRequest(**wanted)
 
     def _deploy(self) -> commands.Command:
@@ -234,6 +239,8 @@ class Sequence:
             fabric_id=draw.choice((None, "f1", "f2")),
             ask_micro_usd_per_gpu_hour=draw.choice((1_000_000, 2_000_000, 3_000_001)),
             state=draw.choice(("READY", "READY", "READY", "DRAINING", "DOWN")),
+            cpu_milli=self.beside.choice((None, 4_000, 10_500, 32_000)),
+            memory_mib=self.beside.choice((None, 3_000, 64_000)),
         )
 
 
@@ -247,6 +254,7 @@ class Twin:
         self.running: dict[str, dict[str, int]] = {}
         self.held: Counter[str] = Counter()
         self.holding: dict[str, dict[str, int]] = {}
+        self.parts: dict[str, tuple[str, int, int]] = {}
 
     def follow(self, event: AnyEvent) -> None:
         """Take in one event."""
@@ -259,23 +267,45 @@ class Twin:
                 name = self.ids[event.node]
                 self.rows[name] = {**self.rows[name], "state": event.state}
             case LeaseStarted():
-                self.held.subtract(self.holding.pop(event.quote_id, {}))
-                self.running[event.lease_id] = self._take(event.terms)
+                self._give(event.quote_id, self.held, self.holding)
+                self.running[event.lease_id] = self._take(event.terms, event.lease_id)
                 self.leased.update(self.running[event.lease_id])
             case LeaseShrunk():
                 self.leased.subtract(self.running[event.lease_id])
                 self.running[event.lease_id] = self._kept(event)
                 self.leased.update(self.running[event.lease_id])
             case LeaseEnded():
-                self.leased.subtract(self.running.pop(event.lease_id))
+                self._give(event.lease_id, self.leased, self.running)
             case QuoteIssued() if event.hold:
-                self.holding[event.quote_id] = self._take(event.terms)
+                self.holding[event.quote_id] = self._take(event.terms, event.quote_id)
                 self.held.update(self.holding[event.quote_id])
             case QuoteEnded():
-                self.held.subtract(self.holding.pop(event.quote_id, {}))
+                self._give(event.quote_id, self.held, self.holding)
 
-    def _take(self, terms: Terms) -> dict[str, int]:
+    def _give(self, name: str, count: Counter[str], placed: dict[str, dict[str, int]]) -> None:
+        """A lease or hold is over."""
+        count.subtract(placed.pop(name, {}))
+        self.parts.pop(name, None)
+
+    def _take_part(self, name: str, terms: Terms) -> dict[str, int]:
+        """A part of a card; the card itself is counted by `shared`."""
+        node, card = self.ids[int(terms.node_numbers[0])], terms.card
+        assert self.rows[node]["state"] == "READY", "law 1: only READY nodes take new work"
+        milli = terms.request.gpu_milli or 0
+        on_card = sum(part for other, number, part in self.parts.values() if (other, number) == (node, card))
+        assert on_card + milli <= 1_000, "law 1: a card carries no more than a whole GPU"
+        assert on_card or self.free(node) >= 1, "law 1: no part stands on a card that is taken"
+        self.parts[name] = node, card, milli
+        return {}
+
+    def shared(self, name: str) -> int:
+        """Cards of a node that parts stand on."""
+        return len({card for node, card, _ in self.parts.values() if node == name})
+
+    def _take(self, terms: Terms, name: str) -> dict[str, int]:
         """GPUs by node of a placement that is possible now."""
+        if terms.request.gpu_milli is not None:
+            return self._take_part(name, terms)
         names = [self.ids[number] for number in terms.node_numbers]
         taken = dict(zip(names, terms.gpus_per_node.tolist(), strict=True))
         assert sum(taken.values()) == terms.request.gpu_count, "law 2: a gang is whole"
@@ -296,4 +326,5 @@ class Twin:
     def free(self, name: str) -> int:
         """GPUs of a node that can be placed on."""
         row = self.rows[name]
-        return row["gpu_free"] - self.leased[name] - self.held[name] if row["state"] == "READY" else 0
+        taken = self.leased[name] + self.held[name] + self.shared(name)
+        return row["gpu_free"] - taken if row["state"] == "READY" else 0

@@ -86,11 +86,14 @@ def test_folding_the_events_anew_gives_the_live_inventory(tmp_path: Path, seed: 
             read = entry.sequence
         state, inventory = sequence.engine.state, sequence.engine.state.inventory
         assert inventory.node_ids.tolist() == twin.ids
-        assert inventory.leased.tolist() == [twin.leased[name] for name in twin.ids]
+        assert inventory.leased.tolist() == [twin.leased[name] + twin.shared(name) for name in twin.ids]
         assert inventory.free.tolist() == [twin.free(name) for name in twin.ids]
         assert inventory.held.tolist() == [twin.held[name] for name in twin.ids]
         assert {name for name, quote in state.quotes.items() if quote.holds} == twin.holding.keys()
-        assert sum(map(sum, (own.values() for own in state.held_by.values()))) == inventory.held.sum()
+        parts = [twin.parts[name][2] for name in twin.holding if name in twin.parts]
+        held = inventory.held.sum() + len(parts)  # to a tenant's limit a part is a GPU
+        assert sum(map(sum, (own.values() for own in state.held_by.values()))) == held
+        assert inventory.held_milli.sum() == sum(parts)
         assert (inventory.leased >= 0).all() and (inventory.held >= 0).all()
         stats = stats_message(state)
         parts = stats.gpus_free + stats.gpus_held + stats.gpus_leased + stats.gpus_draining + stats.gpus_dead

@@ -38,6 +38,8 @@ OTHER: dict[str, Any] = {
     "interconnect": "INFINIBAND",
     "fabric_id": "f",
     "state": "DRAINING",
+    "cpu_milli": 64_000,
+    "memory_mib": 0,
 }
 """Another value of each column, legal beside the others of a node that is alone at its site."""
 OTHER_RTT = {"site_a": "fra1", "site_b": "fra1", "rtt_ms": 60.00000000000001}

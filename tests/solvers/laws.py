@@ -11,7 +11,7 @@ from engine.market.demand import demand_of
 from engine.market.inventory import Inventory
 from solvers.placement import Demand, NoPlacement, Placement
 from tests.checker import violations
-from tests.oracles import Optimum, optimal_placement
+from tests.oracles import Case, Optimum, optimal_placement
 from tests.solvers.bridge import as_rows, inventory_of, request_of
 from tests.worlds import MODELS, World
 
@@ -63,5 +63,6 @@ class Asked:
     def broken(self, gpus: dict[str, int]) -> int:
         """Idle nodes that a placement takes in part, counted from the rows."""
         rows = {row["node_id"]: row for row in self.world.fleet}
-        idle = [row for row in rows.values() if row["gpu_free"] == row["gpu_count"]]
+        case = Case(self.world.fleet, self.world.rtt, self.world.posted, self.world.request)
+        idle = [row for row in rows.values() if case.is_idle(row | {"state": "READY"})]
         return sum(0 < gpus.get(row["node_id"], 0) < row["gpu_count"] for row in idle)

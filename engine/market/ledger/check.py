@@ -198,7 +198,11 @@ class LedgerCheck:
             self._weights(terms),
             (terms.network_fee_ppm, *self._parts),
             gpus,
-            [Stretch(0, terms.duration_s, gpus, prices, terms.profile)],
+            [
+                Stretch(
+                    0, terms.duration_s, gpus, prices, terms.profile, gpu_milli=terms.request.gpu_milli or 1_000
+                )
+            ],
             terms.total_micro_usd,
         )
         self._places[name] = terms.nodes
@@ -251,7 +255,8 @@ class LedgerCheck:
             case LeaseExtended():
                 begins_s = reckoning.ends_s
                 rows = reckoning.gpus, prices, event.profile, event.curve_from_s
-                added = Stretch(begins_s, begins_s + event.duration_s, *rows)
+                part = reckoning.stretches[0].gpu_milli
+                added = Stretch(begins_s, begins_s + event.duration_s, *rows, gpu_milli=part)
                 reckoning.stretches.append(added)
                 off = abs(event.amount_micro_usd * 3_600 - added.left(begins_s))
                 if off > 3_600 or event.amount_micro_usd != sum(line.amount_micro_usd for line in event.lines):

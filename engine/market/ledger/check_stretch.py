@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Stretch:
     profile: Profile | None = None
     curve_from_s: int = 0
     hourly: list[int] = field(default_factory=list)
+    gpu_milli: int = 1_000
+    """Thousandths of its only GPU that are paid for; prices are theirs, the profile's those of the whole."""
 
     def left(self, at_s: int) -> int:
         """What the seconds from one on cost, micro-USD · seconds / hour."""
@@ -46,14 +48,15 @@ class Stretch:
 
     def keep(self, gpus: Sequence[int]) -> Stretch:
         """The same with other GPUs in its rows."""
-        return Stretch(self.from_s, self.to_s, gpus, self.prices, self.profile, self.curve_from_s)
+        return replace(self, gpus=gpus, hourly=[])
 
     def _until(self, second: int) -> int:
         if not self.hourly:
             self.hourly = [0, *self._prices().cumsum().tolist()]
         hour, rest = divmod(second, HOUR_S)
         whole = self.hourly[hour] * HOUR_S
-        return whole + (rest and (self.hourly[hour + 1] - self.hourly[hour]) * rest)
+        whole += rest and (self.hourly[hour + 1] - self.hourly[hour]) * rest
+        return -(-whole * self.gpu_milli // 1_000)
 
     def _prices(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Of each hour: the higher of ask and curve, summed over the GPUs."""

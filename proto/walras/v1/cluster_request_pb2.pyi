@@ -149,6 +149,9 @@ class ClusterRequest(_message.Message):
     INTERRUPTIBLE_FIELD_NUMBER: _builtins.int
     ALL_MATCHING_FIELD_NUMBER: _builtins.int
     BUDGET_MICRO_USD_FIELD_NUMBER: _builtins.int
+    GPU_MILLI_FIELD_NUMBER: _builtins.int
+    CPU_MILLI_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's own name for this request, echoed in answers; made up by the engine when absent."""
     allow_mixed_models: _builtins.bool
@@ -191,6 +194,14 @@ class ClusterRequest(_message.Message):
     """
     budget_micro_usd: _builtins.int
     """What the cluster may cost at most for its duration, micro-USD, all in. Required with all_matching, only with it."""
+    gpu_milli: _builtins.int
+    """A part of one GPU in thousandths, 1 to 1,000, with gpu_count 1 only and not with all_matching; it shares its card
+    with other parts. Absent or 1,000: a whole GPU.
+    """
+    cpu_milli: _builtins.int
+    """CPU that each replica needs on its node, thousandths of a core. Absent: none is set aside."""
+    memory_mib: _builtins.int
+    """Memory that each replica needs on its node, MiB. Absent: none is set aside."""
     @_builtins.property
     def gpu_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Acceptable GPU models. A cluster uses one of them unless allow_mixed_models. Absent: any one model."""
@@ -264,10 +275,13 @@ class ClusterRequest(_message.Message):
         interruptible: _builtins.bool = ...,
         all_matching: _builtins.bool = ...,
         budget_micro_usd: _builtins.int | None = ...,
+        gpu_milli: _builtins.int | None = ...,
+        cpu_milli: _builtins.int | None = ...,
+        memory_mib: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd", "_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_duration_s", b"_duration_s", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_min_reliability", b"_min_reliability", "budget_micro_usd", b"budget_micro_usd", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "duration_s", b"duration_s", "gpus_per_node", b"gpus_per_node", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "min_reliability", b"min_reliability"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd", "_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_cpu_milli", b"_cpu_milli", "_duration_s", b"_duration_s", "_gpu_milli", b"_gpu_milli", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_memory_mib", b"_memory_mib", "_min_reliability", b"_min_reliability", "budget_micro_usd", b"budget_micro_usd", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "cpu_milli", b"cpu_milli", "duration_s", b"duration_s", "gpu_milli", b"gpu_milli", "gpus_per_node", b"gpus_per_node", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "memory_mib", b"memory_mib", "min_reliability", b"min_reliability"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd", "_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_duration_s", b"_duration_s", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_min_reliability", b"_min_reliability", "all_matching", b"all_matching", "allow_mixed_models", b"allow_mixed_models", "allowed_suppliers", b"allowed_suppliers", "budget_micro_usd", b"budget_micro_usd", "certifications", b"certifications", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "countries", b"countries", "duration_s", b"duration_s", "excluded_countries", b"excluded_countries", "excluded_regions", b"excluded_regions", "excluded_sites", b"excluded_sites", "excluded_suppliers", b"excluded_suppliers", "gpu_count", b"gpu_count", "gpu_models", b"gpu_models", "gpus_per_node", b"gpus_per_node", "interruptible", b"interruptible", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "min_connectivity_tier", b"min_connectivity_tier", "min_interconnect", b"min_interconnect", "min_reliability", b"min_reliability", "min_security_tier", b"min_security_tier", "regions", b"regions", "request_id", b"request_id", "same_fabric", b"same_fabric", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd", "_client_latitude", b"_client_latitude", "_client_longitude", b"_client_longitude", "_client_site", b"_client_site", "_cpu_milli", b"_cpu_milli", "_duration_s", b"_duration_s", "_gpu_milli", b"_gpu_milli", "_gpus_per_node", b"_gpus_per_node", "_max_client_rtt_ms", b"_max_client_rtt_ms", "_max_cluster_rtt_ms", b"_max_cluster_rtt_ms", "_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour", "_max_supplier_share", b"_max_supplier_share", "_memory_mib", b"_memory_mib", "_min_reliability", b"_min_reliability", "all_matching", b"all_matching", "allow_mixed_models", b"allow_mixed_models", "allowed_suppliers", b"allowed_suppliers", "budget_micro_usd", b"budget_micro_usd", "certifications", b"certifications", "client_latitude", b"client_latitude", "client_longitude", b"client_longitude", "client_site", b"client_site", "countries", b"countries", "cpu_milli", b"cpu_milli", "duration_s", b"duration_s", "excluded_countries", b"excluded_countries", "excluded_regions", b"excluded_regions", "excluded_sites", b"excluded_sites", "excluded_suppliers", b"excluded_suppliers", "gpu_count", b"gpu_count", "gpu_milli", b"gpu_milli", "gpu_models", b"gpu_models", "gpus_per_node", b"gpus_per_node", "interruptible", b"interruptible", "max_client_rtt_ms", b"max_client_rtt_ms", "max_cluster_rtt_ms", b"max_cluster_rtt_ms", "max_price_micro_usd_per_gpu_hour", b"max_price_micro_usd_per_gpu_hour", "max_supplier_share", b"max_supplier_share", "memory_mib", b"memory_mib", "min_connectivity_tier", b"min_connectivity_tier", "min_interconnect", b"min_interconnect", "min_reliability", b"min_reliability", "min_security_tier", b"min_security_tier", "regions", b"regions", "request_id", b"request_id", "same_fabric", b"same_fabric", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_micro_usd: _TypeAlias = _typing.Literal["budget_micro_usd"]  # noqa: Y015
     _WhichOneofArgType__budget_micro_usd: _TypeAlias = _typing.Literal["_budget_micro_usd", b"_budget_micro_usd"]  # noqa: Y015
@@ -277,8 +291,12 @@ class ClusterRequest(_message.Message):
     _WhichOneofArgType__client_longitude: _TypeAlias = _typing.Literal["_client_longitude", b"_client_longitude"]  # noqa: Y015
     _WhichOneofReturnType__client_site: _TypeAlias = _typing.Literal["client_site"]  # noqa: Y015
     _WhichOneofArgType__client_site: _TypeAlias = _typing.Literal["_client_site", b"_client_site"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_milli: _TypeAlias = _typing.Literal["cpu_milli"]  # noqa: Y015
+    _WhichOneofArgType__cpu_milli: _TypeAlias = _typing.Literal["_cpu_milli", b"_cpu_milli"]  # noqa: Y015
     _WhichOneofReturnType__duration_s: _TypeAlias = _typing.Literal["duration_s"]  # noqa: Y015
     _WhichOneofArgType__duration_s: _TypeAlias = _typing.Literal["_duration_s", b"_duration_s"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_milli: _TypeAlias = _typing.Literal["gpu_milli"]  # noqa: Y015
+    _WhichOneofArgType__gpu_milli: _TypeAlias = _typing.Literal["_gpu_milli", b"_gpu_milli"]  # noqa: Y015
     _WhichOneofReturnType__gpus_per_node: _TypeAlias = _typing.Literal["gpus_per_node"]  # noqa: Y015
     _WhichOneofArgType__gpus_per_node: _TypeAlias = _typing.Literal["_gpus_per_node", b"_gpus_per_node"]  # noqa: Y015
     _WhichOneofReturnType__max_client_rtt_ms: _TypeAlias = _typing.Literal["max_client_rtt_ms"]  # noqa: Y015
@@ -289,6 +307,8 @@ class ClusterRequest(_message.Message):
     _WhichOneofArgType__max_price_micro_usd_per_gpu_hour: _TypeAlias = _typing.Literal["_max_price_micro_usd_per_gpu_hour", b"_max_price_micro_usd_per_gpu_hour"]  # noqa: Y015
     _WhichOneofReturnType__max_supplier_share: _TypeAlias = _typing.Literal["max_supplier_share"]  # noqa: Y015
     _WhichOneofArgType__max_supplier_share: _TypeAlias = _typing.Literal["_max_supplier_share", b"_max_supplier_share"]  # noqa: Y015
+    _WhichOneofReturnType__memory_mib: _TypeAlias = _typing.Literal["memory_mib"]  # noqa: Y015
+    _WhichOneofArgType__memory_mib: _TypeAlias = _typing.Literal["_memory_mib", b"_memory_mib"]  # noqa: Y015
     _WhichOneofReturnType__min_reliability: _TypeAlias = _typing.Literal["min_reliability"]  # noqa: Y015
     _WhichOneofArgType__min_reliability: _TypeAlias = _typing.Literal["_min_reliability", b"_min_reliability"]  # noqa: Y015
     @_typing.overload
@@ -300,7 +320,11 @@ class ClusterRequest(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__client_site) -> _WhichOneofReturnType__client_site | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_milli) -> _WhichOneofReturnType__cpu_milli | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_s) -> _WhichOneofReturnType__duration_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_milli) -> _WhichOneofReturnType__gpu_milli | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gpus_per_node) -> _WhichOneofReturnType__gpus_per_node | None: ...
     @_typing.overload
@@ -311,6 +335,8 @@ class ClusterRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_price_micro_usd_per_gpu_hour) -> _WhichOneofReturnType__max_price_micro_usd_per_gpu_hour | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_supplier_share) -> _WhichOneofReturnType__max_supplier_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mib) -> _WhichOneofReturnType__memory_mib | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_reliability) -> _WhichOneofReturnType__min_reliability | None: ...
 

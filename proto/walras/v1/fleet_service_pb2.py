@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwalras/v1/fleet_service.proto\x12\twalras.v1\"w\n\x10LoadFleetRequest\x12%\n\x05nodes\x18\x01 \x01(\x0b\x32\x16.walras.v1.NodeColumns\x12#\n\x04rtts\x18\x02 \x01(\x0b\x32\x15.walras.v1.RttColumns\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\xfd\x02\n\x0bNodeColumns\x12\x0f\n\x07node_id\x18\x01 \x03(\t\x12\x13\n\x0bsupplier_id\x18\x02 \x03(\t\x12\x11\n\tgpu_model\x18\x03 \x03(\t\x12\x11\n\tgpu_count\x18\x04 \x03(\x03\x12\x10\n\x08gpu_free\x18\x05 \x03(\x03\x12\x0f\n\x07site_id\x18\x06 \x03(\t\x12\x0e\n\x06region\x18\x07 \x03(\t\x12\x0f\n\x07\x63ountry\x18\x08 \x03(\t\x12\x10\n\x08latitude\x18\t \x03(\x01\x12\x11\n\tlongitude\x18\n \x03(\x01\x12\x15\n\rsecurity_tier\x18\x0b \x03(\t\x12\x16\n\x0e\x63\x65rtifications\x18\x0c \x03(\t\x12\x19\n\x11\x63onnectivity_tier\x18\r \x03(\t\x12\x13\n\x0breliability\x18\x0e \x03(\x01\x12\"\n\x1a\x61sk_micro_usd_per_gpu_hour\x18\x0f \x03(\x03\x12\x14\n\x0cinterconnect\x18\x10 \x03(\t\x12\x11\n\tfabric_id\x18\x11 \x03(\t\x12\r\n\x05state\x18\x12 \x03(\t\"<\n\nRttColumns\x12\x0e\n\x06site_a\x18\x01 \x03(\t\x12\x0e\n\x06site_b\x18\x02 \x03(\t\x12\x0e\n\x06rtt_ms\x18\x03 \x03(\x01\"\x91\x01\n\x11LoadFleetResponse\x12\x13\n\x0bnodes_added\x18\x01 \x01(\x03\x12\x15\n\rnodes_updated\x18\x02 \x01(\x03\x12\x11\n\trtt_pairs\x18\x03 \x01(\x03\x12\x17\n\x0fgpus_registered\x18\x04 \x01(\x03\x12\r\n\x05pools\x18\x05 \x01(\x03\x12\x15\n\rfleet_version\x18\x06 \x01(\x03\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xaa\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x13\n\x0bsupplier_id\x18\x03 \x01(\t\x12\x11\n\tgpu_model\x18\x04 \x01(\t\x12\x11\n\tgpu_count\x18\x05 \x01(\x03\x12\x10\n\x08gpu_free\x18\x06 \x01(\x03\x12\x0f\n\x07site_id\x18\x07 \x01(\t\x12\x0e\n\x06region\x18\x08 \x01(\t\x12\x0f\n\x07\x63ountry\x18\t \x01(\t\x12\x10\n\x08latitude\x18\n \x01(\x01\x12\x11\n\tlongitude\x18\x0b \x01(\x01\x12\x15\n\rsecurity_tier\x18\x0c \x01(\t\x12\x16\n\x0e\x63\x65rtifications\x18\r \x03(\t\x12\x19\n\x11\x63onnectivity_tier\x18\x0e \x01(\t\x12\x13\n\x0breliability\x18\x0f \x01(\x01\x12\"\n\x1a\x61sk_micro_usd_per_gpu_hour\x18\x10 \x01(\x03\x12\x14\n\x0cinterconnect\x18\x11 \x01(\t\x12\x11\n\tfabric_id\x18\x12 \x01(\t\x12\r\n\x05state\x18\x13 \x01(\t\x12\x12\n\ngpu_leased\x18\x14 \x01(\x03\x12\x10\n\x08gpu_held\x18\x15 \x01(\x03\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x11ListNodesResponse\x12\x1e\n\x05nodes\x18\x01 \x03(\x0b\x32\x0f.walras.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x13SetNodeStateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x15\n\x08notice_s\x18\n \x01(\x03H\x00\x88\x01\x01\x42\x0b\n\t_notice_s\"+\n\x17ReportHeartbeatsRequest\x12\x10\n\x08node_ids\x18\x01 \x03(\t\"G\n\x18ReportHeartbeatsResponse\x12\x18\n\x10unknown_node_ids\x18\x01 \x03(\t\x12\x11\n\tperiod_ms\x18\x02 \x01(\x03\"\x16\n\x14GetFleetStatsRequest\"\x88\x02\n\nFleetStats\x12\x17\n\x0fgpus_registered\x18\x01 \x01(\x03\x12\x11\n\tgpus_free\x18\x02 \x01(\x03\x12\x13\n\x0bgpus_leased\x18\x03 \x01(\x03\x12\x11\n\tgpus_held\x18\x04 \x01(\x03\x12\x15\n\rgpus_draining\x18\x05 \x01(\x03\x12\x11\n\tgpus_dead\x18\x06 \x01(\x03\x12\x19\n\x11gpus_used_outside\x18\x07 \x01(\x03\x12\r\n\x05nodes\x18\x08 \x01(\x03\x12\r\n\x05pools\x18\t \x01(\x03\x12\x15\n\rleases_active\x18\n \x01(\x03\x12\x15\n\rstate_version\x18\x0b \x01(\x03\x12\x15\n\rfleet_version\x18\x0c \x01(\x03\x32\xbe\x03\n\x0c\x46leetService\x12H\n\tLoadFleet\x12\x1b.walras.v1.LoadFleetRequest\x1a\x1c.walras.v1.LoadFleetResponse(\x01\x12\x35\n\x07GetNode\x12\x19.walras.v1.GetNodeRequest\x1a\x0f.walras.v1.Node\x12\x46\n\tListNodes\x12\x1b.walras.v1.ListNodesRequest\x1a\x1c.walras.v1.ListNodesResponse\x12?\n\x0cSetNodeState\x12\x1e.walras.v1.SetNodeStateRequest\x1a\x0f.walras.v1.Node\x12[\n\x10ReportHeartbeats\x12\".walras.v1.ReportHeartbeatsRequest\x1a#.walras.v1.ReportHeartbeatsResponse\x12G\n\rGetFleetStats\x12\x1f.walras.v1.GetFleetStatsRequest\x1a\x15.walras.v1.FleetStatsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dwalras/v1/fleet_service.proto\x12\twalras.v1\"w\n\x10LoadFleetRequest\x12%\n\x05nodes\x18\x01 \x01(\x0b\x32\x16.walras.v1.NodeColumns\x12#\n\x04rtts\x18\x02 \x01(\x0b\x32\x15.walras.v1.RttColumns\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\"\xa4\x03\n\x0bNodeColumns\x12\x0f\n\x07node_id\x18\x01 \x03(\t\x12\x13\n\x0bsupplier_id\x18\x02 \x03(\t\x12\x11\n\tgpu_model\x18\x03 \x03(\t\x12\x11\n\tgpu_count\x18\x04 \x03(\x03\x12\x10\n\x08gpu_free\x18\x05 \x03(\x03\x12\x0f\n\x07site_id\x18\x06 \x03(\t\x12\x0e\n\x06region\x18\x07 \x03(\t\x12\x0f\n\x07\x63ountry\x18\x08 \x03(\t\x12\x10\n\x08latitude\x18\t \x03(\x01\x12\x11\n\tlongitude\x18\n \x03(\x01\x12\x15\n\rsecurity_tier\x18\x0b \x03(\t\x12\x16\n\x0e\x63\x65rtifications\x18\x0c \x03(\t\x12\x19\n\x11\x63onnectivity_tier\x18\r \x03(\t\x12\x13\n\x0breliability\x18\x0e \x03(\x01\x12\"\n\x1a\x61sk_micro_usd_per_gpu_hour\x18\x0f \x03(\x03\x12\x14\n\x0cinterconnect\x18\x10 \x03(\t\x12\x11\n\tfabric_id\x18\x11 \x03(\t\x12\r\n\x05state\x18\x12 \x03(\t\x12\x11\n\tcpu_milli\x18\x13 \x03(\x03\x12\x12\n\nmemory_mib\x18\x14 \x03(\x03\"<\n\nRttColumns\x12\x0e\n\x06site_a\x18\x01 \x03(\t\x12\x0e\n\x06site_b\x18\x02 \x03(\t\x12\x0e\n\x06rtt_ms\x18\x03 \x03(\x01\"\x91\x01\n\x11LoadFleetResponse\x12\x13\n\x0bnodes_added\x18\x01 \x01(\x03\x12\x15\n\rnodes_updated\x18\x02 \x01(\x03\x12\x11\n\trtt_pairs\x18\x03 \x01(\x03\x12\x17\n\x0fgpus_registered\x18\x04 \x01(\x03\x12\r\n\x05pools\x18\x05 \x01(\x03\x12\x15\n\rfleet_version\x18\x06 \x01(\x03\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x87\x05\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x13\n\x0bsupplier_id\x18\x03 \x01(\t\x12\x11\n\tgpu_model\x18\x04 \x01(\t\x12\x11\n\tgpu_count\x18\x05 \x01(\x03\x12\x10\n\x08gpu_free\x18\x06 \x01(\x03\x12\x0f\n\x07site_id\x18\x07 \x01(\t\x12\x0e\n\x06region\x18\x08 \x01(\t\x12\x0f\n\x07\x63ountry\x18\t \x01(\t\x12\x10\n\x08latitude\x18\n \x01(\x01\x12\x11\n\tlongitude\x18\x0b \x01(\x01\x12\x15\n\rsecurity_tier\x18\x0c \x01(\t\x12\x16\n\x0e\x63\x65rtifications\x18\r \x03(\t\x12\x19\n\x11\x63onnectivity_tier\x18\x0e \x01(\t\x12\x13\n\x0breliability\x18\x0f \x01(\x01\x12\"\n\x1a\x61sk_micro_usd_per_gpu_hour\x18\x10 \x01(\x03\x12\x14\n\x0cinterconnect\x18\x11 \x01(\t\x12\x11\n\tfabric_id\x18\x12 \x01(\t\x12\r\n\x05state\x18\x13 \x01(\t\x12\x12\n\ngpu_leased\x18\x14 \x01(\x03\x12\x10\n\x08gpu_held\x18\x15 \x01(\x03\x12\x16\n\tcpu_milli\x18\x16 \x01(\x03H\x00\x88\x01\x01\x12\x1b\n\x0e\x63pu_milli_free\x18\x17 \x01(\x03H\x01\x88\x01\x01\x12\x17\n\nmemory_mib\x18\x18 \x01(\x03H\x02\x88\x01\x01\x12\x1c\n\x0fmemory_mib_free\x18\x19 \x01(\x03H\x03\x88\x01\x01\x12+\n\x0cshared_cards\x18\x1a \x03(\x0b\x32\x15.walras.v1.SharedCardB\x0c\n\n_cpu_milliB\x11\n\x0f_cpu_milli_freeB\r\n\x0b_memory_mibB\x12\n\x10_memory_mib_free\"2\n\nSharedCard\x12\x0c\n\x04\x63\x61rd\x18\x01 \x01(\x03\x12\x16\n\x0egpu_milli_free\x18\x02 \x01(\x03\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"L\n\x11ListNodesResponse\x12\x1e\n\x05nodes\x18\x01 \x03(\x0b\x32\x0f.walras.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"o\n\x13SetNodeStateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x15\n\x08notice_s\x18\n \x01(\x03H\x00\x88\x01\x01\x42\x0b\n\t_notice_s\"+\n\x17ReportHeartbeatsRequest\x12\x10\n\x08node_ids\x18\x01 \x03(\t\"G\n\x18ReportHeartbeatsResponse\x12\x18\n\x10unknown_node_ids\x18\x01 \x03(\t\x12\x11\n\tperiod_ms\x18\x02 \x01(\x03\"\x16\n\x14GetFleetStatsRequest\"\x88\x02\n\nFleetStats\x12\x17\n\x0fgpus_registered\x18\x01 \x01(\x03\x12\x11\n\tgpus_free\x18\x02 \x01(\x03\x12\x13\n\x0bgpus_leased\x18\x03 \x01(\x03\x12\x11\n\tgpus_held\x18\x04 \x01(\x03\x12\x15\n\rgpus_draining\x18\x05 \x01(\x03\x12\x11\n\tgpus_dead\x18\x06 \x01(\x03\x12\x19\n\x11gpus_used_outside\x18\x07 \x01(\x03\x12\r\n\x05nodes\x18\x08 \x01(\x03\x12\r\n\x05pools\x18\t \x01(\x03\x12\x15\n\rleases_active\x18\n \x01(\x03\x12\x15\n\rstate_version\x18\x0b \x01(\x03\x12\x15\n\rfleet_version\x18\x0c \x01(\x03\x32\xbe\x03\n\x0c\x46leetService\x12H\n\tLoadFleet\x12\x1b.walras.v1.LoadFleetRequest\x1a\x1c.walras.v1.LoadFleetResponse(\x01\x12\x35\n\x07GetNode\x12\x19.walras.v1.GetNodeRequest\x1a\x0f.walras.v1.Node\x12\x46\n\tListNodes\x12\x1b.walras.v1.ListNodesRequest\x1a\x1c.walras.v1.ListNodesResponse\x12?\n\x0cSetNodeState\x12\x1e.walras.v1.SetNodeStateRequest\x1a\x0f.walras.v1.Node\x12[\n\x10ReportHeartbeats\x12\".walras.v1.ReportHeartbeatsRequest\x1a#.walras.v1.ReportHeartbeatsResponse\x12G\n\rGetFleetStats\x12\x1f.walras.v1.GetFleetStatsRequest\x1a\x15.walras.v1.FleetStatsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,29 +34,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADFLEETREQUEST']._serialized_start=44
   _globals['_LOADFLEETREQUEST']._serialized_end=163
   _globals['_NODECOLUMNS']._serialized_start=166
-  _globals['_NODECOLUMNS']._serialized_end=547
-  _globals['_RTTCOLUMNS']._serialized_start=549
-  _globals['_RTTCOLUMNS']._serialized_end=609
-  _globals['_LOADFLEETRESPONSE']._serialized_start=612
-  _globals['_LOADFLEETRESPONSE']._serialized_end=757
-  _globals['_GETNODEREQUEST']._serialized_start=759
-  _globals['_GETNODEREQUEST']._serialized_end=789
-  _globals['_NODE']._serialized_start=792
-  _globals['_NODE']._serialized_end=1218
-  _globals['_LISTNODESREQUEST']._serialized_start=1220
-  _globals['_LISTNODESREQUEST']._serialized_end=1277
-  _globals['_LISTNODESRESPONSE']._serialized_start=1279
-  _globals['_LISTNODESRESPONSE']._serialized_end=1355
-  _globals['_SETNODESTATEREQUEST']._serialized_start=1357
-  _globals['_SETNODESTATEREQUEST']._serialized_end=1468
-  _globals['_REPORTHEARTBEATSREQUEST']._serialized_start=1470
-  _globals['_REPORTHEARTBEATSREQUEST']._serialized_end=1513
-  _globals['_REPORTHEARTBEATSRESPONSE']._serialized_start=1515
-  _globals['_REPORTHEARTBEATSRESPONSE']._serialized_end=1586
-  _globals['_GETFLEETSTATSREQUEST']._serialized_start=1588
-  _globals['_GETFLEETSTATSREQUEST']._serialized_end=1610
-  _globals['_FLEETSTATS']._serialized_start=1613
-  _globals['_FLEETSTATS']._serialized_end=1877
-  _globals['_FLEETSERVICE']._serialized_start=1880
-  _globals['_FLEETSERVICE']._serialized_end=2326
+  _globals['_NODECOLUMNS']._serialized_end=586
+  _globals['_RTTCOLUMNS']._serialized_start=588
+  _globals['_RTTCOLUMNS']._serialized_end=648
+  _globals['_LOADFLEETRESPONSE']._serialized_start=651
+  _globals['_LOADFLEETRESPONSE']._serialized_end=796
+  _globals['_GETNODEREQUEST']._serialized_start=798
+  _globals['_GETNODEREQUEST']._serialized_end=828
+  _globals['_NODE']._serialized_start=831
+  _globals['_NODE']._serialized_end=1478
+  _globals['_SHAREDCARD']._serialized_start=1480
+  _globals['_SHAREDCARD']._serialized_end=1530
+  _globals['_LISTNODESREQUEST']._serialized_start=1532
+  _globals['_LISTNODESREQUEST']._serialized_end=1589
+  _globals['_LISTNODESRESPONSE']._serialized_start=1591
+  _globals['_LISTNODESRESPONSE']._serialized_end=1667
+  _globals['_SETNODESTATEREQUEST']._serialized_start=1669
+  _globals['_SETNODESTATEREQUEST']._serialized_end=1780
+  _globals['_REPORTHEARTBEATSREQUEST']._serialized_start=1782
+  _globals['_REPORTHEARTBEATSREQUEST']._serialized_end=1825
+  _globals['_REPORTHEARTBEATSRESPONSE']._serialized_start=1827
+  _globals['_REPORTHEARTBEATSRESPONSE']._serialized_end=1898
+  _globals['_GETFLEETSTATSREQUEST']._serialized_start=1900
+  _globals['_GETFLEETSTATSREQUEST']._serialized_end=1922
+  _globals['_FLEETSTATS']._serialized_start=1925
+  _globals['_FLEETSTATS']._serialized_end=2189
+  _globals['_FLEETSERVICE']._serialized_start=2192
+  _globals['_FLEETSERVICE']._serialized_end=2638
 # @@protoc_insertion_point(module_scope)

@@ -76,6 +76,8 @@ class NodeColumns(_message.Message):
     INTERCONNECT_FIELD_NUMBER: _builtins.int
     FABRIC_ID_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    CPU_MILLI_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def node_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Unique id of the node."""
@@ -148,6 +150,14 @@ class NodeColumns(_message.Message):
     def state(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """READY, DRAINING or DOWN."""
 
+    @_builtins.property
+    def cpu_milli(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """CPU that can be leased here, thousandths of a core; -1: not limited. May be left out as a whole: none is limited."""
+
+    @_builtins.property
+    def memory_mib(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Memory that can be leased here, MiB; -1: not limited. May be left out as a whole: none is limited."""
+
     def __init__(
         self,
         *,
@@ -169,10 +179,12 @@ class NodeColumns(_message.Message):
         interconnect: _abc.Iterable[_builtins.str] | None = ...,
         fabric_id: _abc.Iterable[_builtins.str] | None = ...,
         state: _abc.Iterable[_builtins.str] | None = ...,
+        cpu_milli: _abc.Iterable[_builtins.int] | None = ...,
+        memory_mib: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_micro_usd_per_gpu_hour", b"ask_micro_usd_per_gpu_hour", "certifications", b"certifications", "connectivity_tier", b"connectivity_tier", "country", b"country", "fabric_id", b"fabric_id", "gpu_count", b"gpu_count", "gpu_free", b"gpu_free", "gpu_model", b"gpu_model", "interconnect", b"interconnect", "latitude", b"latitude", "longitude", b"longitude", "node_id", b"node_id", "region", b"region", "reliability", b"reliability", "security_tier", b"security_tier", "site_id", b"site_id", "state", b"state", "supplier_id", b"supplier_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_micro_usd_per_gpu_hour", b"ask_micro_usd_per_gpu_hour", "certifications", b"certifications", "connectivity_tier", b"connectivity_tier", "country", b"country", "cpu_milli", b"cpu_milli", "fabric_id", b"fabric_id", "gpu_count", b"gpu_count", "gpu_free", b"gpu_free", "gpu_model", b"gpu_model", "interconnect", b"interconnect", "latitude", b"latitude", "longitude", b"longitude", "memory_mib", b"memory_mib", "node_id", b"node_id", "region", b"region", "reliability", b"reliability", "security_tier", b"security_tier", "site_id", b"site_id", "state", b"state", "supplier_id", b"supplier_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,6 +317,11 @@ class Node(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     GPU_LEASED_FIELD_NUMBER: _builtins.int
     GPU_HELD_FIELD_NUMBER: _builtins.int
+    CPU_MILLI_FIELD_NUMBER: _builtins.int
+    CPU_MILLI_FREE_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_FIELD_NUMBER: _builtins.int
+    MEMORY_MIB_FREE_FIELD_NUMBER: _builtins.int
+    SHARED_CARDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """nodes/{node_id}."""
     node_id: _builtins.str
@@ -342,12 +359,24 @@ class Node(_message.Message):
     state: _builtins.str
     """READY, DRAINING or DOWN."""
     gpu_leased: _builtins.int
-    """GPUs leased here."""
+    """GPUs leased here, with those of which only parts are leased or held."""
     gpu_held: _builtins.int
     """GPUs held by quotes."""
+    cpu_milli: _builtins.int
+    """CPU that can be leased here, thousandths of a core. Absent: not limited."""
+    cpu_milli_free: _builtins.int
+    """What of it is neither leased nor held. Absent: not limited."""
+    memory_mib: _builtins.int
+    """Memory that can be leased here, MiB. Absent: not limited."""
+    memory_mib_free: _builtins.int
+    """What of it is neither leased nor held. Absent: not limited."""
     @_builtins.property
     def certifications(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Certifications it holds."""
+
+    @_builtins.property
+    def shared_cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___SharedCard]:
+        """Cards of which parts are leased or held, by number."""
 
     def __init__(
         self,
@@ -373,14 +402,60 @@ class Node(_message.Message):
         state: _builtins.str = ...,
         gpu_leased: _builtins.int = ...,
         gpu_held: _builtins.int = ...,
+        cpu_milli: _builtins.int | None = ...,
+        cpu_milli_free: _builtins.int | None = ...,
+        memory_mib: _builtins.int | None = ...,
+        memory_mib_free: _builtins.int | None = ...,
+        shared_cards: _abc.Iterable[Global___SharedCard] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cpu_milli", b"_cpu_milli", "_cpu_milli_free", b"_cpu_milli_free", "_memory_mib", b"_memory_mib", "_memory_mib_free", b"_memory_mib_free", "cpu_milli", b"cpu_milli", "cpu_milli_free", b"cpu_milli_free", "memory_mib", b"memory_mib", "memory_mib_free", b"memory_mib_free"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpu_milli", b"_cpu_milli", "_cpu_milli_free", b"_cpu_milli_free", "_memory_mib", b"_memory_mib", "_memory_mib_free", b"_memory_mib_free", "ask_micro_usd_per_gpu_hour", b"ask_micro_usd_per_gpu_hour", "certifications", b"certifications", "connectivity_tier", b"connectivity_tier", "country", b"country", "cpu_milli", b"cpu_milli", "cpu_milli_free", b"cpu_milli_free", "fabric_id", b"fabric_id", "gpu_count", b"gpu_count", "gpu_free", b"gpu_free", "gpu_held", b"gpu_held", "gpu_leased", b"gpu_leased", "gpu_model", b"gpu_model", "interconnect", b"interconnect", "latitude", b"latitude", "longitude", b"longitude", "memory_mib", b"memory_mib", "memory_mib_free", b"memory_mib_free", "name", b"name", "node_id", b"node_id", "region", b"region", "reliability", b"reliability", "security_tier", b"security_tier", "shared_cards", b"shared_cards", "site_id", b"site_id", "state", b"state", "supplier_id", b"supplier_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cpu_milli: _TypeAlias = _typing.Literal["cpu_milli"]  # noqa: Y015
+    _WhichOneofArgType__cpu_milli: _TypeAlias = _typing.Literal["_cpu_milli", b"_cpu_milli"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_milli_free: _TypeAlias = _typing.Literal["cpu_milli_free"]  # noqa: Y015
+    _WhichOneofArgType__cpu_milli_free: _TypeAlias = _typing.Literal["_cpu_milli_free", b"_cpu_milli_free"]  # noqa: Y015
+    _WhichOneofReturnType__memory_mib: _TypeAlias = _typing.Literal["memory_mib"]  # noqa: Y015
+    _WhichOneofArgType__memory_mib: _TypeAlias = _typing.Literal["_memory_mib", b"_memory_mib"]  # noqa: Y015
+    _WhichOneofReturnType__memory_mib_free: _TypeAlias = _typing.Literal["memory_mib_free"]  # noqa: Y015
+    _WhichOneofArgType__memory_mib_free: _TypeAlias = _typing.Literal["_memory_mib_free", b"_memory_mib_free"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_milli) -> _WhichOneofReturnType__cpu_milli | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_milli_free) -> _WhichOneofReturnType__cpu_milli_free | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mib) -> _WhichOneofReturnType__memory_mib | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_mib_free) -> _WhichOneofReturnType__memory_mib_free | None: ...
+
+Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class SharedCard(_message.Message):
+    """A card that parts of GPUs stand on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARD_FIELD_NUMBER: _builtins.int
+    GPU_MILLI_FREE_FIELD_NUMBER: _builtins.int
+    card: _builtins.int
+    """Number of the card in its node, from 0."""
+    gpu_milli_free: _builtins.int
+    """Thousandths of it that are neither leased nor held."""
+    def __init__(
+        self,
+        *,
+        card: _builtins.int = ...,
+        gpu_milli_free: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_micro_usd_per_gpu_hour", b"ask_micro_usd_per_gpu_hour", "certifications", b"certifications", "connectivity_tier", b"connectivity_tier", "country", b"country", "fabric_id", b"fabric_id", "gpu_count", b"gpu_count", "gpu_free", b"gpu_free", "gpu_held", b"gpu_held", "gpu_leased", b"gpu_leased", "gpu_model", b"gpu_model", "interconnect", b"interconnect", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "node_id", b"node_id", "region", b"region", "reliability", b"reliability", "security_tier", b"security_tier", "site_id", b"site_id", "state", b"state", "supplier_id", b"supplier_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "gpu_milli_free", b"gpu_milli_free"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Node: _TypeAlias = Node  # noqa: Y015
+Global___SharedCard: _TypeAlias = SharedCard  # noqa: Y015
 
 @_typing.final
 class ListNodesRequest(_message.Message):

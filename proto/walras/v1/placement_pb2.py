@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19walras/v1/placement.proto\x12\twalras.v1\"R\n\tPlacement\x12\x10\n\x08node_ids\x18\x01 \x03(\t\x12\x0c\n\x04gpus\x18\x02 \x03(\x03\x12%\n\x1dprices_micro_usd_per_gpu_hour\x18\x03 \x03(\x03\"\xca\x01\n\tPriceLine\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\x12\x0c\n\x04gpus\x18\x04 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x05 \x01(\x03\x12\x0e\n\x06set_by\x18\x06 \x01(\t\x12\x18\n\x10\x61mount_micro_usd\x18\x07 \x01(\x03\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12\x0e\n\x06\x66rom_s\x18\t \x01(\x03\x12\x0c\n\x04to_s\x18\n \x01(\x03\"\xc9\x01\n\x05Price\x12\x17\n\x0ftotal_micro_usd\x18\x01 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x02 \x01(\x03\x12\x12\n\nduration_s\x18\x03 \x01(\x03\x12#\n\x05lines\x18\x04 \x03(\x0b\x32\x14.walras.v1.PriceLine\x12\x19\n\x11price_snapshot_id\x18\x05 \x01(\t\x12\x13\n\x0bprice_epoch\x18\x06 \x01(\x03\x12\x1d\n\x15network_fee_micro_usd\x18\x07 \x01(\x03\"\xd9\x01\n\x14PlacementCertificate\x12\x0f\n\x07optimal\x18\x01 \x01(\x08\x12&\n\x1elower_bound_micro_usd_per_hour\x18\x02 \x01(\x03\x12\x0b\n\x03gap\x18\x03 \x01(\x01\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x19\n\x11idle_nodes_broken\x18\x05 \x01(\x03\x12\x1a\n\x12relaxations_solved\x18\x06 \x01(\x03\x12\x15\n\rfleet_version\x18\x07 \x01(\x03\x12\x1d\n\x15gpu_count_upper_bound\x18\x08 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19walras/v1/placement.proto\x12\twalras.v1\"n\n\tPlacement\x12\x10\n\x08node_ids\x18\x01 \x03(\t\x12\x0c\n\x04gpus\x18\x02 \x03(\x03\x12%\n\x1dprices_micro_usd_per_gpu_hour\x18\x03 \x03(\x03\x12\x11\n\x04\x63\x61rd\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_card\"\xca\x01\n\tPriceLine\x12\x11\n\tgpu_model\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rsecurity_tier\x18\x03 \x01(\t\x12\x0c\n\x04gpus\x18\x04 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x05 \x01(\x03\x12\x0e\n\x06set_by\x18\x06 \x01(\t\x12\x18\n\x10\x61mount_micro_usd\x18\x07 \x01(\x03\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12\x0e\n\x06\x66rom_s\x18\t \x01(\x03\x12\x0c\n\x04to_s\x18\n \x01(\x03\"\xc9\x01\n\x05Price\x12\x17\n\x0ftotal_micro_usd\x18\x01 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x02 \x01(\x03\x12\x12\n\nduration_s\x18\x03 \x01(\x03\x12#\n\x05lines\x18\x04 \x03(\x0b\x32\x14.walras.v1.PriceLine\x12\x19\n\x11price_snapshot_id\x18\x05 \x01(\t\x12\x13\n\x0bprice_epoch\x18\x06 \x01(\x03\x12\x1d\n\x15network_fee_micro_usd\x18\x07 \x01(\x03\"\xd9\x01\n\x14PlacementCertificate\x12\x0f\n\x07optimal\x18\x01 \x01(\x08\x12&\n\x1elower_bound_micro_usd_per_hour\x18\x02 \x01(\x03\x12\x0b\n\x03gap\x18\x03 \x01(\x01\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x19\n\x11idle_nodes_broken\x18\x05 \x01(\x03\x12\x1a\n\x12relaxations_solved\x18\x06 \x01(\x03\x12\x15\n\rfleet_version\x18\x07 \x01(\x03\x12\x1d\n\x15gpu_count_upper_bound\x18\x08 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'walras.v1.placement_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PLACEMENT']._serialized_start=40
-  _globals['_PLACEMENT']._serialized_end=122
-  _globals['_PRICELINE']._serialized_start=125
-  _globals['_PRICELINE']._serialized_end=327
-  _globals['_PRICE']._serialized_start=330
-  _globals['_PRICE']._serialized_end=531
-  _globals['_PLACEMENTCERTIFICATE']._serialized_start=534
-  _globals['_PLACEMENTCERTIFICATE']._serialized_end=751
+  _globals['_PLACEMENT']._serialized_end=150
+  _globals['_PRICELINE']._serialized_start=153
+  _globals['_PRICELINE']._serialized_end=355
+  _globals['_PRICE']._serialized_start=358
+  _globals['_PRICE']._serialized_end=559
+  _globals['_PLACEMENTCERTIFICATE']._serialized_start=562
+  _globals['_PLACEMENTCERTIFICATE']._serialized_end=779
 # @@protoc_insertion_point(module_scope)

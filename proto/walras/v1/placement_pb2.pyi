@@ -27,6 +27,9 @@ class Placement(_message.Message):
     NODE_IDS_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
     PRICES_MICRO_USD_PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
+    card: _builtins.int
+    """Of a part of a GPU: the card of the node that it stands on, from 0. Absent: whole GPUs."""
     @_builtins.property
     def node_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Node ids."""
@@ -40,6 +43,7 @@ class Placement(_message.Message):
         """Price of each node, micro-USD per GPU-hour: the larger of its ask and its market's price, averaged over the
         duration (rounded half up) where the forward curve is not flat; in a lease of a plan the planned price; in a
         lease that a plan moved its average price, rounded down (its total stays).
+        Of a part of a GPU: what the part costs per hour, its share of that price, rounded up.
         """
 
     def __init__(
@@ -48,12 +52,15 @@ class Placement(_message.Message):
         node_ids: _abc.Iterable[_builtins.str] | None = ...,
         gpus: _abc.Iterable[_builtins.int] | None = ...,
         prices_micro_usd_per_gpu_hour: _abc.Iterable[_builtins.int] | None = ...,
+        card: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "card", b"card"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gpus", b"gpus", "node_ids", b"node_ids", "prices_micro_usd_per_gpu_hour", b"prices_micro_usd_per_gpu_hour"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_card", b"_card", "card", b"card", "gpus", b"gpus", "node_ids", b"node_ids", "prices_micro_usd_per_gpu_hour", b"prices_micro_usd_per_gpu_hour"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__card: _TypeAlias = _typing.Literal["card"]  # noqa: Y015
+    _WhichOneofArgType__card: _TypeAlias = _typing.Literal["_card", b"_card"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__card) -> _WhichOneofReturnType__card | None: ...
 
 Global___Placement: _TypeAlias = Placement  # noqa: Y015
 
