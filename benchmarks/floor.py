@@ -4,7 +4,7 @@
 engine's own journal, builds the same reply through the engine's own codec from the lease's stored columns while
 the writer works, and answers once the bytes are durable. It decides, audits and applies nothing. `Remember`
 names that lease. `Echo` does not even commit: it parses and gives the same reply. `Epoch` runs an epoch of the
-oracle and says in `timings.decision_us` what it took.
+oracle, says in `timings.decision_us` what it took, and answers once the orders that it woke have been looked at.
 
 Both stand in one process, behind one interceptor, on one event loop. The floor's entries make the journal
 unfit for a replay, so the data directory is thrown away afterwards.
@@ -24,6 +24,7 @@ from unittest.mock import patch
 import grpc
 from walras.v1 import cluster_service_pb2 as pb
 
+from engine.cli.connection import CALL_TIMEOUT_S
 from engine.domain.errors import NotFound
 from engine.journal import Journal
 from engine.market.events import LeaseStarted, decode
@@ -40,6 +41,7 @@ from engine.trust.permissions import METHODS, TENANTS, Permission
 FLOOR_SERVICE = "walras.benchmarks.Floor"
 EPOCH_US = 1_000_000
 """Of a server whose epochs are asked for: they may follow each other."""
+RESTING_S = 0.01
 LAST_EVENTS = 8
 """How far back a lease may have been started: the oracle's epochs and ended leases are events, too."""
 
@@ -105,12 +107,19 @@ class ServerWithFloor(server.Server):
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FLOOR_SERVICE, methods),))
 
     async def _epoch(self, request: pb.GetLeaseRequest, context: Any) -> pb.Lease:
-        """Run an epoch, as soon as the last one is over."""
+        """Run an epoch, as soon as the last one is over and nothing else is being done."""
+        await self._rest()
         started_s = time.perf_counter()
         while not await self.oracle.run_epoch():
             await asyncio.sleep(EPOCH_US / 2e7)
             started_s = time.perf_counter()
-        return pb.Lease(timings=pb.Timings(decision_us=round(1e6 * (time.perf_counter() - started_s))))
+        took_us = round(1e6 * (time.perf_counter() - started_s))
+        await self._rest()
+        return pb.Lease(timings=pb.Timings(decision_us=took_us))
+
+    async def _rest(self) -> None:
+        while not self.upkeep.is_resting:
+            await asyncio.sleep(RESTING_S)
 
 
 def _method(behave: Any, request: Any) -> Any:
@@ -128,7 +137,7 @@ def main() -> int:
     options = ServerOptions(listen="127.0.0.1:0", data_dir=given.data_dir, dev=True)
     if given.epochs_asked:
         oracle = replace(default_parameters(()), epoch_us=EPOCH_US)
-        options = replace(options, oracle=oracle, oracle_tick_s=0.0)
+        options = replace(options, oracle=oracle, oracle_tick_s=0.0, deadline_s_max=CALL_TIMEOUT_S)
     with patch.object(server, "Server", ServerWithFloor):  # whatever else a start does, both servers do
         return server.run(options)
 

@@ -1,4 +1,4 @@
-"""Many clients at once, from this process: closed loop (each waits for its answer) or open (so many a second).
+"""Many clients at once, from this process: a closed loop, each waits for its answer (flood.py has the open one).
 
 Requests are bytes, replies stay bytes: the clients share two cores with the server, so they do as little as they
 can. A call that is told to come back later does so when it was told to.
@@ -29,10 +29,6 @@ COME_BACK = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 UNTOLD_RETRY_S = 0.1
 LATE = "LATE"
 """An answer that came, but after the deadline: this process was too busy to give up in time."""
-TICK_S = 0.005
-"""An open loop sends what is due this often."""
-IN_FLIGHT_MAX = 2_048
-"""Of an open loop: more would starve this process, and its own lateness would count as the server's."""
 CALLS_PER_CHANNEL = 64
 """Below the 100 streams that one connection carries at once."""
 
@@ -78,14 +74,10 @@ class Pressure:
 
     def closed(self, clients: int, seconds: float) -> Tally:
         """So many clients, each with one call at a time."""
-        return asyncio.run(self._run(_closed, clients, clients, seconds))
+        return asyncio.run(self._run(clients, seconds))
 
-    def open(self, rate_per_s: float, seconds: float) -> Tally:
-        """So many calls a second, whatever becomes of them; those beyond IN_FLIGHT_MAX are never sent."""
-        return asyncio.run(self._run(_open, IN_FLIGHT_MAX, rate_per_s, seconds))
-
-    async def _run(self, loop: object, calls: int, amount: float, seconds: float) -> Tally:
-        count = -(-calls // CALLS_PER_CHANNEL)
+    async def _run(self, clients: int, seconds: float) -> Tally:
+        count = -(-clients // CALLS_PER_CHANNEL)
         separate = [("grpc.use_local_subchannel_pool", 1), *CHANNEL_OPTIONS]
         channels = [grpc.aio.insecure_channel(self.target, options=separate) for _ in range(max(count, 1))]
         bodies = [
@@ -95,7 +87,7 @@ class Pressure:
         try:
             await asyncio.gather(*(channel.channel_ready() for channel in channels))
             caller.start()
-            await loop(caller, amount, seconds)  # type: ignore[operator]
+            await _closed(caller, clients, seconds)
             caller.tally.seconds = time.perf_counter() - caller.started
         finally:
             await asyncio.gather(*(channel.close() for channel in channels))
@@ -146,7 +138,7 @@ def retry_after_s(error: grpc.aio.AioRpcError) -> float:
     return UNTOLD_RETRY_S
 
 
-async def _closed(caller: _Caller, clients: float, seconds: float) -> None:
+async def _closed(caller: _Caller, clients: int, seconds: float) -> None:
     ends = caller.started + seconds
 
     async def client(number: int) -> None:
@@ -155,19 +147,4 @@ async def _closed(caller: _Caller, clients: float, seconds: float) -> None:
             if wait_s:
                 await asyncio.sleep(min(wait_s, max(ends - time.perf_counter(), 0.0)))
 
-    await asyncio.gather(*(client(number) for number in range(int(clients))))
-
-
-async def _open(caller: _Caller, rate_per_s: float, seconds: float) -> None:
-    waiting: set[asyncio.Task[float]] = set()
-    sent, elapsed_s = 0, 0.0
-    while elapsed_s < seconds:
-        due = int(elapsed_s * rate_per_s)
-        for number in range(max(sent, due - IN_FLIGHT_MAX + len(waiting)), due):
-            task = asyncio.create_task(caller.call(number))
-            waiting.add(task)
-            task.add_done_callback(waiting.discard)
-        sent = due
-        await asyncio.sleep(TICK_S)
-        elapsed_s = time.perf_counter() - caller.started
-    await asyncio.gather(*waiting)
+    await asyncio.gather(*(client(number) for number in range(clients)))

@@ -30,6 +30,22 @@ class Child:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    @contextmanager
+    def pinned_beside_us(self) -> Iterator[None]:
+        """It runs on one core and this process on another, if there are two."""
+        cores = os.sched_getaffinity(0)
+        self._run_on({min(cores)})
+        os.sched_setaffinity(0, {max(cores)})
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, cores)
+            self._run_on(cores)
+
+    def _run_on(self, cores: set[int]) -> None:
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores)
+
     def peak_rss_mb(self) -> float:
         """The most memory it ever had resident, in MiB."""
         status = Path(f"/proc/{self.pid}/status").read_text()

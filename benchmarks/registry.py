@@ -105,7 +105,9 @@ PRESSURE_DEADLINE_S = 2.0
 OVERLOAD_TIMES = 10
 RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0
 """The server is back when it answers so much of its peak; looked at for so long."""
-EPOCHS, EPOCH_CLIENTS = 4, 4
+EPOCHS, EPOCH_CLIENTS, EPOCH_ORDERS = 8, 4, 10_000
+"""Epochs beside deploys, by so many clients, and the orders that wait all the while."""
+SMALL_EPOCH_ORDERS = 40
 
 
 SPEED = 60
@@ -133,6 +135,7 @@ class Effort:
     """GPUs under pressure: what is deployed stays, so they must last."""
     pressure_s: float = 4.0
     overload_s: float = 10.0
+    epoch_orders: int = EPOCH_ORDERS
 
     def calls(self, size: Size) -> int:
         """Timed calls in one block."""
@@ -162,6 +165,7 @@ SMALL = Effort(
     pressure_fleet=20 * SMALL_FLEET,
     pressure_s=0.2,
     overload_s=0.5,
+    epoch_orders=SMALL_EPOCH_ORDERS,
 )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.calls import Client
 from benchmarks.decisions import fits, loaded_state
 from benchmarks.deploy import Results, measure
+from benchmarks.epochs import measure_epochs
 from benchmarks.planning import measure_plan
 from benchmarks.planning import warm_up as plan_warm_up
 from benchmarks.processes import Child, floor_process
@@ -25,7 +26,7 @@ from benchmarks.registry import (
 )
 from benchmarks.startup import measure_startup
 from benchmarks.statistics import exponent
-from benchmarks.throughput import measure_epochs, measure_overload, measure_throughput
+from benchmarks.throughput import measure_overload, measure_throughput
 from benchmarks.worlds import requests_for, world_of
 from engine.datasets.real import World
 from engine.market.state import MarketState
@@ -69,8 +70,8 @@ def run_pressure(effort: Effort) -> Results:
         measure_startup(world, data_dir, 0)
         with floor_process(data_dir, "--epochs-asked") as child:
             results, peak = measure_throughput(child, requests, effort)
-            results |= measure_epochs(child, requests, effort)
-            return results | measure_overload(child, requests, effort, peak)
+            results |= measure_overload(child, requests, effort, peak)
+            return results | measure_epochs(child, world.fleet, requests, effort)
 
 
 def _worlds(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Iterator[tuple[WorldKind, int]]:

@@ -1,4 +1,4 @@
-"""Deploys a second: one client to many, ten times too many (closed and open), and beside the oracle's epochs.
+"""Deploys a second: one client to many, ten times too many (closed and open).
 
 One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
 floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).
@@ -7,28 +7,22 @@ Streamed and batched deploys come here as further methods once the contract has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from walras.v1 import cluster_service_pb2 as pb
-
-from benchmarks.calls import TENANT, Client
+from benchmarks.calls import Client
 from benchmarks.deploy import Results
+from benchmarks.flood import Flood
 from benchmarks.floor import FLOOR_SERVICE
 from benchmarks.pressure import DEPLOY, Pressure, Tally
 from benchmarks.processes import Child
 from benchmarks.registry import (
-    EPOCH_CLIENTS,
-    EPOCHS,
     OVERLOAD_TIMES,
     PRESSURE_DEADLINE_S,
     RECOVERED_SHARE,
     RECOVERY_S,
     Effort,
 )
-from benchmarks.statistics import p99
-from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.domain.cluster_request import ClusterRequest
 
 ECHO, FLOOR = f"/{FLOOR_SERVICE}/Echo", f"/{FLOOR_SERVICE}/DeployCluster"
@@ -78,20 +72,33 @@ def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: E
     cpu_s = child.cpu_s()
     closed = pressure.closed(OVERLOAD_TIMES * peak.clients, effort.overload_s)
     cpu_s = child.cpu_s() - cpu_s
-    opened = pressure.open(OVERLOAD_TIMES * peak.per_s, effort.overload_s)
-    after = pressure.closed(peak.clients, min(effort.overload_s, RECOVERY_S))
     results = {f"overload.closed.{key}": value for key, value in closed.figures().items()}
-    results |= {f"overload.open.{key}": value for key, value in opened.figures().items()}
     results |= {
         "overload.deadline_ms": PRESSURE_DEADLINE_S * 1e3,
         "overload.goodput_share": closed.per_s / peak.per_s,
         "overload.missed_share": closed.missed_share,
         "overload.cpu_ms_per_answer": 1e3 * cpu_s / max(len(closed.latency_ms), 1),
-        "overload.open.goodput_share": opened.per_s / peak.per_s,
-        "overload.open.offered_over_peak": opened.sent / opened.seconds / peak.per_s,
     }
-    back = recovered_s(after, RECOVERED_SHARE * peak.per_s)
-    return results if back is None else results | {"overload.open.recovery_s": back}
+    return results | measure_flood(child, requests, effort)
+
+
+def measure_flood(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
+    """An open loop at ten times the peak, server and generator pinned to a core each, as for that peak itself."""
+    flood = Flood(child.target, requests, PRESSURE_DEADLINE_S)
+    with child.pinned_beside_us():
+        flood.closed(1, effort.pressure_s / 4)  # warm
+        closed = {clients: flood.closed(clients, effort.pressure_s).per_s for clients in effort.clients}
+        clients, peak_per_s = max(closed.items(), key=lambda each: each[1])
+        opened = flood.open(OVERLOAD_TIMES * peak_per_s, effort.overload_s)
+        after = flood.closed(clients, min(effort.overload_s, RECOVERY_S))
+    results = {f"overload.open.{key}": value for key, value in opened.figures().items()}
+    results |= {
+        "overload.open.peak_per_s": peak_per_s,
+        "overload.open.goodput_share": opened.per_s / peak_per_s,
+        "overload.open.offered_over_peak": opened.sent / opened.seconds / peak_per_s,
+    }
+    back = recovered_s(after, RECOVERED_SHARE * peak_per_s)
+    return results if back is None else results | {"overload.open.recovery_s": back + PRESSURE_DEADLINE_S}
 
 
 def recovered_s(after: Tally, least_per_s: float) -> float | None:
@@ -102,43 +109,6 @@ def recovered_s(after: Tally, least_per_s: float) -> float | None:
         if inside >= least_per_s * WINDOW_S:
             return (window + 1) * WINDOW_S
     return None
-
-
-def measure_epochs(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
-    """Deploys beside an epoch and without one, in turns of about the same length."""
-    pressure = Pressure(child.target, requests, PRESSURE_DEADLINE_S)
-    epochs_s: list[float] = []
-    beside: list[float] = []
-    without: list[float] = []
-    ratios: list[float] = []
-    epoch_of(child)  # the first one lists the fleet
-    turn_s = max(epoch_of(child), effort.pressure_s / 2)
-    with ThreadPoolExecutor(1) as thread:
-        for _ in range(min(EPOCHS, effort.rounds)):
-            quiet = pressure.closed(EPOCH_CLIENTS, turn_s)
-            epoch = thread.submit(epoch_of, child)
-            busy = pressure.closed(EPOCH_CLIENTS, turn_s)
-            epochs_s.append(epoch.result())
-            beside += busy.latency_ms
-            without += quiet.latency_ms
-            ratios.append(p99(busy.latency_ms) / p99(quiet.latency_ms))
-    return {
-        "epoch.s_max": max(epochs_s),
-        "epoch.s_p50": sorted(epochs_s)[len(epochs_s) // 2],
-        "epoch.call_ms_p99_beside": p99(beside),
-        "epoch.call_ms_p99_without": p99(without),
-        "epoch.p99_ratio": p99(beside) / p99(without),
-        "epoch.p99_ratio_max": max(ratios),
-    }
-
-
-def epoch_of(child: Child) -> float:
-    """Run one epoch; its seconds."""
-    connection = Connection(child.target, TENANT)
-    with connection.channel() as channel:
-        call: Callable[..., bytes] = channel.unary_unary(f"/{FLOOR_SERVICE}/Epoch")
-        reply = call(b"", metadata=connection.metadata, timeout=CALL_TIMEOUT_S)
-        return pb.Lease.FromString(reply).timings.decision_us / 1e6
 
 
 def remember_one(child: Child, request: ClusterRequest) -> None:

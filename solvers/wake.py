@@ -4,7 +4,7 @@ An order is a row of columns: what it asks of single nodes, in codes. Three ques
 anything, each a necessary condition for a placement: an order that stays asleep could not have been served.
 
 - `could_use`: does any of some nodes pass the order's filters, with room for a replica?
-- `least_price`: what would the cheapest node that passes cost? No placement averages less.
+- `least_asks`: which markets could serve it, and at which least ask? No placement averages less than the cheapest.
 - `could_hold`: do the pools that pass have room for the whole gang, and at its limit?
 
 Cost: orders × nodes for the first, orders × pools of their models for the others, about 3 ns each; a caller bounds
@@ -86,28 +86,35 @@ def pool_passes(orders: Arrays, order: int, table: Int, reliability_high: Float,
 
 
 @kernel
-def least_price(
-    orders: Arrays, chosen: Int, table: Int, reliability_high: Float, model_start: Int, prices: Int, fell: Flags
-) -> tuple[Int, Flags]:
-    """(least price per GPU-hour of each chosen order, NO_PRICE without a pool; whether a market it may use fell).
+def least_asks(
+    orders: Arrays,
+    order: int,
+    table: Int,
+    reliability_high: Float,
+    model_start: Int,
+    first_ask: Int,
+    by_market: Int,
+) -> tuple[Int, Int]:
+    """(markets that an order may use, the least ask of the pools that pass in each), both (markets used,).
 
-    `prices` (3, pools): no node of the pool is cheaper, for a long duration, for a short one, and at asks alone,
-    whose price may have fallen whatever the markets did; `fell` (markets,).
+    `first_ask` (pools,). `by_market` (markets,) is NO_PRICE throughout, on entry and afterwards. None of it moves
+    with prices: a market's price of the day is compared with its ask alone, without another look at the pools.
     """
-    models = orders[2]
-    least, cheaper = np.full(chosen.size, NO_PRICE), np.zeros(chosen.size, dtype=np.bool_)
-    for index in range(chosen.size):
-        order = chosen[index]
-        kind = orders[0][order, IS_SHORT]
-        cheaper[index] = kind == 2
-        for model in range(models.shape[1]):
-            if not models[order, model]:
-                continue
-            for pool in range(model_start[model], model_start[model + 1]):
-                if pool_passes(orders, order, table, reliability_high, pool):
-                    least[index] = min(least[index], prices[kind, pool])
-                    cheaper[index] |= fell[table[pool, MARKET]]
-    return least, cheaper
+    models, markets, found = orders[2], np.empty(by_market.size, dtype=np.int64), 0
+    for model in range(models.shape[1]):
+        if not models[order, model]:
+            continue
+        for pool in range(model_start[model], model_start[model + 1]):
+            if pool_passes(orders, order, table, reliability_high, pool):
+                market = table[pool, MARKET]
+                if by_market[market] == NO_PRICE:
+                    markets[found] = market
+                    found += 1
+                by_market[market] = min(by_market[market], first_ask[pool])
+    used = markets[:found].copy()
+    asks = by_market[used]
+    by_market[used] = NO_PRICE
+    return used, asks
 
 
 @kernel
@@ -122,8 +129,9 @@ def could_hold(
 ) -> Int:
     """NO_ROOM, TOO_DEAR or MAYBE for each chosen order: an upper bound of its room, a lower bound of its cost.
 
-    `supply`: `prices` as in `least_price`; `by_price` (2, pools): each model's pools, cheapest first, for either
-    duration; `room` (sizes, pools): GPUs in whole replicas of each size; `room_of` (chosen,): an order's size.
+    `supply`: `prices` (3, pools): no node of the pool is cheaper, for a long duration, for a short one, and at
+    asks alone; `by_price` (3, pools): each model's pools, cheapest first, for each of them; `room` (sizes, pools):
+    GPUs in whole replicas of each size; `room_of` (chosen,): an order's size.
     """
     prices, by_price, room = supply
     models = orders[2]

@@ -11,7 +11,7 @@ from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
 from solvers.spare import Spare
-from solvers.wake import ORDER_COLUMNS, could_hold, could_use, least_price, room_by_pool
+from solvers.wake import NO_PRICE, ORDER_COLUMNS, could_hold, could_use, least_asks, room_by_pool
 
 
 def warm_up() -> None:
@@ -64,7 +64,7 @@ def _wake(pools: Pools) -> None:
     count = pools.table.shape[0]
     fold = pools.table, pools.reliability_high, pools.model_start
     prices = np.ones((2, count), dtype=np.int64)
-    least_price(orders, zeros, *fold, prices, flags[0, :1])
+    least_asks(orders, 0, *fold, prices[0], np.full(1, NO_PRICE))
     room = np.zeros((1, count), dtype=np.int64)
     room_by_pool(pools.pool_of, pools.free, 1, room[0])
     could_hold(orders, zeros, *fold, (prices, np.stack([np.arange(count)] * 2), room), zeros)

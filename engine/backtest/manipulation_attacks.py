@@ -62,6 +62,13 @@ ATTACKS = {
     "burst: quotes never taken, 1 % of supply": Attack(wishes=0.01),
     "burst: an order, one epoch": Attack(orders=1.1),
     "burst: an order, every epoch": Attack(orders=1.1, order_every_epoch=True),
+    "wash, burst and lie, of 3 sources": Attack(own_leases=0.1, burst=1.1, burst_gpus=0.08, lie=10.0),
+    "the same, as the engine counts": Attack(
+        own_leases=0.1, burst=1.1, burst_gpus=0.08, released_count_as_used=True, wishes=0.01, lie=10.0
+    ),
+    "the same, one of 4 sources": Attack(
+        own_leases=0.1, burst=1.1, burst_gpus=0.08, released_count_as_used=True, wishes=0.01, lie=10.0, sources=4
+    ),
 }
 """By the name in the table."""
 

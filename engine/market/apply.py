@@ -241,12 +241,13 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
     state.oracle.publish(event, columns)
     state.demand.kept_us = event.demand_kept_us
     posted, long_run = inventory.posted_of_market.copy(), inventory.long_run.copy()
-    sources = list(state.price_sources)
-    for place, market in enumerate(event.markets):
-        index = inventory.market_index.get(market)
-        if index is not None:
-            posted[index], long_run[index] = columns[POSTED, place], columns[LONG_RUN, place]
-            sources[index] = ORACLE
+    sources, known = list(state.price_sources), inventory.market_index
+    places = np.array([known.get(market, -1) for market in event.markets], dtype=np.int64)
+    priced = places >= 0
+    own = places[priced]
+    posted[own], long_run[own] = columns[POSTED, priced], columns[LONG_RUN, priced]
+    for index in own.tolist():
+        sources[index] = ORACLE
     take_curves(inventory, posted, long_run, event.half_life_h, event.price_snapshot_id)
     state.price_sources = sources
     offer_interruptible(state)

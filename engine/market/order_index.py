@@ -10,25 +10,23 @@ from numpy.typing import NDArray
 
 from engine.market.demand import demand_of
 from engine.market.inventory import Inventory
+from engine.market.order_prices import AT_ASKS, LONG, SHORT, OrderPrices
 from engine.market.orders import Order
 from solvers.forward import HOUR_S
 from solvers.placement import Demand
-from solvers.pools import MARKET, MODEL, START
-from solvers.wake import ANY_SUPPLIER, ORDER_COLUMNS, could_hold, could_use, least_price, room_by_pool
+from solvers.wake import ANY_SUPPLIER, NO_PRICE, ORDER_COLUMNS, could_hold, could_use, least_asks, room_by_pool
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 FIRST_SIZE = 64
 ANY_ROOM = 0
 """Replica of a part of a GPU: a node without a free GPU may have room on a shared card."""
-AT_ASKS = 2
-"""Row of prices of interruptible orders: what they pay has a price of its own, never below an ask."""
 
 
 class OrderIndex:
     """Orders that wait on one inventory, each in a row of its own; rows of orders that are gone are used again.
 
-    `row_of`: order → row. `least_micro_usd` (rows,): no placement of the order costs less per GPU-hour now.
+    `row_of`: order → row. `prices`: what each pays at least.
     """
 
     def __init__(self, inventory: Inventory) -> None:
@@ -40,9 +38,9 @@ class OrderIndex:
         self._rows = np.zeros((FIRST_SIZE, ORDER_COLUMNS), dtype=np.int64)
         self._reliability = np.zeros(FIRST_SIZE)
         self._models = np.zeros((FIRST_SIZE, max(len(inventory.models), 1)), dtype=bool)
-        self.least_micro_usd = np.zeros(FIRST_SIZE, dtype=np.int64)
+        self.prices = OrderPrices(inventory)
+        self._by_market = np.full(inventory.markets.size, NO_PRICE)
         self._sites, self._suppliers = _Sets(len(inventory.sites.names)), _Sets(len(inventory.suppliers))
-        self._seen_prices()
         self._rooms: dict[int, Int] = {}
         self._rooms_revision = -1
 
@@ -57,6 +55,8 @@ class OrderIndex:
         """The row of an order that was not there; its least price is known afterwards."""
         demand = demand_of(self.inventory, order.request, order.request.gpu_models)
         row = self._row_for(order.order_id)
+        kind = SHORT if order.request.priced_duration_s <= HOUR_S else LONG
+        kind = AT_ASKS if order.request.interruptible else kind
         self._rows[row] = (
             ANY_ROOM if demand.gpu_milli else demand.gpus_per_replica,
             demand.replicas * demand.gpus_per_replica,
@@ -67,13 +67,15 @@ class OrderIndex:
             demand.one_fabric,
             self._sites.row(demand.site_ok),
             self._suppliers.row(demand.supplier_ok) if demand.supplier_ok.size else ANY_SUPPLIER,
-            AT_ASKS if order.request.interruptible else order.request.priced_duration_s <= HOUR_S,
+            kind,
             demand.one_model,
             order.limit_micro_usd,
         )
         self._reliability[row] = demand.reliability
         self._take_models(row, demand)
-        self.price(np.array([row]), np.zeros(self.inventory.markets.size, dtype=bool))
+        pools = self.inventory.pools
+        fold = pools.table, pools.reliability_high, pools.model_start, self.prices.first_ask
+        self.prices.set(row, kind, *least_asks(self._orders(), row, *fold, self._by_market))
         return row
 
     def remove(self, order_id: str) -> None:
@@ -114,39 +116,10 @@ class OrderIndex:
                 self._rooms[size] = np.zeros(pools.table.shape[0], dtype=np.int64)
                 room_by_pool(pools.pool_of, pools.free, size, self._rooms[size])
         room = np.stack([self._rooms[size] for size in sizes.tolist()])
-        supply = self._pool_prices, self._by_price, room
+        supply = *self.prices.of_pools(), room
         return could_hold(
             self._orders(), rows, pools.table, pools.reliability_high, pools.model_start, supply, room_of
         )
-
-    def prices_moved(self) -> Flags | None:
-        """Markets that became cheaper since the last call, at any hour; None if no price moved."""
-        inventory = self.inventory
-        if inventory.price_snapshot_id == self._snapshot_id:
-            return None
-        posted, long_run = self._posted, self._long_run
-        self._seen_prices()
-        return (inventory.posted_of_market < posted) | (inventory.long_run < long_run)
-
-    def price(self, rows: Int, fell: Flags) -> Flags:
-        """Find the least prices of some rows anew; which of them may use a market that became cheaper."""
-        pools = self.inventory.pools
-        least, cheaper = least_price(
-            self._orders(), rows, pools.table, pools.reliability_high, pools.model_start, self._pool_prices, fell
-        )
-        self.least_micro_usd[rows] = least
-        return cheaper
-
-    def _seen_prices(self) -> None:
-        inventory, pools = self.inventory, self.inventory.pools
-        self._snapshot_id = inventory.price_snapshot_id
-        self._posted, self._long_run = inventory.posted_of_market, inventory.long_run
-        first_ask, market = pools.ask[pools.table[:, START]], pools.table[:, MARKET]
-        lowest = np.minimum(self._posted, self._long_run)
-        posted = np.stack((lowest[market], self._posted[market], np.zeros_like(market)))
-        self._pool_prices = np.maximum(first_ask, posted)
-        model = pools.table[:, MODEL]
-        self._by_price = np.stack([np.lexsort((prices, model)) for prices in self._pool_prices])
 
     def _orders(self) -> tuple[Int, NDArray[np.float64], Flags, Flags, Flags]:
         return self._rows, self._reliability, self._models, self._sites.flags, self._suppliers.flags
@@ -168,7 +141,6 @@ class OrderIndex:
         self._rows = np.concatenate((self._rows, np.zeros_like(self._rows)))
         self._reliability = np.concatenate((self._reliability, np.zeros_like(self._reliability)))
         self._models = np.concatenate((self._models, np.zeros_like(self._models)))
-        self.least_micro_usd = np.concatenate((self.least_micro_usd, np.zeros_like(self.least_micro_usd)))
 
     def _take_models(self, row: int, demand: Demand) -> None:
         self._models[row] = False

@@ -27,7 +27,7 @@ Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 PRIORITY_WEIGHT_MICRO_USD = 10_000
 """A point of priority counts as so much surplus per GPU-hour: a cent."""
-FREED_MAX, ADDED_MAX, PRICED_MAX, TRIED_MAX = 256, 32, 128, 32
+FREED_MAX, ADDED_MAX, PRICED_MAX, TRIED_MAX = 256, 32, 2_048, 32
 """In one step: freed nodes looked up, orders made known, orders priced anew, orders handed out."""
 
 
@@ -98,14 +98,14 @@ class OrderQueue:
     def _work(self, state: MarketState) -> bool:
         """One bounded piece of waking; whether anything is left to do."""
         index = self._index
-        if (fell := index.prices_moved()) is not None:
+        if (fell := index.prices.moved()) is not None:
             self._fell = fell | self._fell if self._to_price.size else fell
             self._to_price = index.rows
         if self._unknown:
             self._make_known(state)
         elif self._to_price.size:
             rows, self._to_price = self._to_price[:PRICED_MAX], self._to_price[PRICED_MAX:]
-            cheaper = index.price(rows, self._fell)
+            cheaper = index.prices.price(rows, self._fell)
             self._wake(state, rows[cheaper], by_price=True)
             if not self._to_price.size:
                 self._tidy(state)
@@ -146,7 +146,7 @@ class OrderQueue:
                 self._no_capacity.discard(order_id)
             elif order_id in self._no_capacity:
                 continue
-            if index.least_micro_usd[row] <= order.limit_micro_usd:
+            if index.prices.least_micro_usd[row] <= order.limit_micro_usd:
                 self._next[order_id] = None
                 self.woken += 1
 
@@ -185,6 +185,6 @@ class OrderQueue:
 
     def _rank(self, order: Order) -> tuple[int, int, str]:
         """Sorts ascending: best first."""
-        least = int(self._index.least_micro_usd[self._index.row_of[order.order_id]])
+        least = int(self._index.prices.least_micro_usd[self._index.row_of[order.order_id]])
         surplus = order.limit_micro_usd - least + PRIORITY_WEIGHT_MICRO_USD * order.priority
         return -surplus, order.placed_at_us, order.order_id

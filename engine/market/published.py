@@ -57,8 +57,8 @@ class OracleState:
         self.price_snapshot_id, self.snapshot = event.price_snapshot_id, event.snapshot
         self.spread_factor = event.spread_factor
         self.history_kept_us = event.history_kept_us
-        sigma = columns[VOLATILITY]
-        self.volatility_ppb = {event.markets[place]: int(sigma[place]) for place in np.flatnonzero(sigma).tolist()}
+        volatility = zip(event.markets, columns[VOLATILITY].tolist(), strict=True)
+        self.volatility_ppb = {market: sigma for market, sigma in volatility if sigma}
         if event.interruptible:
             prices = np.frombuffer(zlib.decompress(event.interruptible), dtype="<i8")
             self.interruptible |= zip(event.markets, prices.tolist(), strict=True)

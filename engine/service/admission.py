@@ -37,6 +37,10 @@ class Admission:
             return None
         return limited("CALL_QUOTA", "this account has used up its quota of calls", missing_s)
 
+    def is_full(self, principal: Principal, permission: Permission) -> bool:
+        """Whether a call of this account would be refused a place in the queue."""
+        return self._queue.is_full(principal.account, mutates=permission.mutates)
+
     @asynccontextmanager
     async def turn(
         self, principal: Principal, permission: Permission, *, stream: bool, remaining_s: float

@@ -32,6 +32,7 @@ from engine.domain.errors import (
 )
 from engine.service.acts import Acts, PendingAct, host_of
 from engine.service.admission import Admission
+from engine.service.fair_queue import queue_full
 from engine.service.identity import Identity, enter
 from engine.service.plain_text import normalise
 from engine.service.status import DETAILS_METADATA, status_of
@@ -90,6 +91,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._identity, self._admission, self._acts = identity, admission, acts
         self._deadline_s_max, self._redirect = deadline_s_max, redirect
         self._wrapped: dict[str, Any] = {}
+        self._full = _refusing(queue_full())  # made once: a flood is refused by it, call after call
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
@@ -101,10 +103,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             if handler is None:
                 return None
             self._wrapped[method] = self._wrap(handler, method)
-        refusal = self._early_refusal(method, handler_call_details.invocation_metadata or ())
-        return self._wrapped[method] if refusal is None else _refusing(refusal)
+        refusing = self._early_refusal(method, handler_call_details.invocation_metadata or ())
+        return refusing or self._wrapped[method]
 
-    def _early_refusal(self, method: str, metadata: Any) -> WalrasError | None:
+    def _early_refusal(self, method: str, metadata: Any) -> Any:
+        """The handler that refuses a call of which no more need be known; None if there is no reason to."""
         permission = METHODS.get(method.removeprefix(PREFIX))
         try:
             principal = self._identity.remembered(metadata)
@@ -112,7 +115,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return None  # said where all refusals are said and noted
         if permission is None or principal is None:
             return None
-        return self._admission.over_quota(principal, permission)
+        if self._admission.is_full(principal, permission):
+            return self._full
+        refusal = self._admission.over_quota(principal, permission)
+        return None if refusal is None else _refusing(refusal)
 
     def _wrap(self, handler: Any, method: str) -> Any:
         if handler.response_streaming and handler.request_streaming:
@@ -221,8 +227,10 @@ def _is_read(method: str) -> bool:
 def _refusing(refusal: WalrasError) -> Any:
     """A handler of any kind of method that reads nothing and refuses."""
 
+    status = status_of(refusal)
+
     async def refuse(_: Any, context: ServicerContext[Any, Any]) -> None:
-        await _abort(context, *status_of(refusal))
+        await _abort(context, *status)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 

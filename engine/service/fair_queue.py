@@ -17,7 +17,9 @@ from engine.trust.quotas import Quotas, limited
 
 LEARNING = 0.05
 """Weight of the newest call in the mean time that a call takes."""
-RETRY_S = 0.25
+RETRY_S, FULL_RETRY_S = 0.25, 1.0
+WAIT_MAX_S = 0.5
+"""Who would wait longer is told to come back at once: it costs a tenth of what a call costs that fails late."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,13 @@ class FairQueue:
         self._quotas, self._clock_s = quotas, clock_s
         self._changes, self._reads = Line(), Line()
         self._running, self._mean_s = 0, 0.001
+
+    def is_full(self, account: str, *, mutates: bool) -> bool:
+        """Whether one more call of an account would wait behind too many, or for too long."""
+        line = self._changes if mutates else self._reads
+        waiting = len(line.get(account, ()))
+        turn_s = self._mean_s / self._quotas.running_max
+        return waiting >= self._quotas.waiting_max or waiting * len(line) * turn_s > WAIT_MAX_S
 
     async def enter(self, account: str, *, mutates: bool, ends_s: float) -> float:
         """Wait for the call's turn; when it came. Overloaded if its queue is full or its deadline nearly gone."""
@@ -58,8 +67,8 @@ class FairQueue:
         queue = line.setdefault(account, deque())
         if len(queue) >= self._quotas.waiting_max:
             self._drop_late(queue)
-        if len(queue) >= self._quotas.waiting_max:
-            raise limited("QUEUE_FULL", f"{len(queue)} calls of this account wait already", RETRY_S)
+        if self.is_full(account, mutates=line is self._changes):
+            raise queue_full()
         waiting = _Waiting(asyncio.get_running_loop().create_future(), ends_s)
         queue.append(waiting)
         try:
@@ -103,6 +112,11 @@ class FairQueue:
             queue.remove(waiting)
             if not waiting.turn.done():
                 waiting.turn.set_exception(_too_late())
+
+
+def queue_full() -> Overloaded:
+    """The refusal of a call behind too many of its own account."""
+    return limited("QUEUE_FULL", "too many calls of this account wait already; nothing was done", FULL_RETRY_S)
 
 
 def _too_late() -> Overloaded:

@@ -1,22 +1,19 @@
 """From the market's state to what the oracle prices: supply by (market, ask, owner), demand as bids.
 
-Taken on the event loop as copies, which is cheap; put together in a thread, which is not. Which markets a request
-may use depends only on the request and the fleet, so it is worked out once per distinct request and fleet.
+Taken on the event loop as copies, which is cheap; put together in a thread, which is not.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
-from engine.domain.errors import WalrasError
 from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState, SecurityTier
-from engine.market.demand import demand_of
 from engine.market.demand_window import Wanted
 from engine.market.inventory import Inventory
 from engine.market.orders import Order
@@ -25,11 +22,10 @@ from engine.oracle.epoch import MarketView
 from engine.oracle.markets import Bids, Market, MarketSets, Supply
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
-from solvers.placement import Demand as PlacementDemand
-from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MARKET, MIXED, SITE, SUPPLIER, TIER
+from engine.service.usable_markets import NOWHERE, UsableMarkets
 
 Int = NDArray[np.int64]
-UNLIMITED = -1
+UNLIMITED = NO_LIMIT = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +50,6 @@ def glimpse(state: MarketState, now_us: int, window_s: int) -> Glimpse:
     return Glimpse(now_us, inventory, sellable, wanted, tuple(map(state.orders.__getitem__, state.open_orders)))
 
 
-class Usable(NamedTuple):
-    """Markets that a request may use, (markets,) places in the inventory; whether all its pools hold its gang."""
-
-    markets: Int
-    holds: bool
-
-
 class Demand(NamedTuple):
     """Orders that wait, and the arrivals of the window: no request is in both."""
 
@@ -68,13 +57,26 @@ class Demand(NamedTuple):
     arrivals: Bids
 
 
+class Bid(NamedTuple):
+    """What of a request does not change from epoch to epoch. `limit` NO_LIMIT: it has none."""
+
+    limit: int
+    gpu_seconds: int
+    market_set: int
+    is_leased: bool
+
+
 class ViewMaker:
-    """Puts glimpses together; keeps what it found out about requests as long as the fleet is the same."""
+    """Puts glimpses together. Whatever it found out about an order, or about something wanted, it keeps as long as
+    that is there and the fleet is the same: an epoch looks only at what is new.
+    """
 
     def __init__(self, parameters: OracleParameters) -> None:
         self._parameters = parameters
-        self._inventory: Inventory | None = None
-        self._sets: dict[ClusterRequest, Usable] = {}
+        self._usable: UsableMarkets | None = None
+        self._orders: dict[str, Bid] = {}
+        self._wanted: dict[int, tuple[Wanted, Bid]] = {}
+        """By identity, which lasts as long as the object is kept beside it: comparing requests takes longer."""
 
     def view(self, seen: Glimpse, previous: PriceSnapshot | None) -> tuple[MarketView, Demand]:
         """Supply and demand. Markets of `previous` that the fleet has left keep their place."""
@@ -84,83 +86,61 @@ class ViewMaker:
         markets = tuple(sorted(set(own) | set(known)))
         place = {market: index for index, market in enumerate(markets)}
         of_own = np.array([place[market] for market in own], dtype=np.int64)
-        names = sorted(
-            set(inventory.suppliers.names)
-            | {wanted.tenant_id for wanted in seen.wanted}
-            | {order.tenant_id for order in seen.orders}
-        )
-        code = {name: index for index, name in enumerate(names)}
+        names = set(inventory.suppliers.names)
+        names.update([wanted.tenant_id for wanted in seen.wanted], [order.tenant_id for order in seen.orders])
+        code = {name: index for index, name in enumerate(sorted(names))}
         opening = _opening(inventory, of_own, len(markets))
         view = MarketView(markets, _supply(seen, of_own, code), opening, seen.taken_at_us)
         ceiling = np.maximum(_caps(markets, previous), opening)
-        self._keep_to(seen)
-        return view, Demand(self._orders(seen, of_own, code), self._arrivals(seen, of_own, code, ceiling))
+        usable = self._usable_on(seen)
+        orders = self._order_bids(seen, usable, of_own, code, ceiling)
+        return view, Demand(orders, self._arrivals(seen, usable, of_own, code, ceiling))
 
-    def _orders(self, seen: Glimpse, of_own: Int, code: dict[str, int]) -> Bids:
+    def _order_bids(
+        self, seen: Glimpse, usable: UsableMarkets, of_own: Int, code: dict[str, int], ceiling: Int
+    ) -> Bids:
         """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
-        rows = []
+        known, self._orders = self._orders, {}
         for order in seen.orders:
-            request = order.request
-            usable = self._usable_by(seen, replace(request, request_id=""))
-            if usable.holds:
-                gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
-                rows.append((order.limit_micro_usd, gpu_seconds, code[order.tenant_id], of_own[usable.markets]))
-        return _listed(rows)
+            self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, order)
+        tenant = [code[order.tenant_id] for order in seen.orders]
+        bids, _ = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling)
+        return bids
 
-    def _arrivals(self, seen: Glimpse, of_own: Int, code: dict[str, int], ceiling: Int) -> Bids:
+    def _arrivals(
+        self, seen: Glimpse, usable: UsableMarkets, of_own: Int, code: dict[str, int], ceiling: Int
+    ) -> Bids:
         """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
-        wishable = self._wishable(seen)
-        rows, most_of = [], []
+        known, self._wanted = self._wanted, {}
+        rows = []
         for wanted in seen.wanted:
-            request = wanted.request
-            usable = self._usable_by(seen, request).markets
-            if not usable.size:
-                continue
-            chosen, limit = of_own[usable], request.max_price_micro_usd_per_gpu_hour
-            value = int(ceiling[chosen].max()) if limit is None else limit
-            most_of.append(UNLIMITED if wanted.is_leased else max(1, int(wishable[usable].sum())))
-            rows.append((value, _gpu_seconds(request, wanted.duration_s), code[wanted.tenant_id], chosen))
-        bids = _listed(rows)
-        amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.array(most_of, dtype=np.int64))
+            kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, wanted))
+            self._wanted[id(wanted)] = kept
+            rows.append(kept[1])
+        tenant = [code[wanted.tenant_id] for wanted in seen.wanted]
+        bids, used = _listed(usable, rows, tenant, of_own, ceiling)
+        most = self._most(seen, of_own, bids.sets, ceiling.size)[bids.market_set]
+        is_leased = np.array([row.is_leased for row in rows], dtype=bool)[used]
+        amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.where(is_leased, UNLIMITED, most))
         return replace(bids, gpu_seconds=amounts)
 
-    def _wishable(self, seen: Glimpse) -> NDArray[np.float64]:
-        """GPU-seconds in each market of the inventory, (markets,), that one tenant's wishes may count for."""
+    def _most(self, seen: Glimpse, of_own: Int, sets: MarketSets, market_count: int) -> Int:
+        """GPU-seconds in the markets of each set, (sets,), that one tenant's wishes may count for; at least 1."""
         parameters, inventory = self._parameters, seen.inventory
-        gpus = np.bincount(inventory.market, weights=seen.sellable, minlength=inventory.markets.size)
+        gpus = np.bincount(of_own[inventory.market], weights=seen.sellable, minlength=market_count)
         share_s = parameters.window_s * parameters.availability * parameters.wish_share
-        return np.asarray(gpus * share_s, dtype=np.float64)
+        wishable = _over_sets(np.add, gpus * share_s, sets)
+        return np.maximum(wishable.astype(np.int64), 1)
 
-    def _keep_to(self, seen: Glimpse) -> None:
-        """Forget what was found out about another fleet, or about requests that nobody makes any more."""
+    def _usable_on(self, seen: Glimpse) -> UsableMarkets:
+        """What was found out about this fleet and not about too many requests that nobody makes any more."""
         requests = len(seen.wanted) + len(seen.orders)
-        if self._inventory is not seen.inventory or len(self._sets) > 4 * requests + 1_000:
-            self._inventory, self._sets = seen.inventory, {}
-            inventory = seen.inventory
-            self._room = np.zeros(0, dtype=np.int64)
-            if inventory.node_ids.size:
-                pool_of_node = inventory.pools.pool_of[inventory.pools.slot_of]
-                self._room = np.bincount(
-                    pool_of_node, weights=seen.sellable, minlength=inventory.pools.table.shape[0]
-                ).astype(np.int64)
-
-    def _usable_by(self, seen: Glimpse, request: ClusterRequest) -> Usable:
-        usable = self._sets.get(request)
-        if usable is None:
-            usable = self._sets[request] = self._usable(seen, request)
-        return usable
-
-    def _usable(self, seen: Glimpse, request: ClusterRequest) -> Usable:
-        """Markets (places in the inventory) that can hold the whole gang; if none can, those with a part of it."""
-        try:
-            demand = demand_of(seen.inventory, request, request.gpu_models)
-        except WalrasError:
-            return Usable(np.empty(0, dtype=np.int64), False)
-        pools = np.flatnonzero(_eligible(seen.inventory, demand))
-        room = np.bincount(seen.inventory.pools.table[pools, MARKET], weights=self._room[pools])
-        whole = np.flatnonzero(room >= request.gpu_count)
-        holds = bool(room.sum() >= request.gpu_count)
-        return Usable(whole if whole.size else np.flatnonzero(room), holds)
+        known = self._usable
+        if known is None or known.inventory is not seen.inventory or len(known) > 4 * requests + 1_000:
+            self._usable = UsableMarkets(seen.inventory, seen.sellable)
+            self._orders, self._wanted = {}, {}
+        assert self._usable is not None
+        return self._usable
 
 
 def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
@@ -168,19 +148,37 @@ def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
     return -(-request.gpu_share * duration_s // MILLI_OF_GPU)
 
 
-def _listed(rows: list[tuple[int, int, int, Int]]) -> Bids:
-    """Bids of (value, GPU-seconds, tenant, markets in any order); bids with the same markets share a set."""
-    sets: dict[bytes, tuple[int, Int]] = {}
-    columns = []
-    for *facts, markets in rows:
-        chosen = np.sort(markets)
-        number, _ = sets.setdefault(chosen.tobytes(), (len(sets), chosen))
-        columns.append((*facts, number))
-    values, amounts, tenants, numbers = np.array(columns, dtype=np.int64).reshape(-1, 4).T
-    listed = [chosen for _, chosen in sets.values()]
-    first = np.concatenate(([0], np.cumsum([chosen.size for chosen in listed], dtype=np.int64)))
-    markets = np.concatenate([np.empty(0, dtype=np.int64), *listed])
-    return Bids(values, amounts, tenants, numbers, MarketSets(first.astype(np.int64), markets))
+def _order_bid(usable: UsableMarkets, order: Order) -> Bid:
+    request = replace(order.request, request_id="") if order.request.request_id else order.request
+    found = usable.of(request)
+    gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
+    return Bid(order.limit_micro_usd, gpu_seconds, found.number if found.holds else NOWHERE, False)
+
+
+def _wanted_bid(usable: UsableMarkets, wanted: Wanted) -> Bid:
+    request, limit = wanted.request, wanted.request.max_price_micro_usd_per_gpu_hour
+    gpu_seconds = _gpu_seconds(request, wanted.duration_s)
+    return Bid(NO_LIMIT if limit is None else limit, gpu_seconds, usable.of(request).number, wanted.is_leased)
+
+
+def _listed(
+    usable: UsableMarkets, rows: list[Bid], tenant: list[int], of_own: Int, ceiling: Int
+) -> tuple[Bids, Int]:
+    """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places)."""
+    limit, amount, number = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
+    used = np.flatnonzero(number != NOWHERE)
+    own_sets, place = usable.sets(number[used])
+    sets = MarketSets(own_sets.first, of_own[own_sets.markets])
+    value = np.where(limit[used] == NO_LIMIT, _over_sets(np.maximum, ceiling, sets)[place], limit[used])
+    return Bids(value, amount[used], np.array(tenant, dtype=np.int64)[used], place, sets), used
+
+
+def _over_sets(combine: np.ufunc, of_market: NDArray[Any], sets: MarketSets) -> NDArray[Any]:
+    """(sets,): a column of the markets put together over each set; none of them is empty."""
+    combined: NDArray[Any] = of_market[:0]
+    if sets.sizes.size:
+        combined = combine.reduceat(of_market[sets.markets], sets.first[:-1])
+    return combined
 
 
 def bounded_wishes(gpu_seconds: Int, tenant: Int, most: Int) -> Int:
@@ -226,23 +224,3 @@ def _caps(markets: tuple[Market, ...], previous: PriceSnapshot | None) -> Int:
         {} if previous is None else {price.market: price.cap_micro_usd_per_gpu_hour for price in previous.markets}
     )
     return np.array([known.get(market, 0) for market in markets], dtype=np.int64)
-
-
-def _eligible(inventory: Inventory, demand: PlacementDemand) -> NDArray[np.bool_]:
-    """Pools some of whose nodes keep the constraints on single nodes, (pools,)."""
-    pools, table = inventory.pools, inventory.pools.table
-    wanted = np.zeros(len(inventory.models), dtype=bool)
-    wanted[demand.models] = True
-    kept = np.zeros(table.shape[0], dtype=bool)
-    for model in demand.models.tolist():
-        kept[pools.model_start[model] : pools.model_start[model + 1]] = True
-    kept &= demand.site_ok[table[:, SITE]] & (table[:, TIER] >= demand.tier)
-    kept &= (table[:, CERTIFICATIONS] & demand.certifications) == demand.certifications
-    kept &= (table[:, CONNECTIVITY] >= demand.connectivity) & (table[:, INTERCONNECT] >= demand.interconnect)
-    kept &= pools.reliability_high >= demand.reliability
-    if demand.one_fabric:
-        kept &= table[:, FABRIC] >= 0
-    if demand.supplier_ok.size:
-        supplier = table[:, SUPPLIER]
-        kept &= (supplier == MIXED) | demand.supplier_ok[supplier]
-    return kept

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError
@@ -33,6 +35,10 @@ Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice]]
 VOLATILITY_EPOCHS = 288
 SETTLED_AT_ONCE, ROOM_FOR_MAX = 200, 16
 """Interruptible leases priced between two calls; waiting requests that room is made for after an epoch."""
+PRICING_TURN_S = 0.0001
+"""A call passes the interpreter between the loop, gRPC's thread and the journal's some ten times. While prices are
+found beside it, each pass may wait for a turn of the pricing thread to end: the turns are short meanwhile.
+"""
 REFUSED_MAX = 1_000
 """Refused requests kept between two notes; what is more is dropped, as a flood says nothing new."""
 
@@ -82,7 +88,8 @@ class OracleRunner:
         seen = glimpse(engine.state, now_us, self.parameters.window_s)
         previous = self.feed.snapshot()
         past = tuple(engine.state.oracle.history)[-VOLATILITY_EPOCHS:]
-        priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
+        with _short_turns():
+            priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
         if priced is None:
             return False
         event, snapshot, by_name = priced
@@ -125,3 +132,13 @@ class OracleRunner:
             except Exception:
                 log.exception("an epoch failed; prices stay as they are")
             await asyncio.sleep(tick_s)
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(usual_s, PRICING_TURN_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)

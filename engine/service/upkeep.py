@@ -26,7 +26,7 @@ class Upkeep:
         self._engine = engine
         self.repairs, self.orders = Repairs(engine), OrderRunner(engine)
         self.heartbeats = HeartbeatRunner(engine, rules)
-        self._bell = asyncio.Event()
+        self._bell, self._works = asyncio.Event(), False
         self._bell.set()
         engine.listeners.append(self._bell.set)
 
@@ -37,6 +37,11 @@ class Upkeep:
         self.heartbeats.tick()
         if self.repairs.is_due():
             self._bell.set()
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing is being done, nor waits to be."""
+        return not self._works and not self._bell.is_set()
 
     def step(self) -> bool:
         """One piece of work; whether there may be more."""
@@ -50,10 +55,12 @@ class Upkeep:
     async def run(self) -> None:
         """Work whenever something changed and this engine leads, until cancelled."""
         while True:
+            self._works = False
             await self._bell.wait()
             self._bell.clear()
             if not self._engine.leads or self._engine.journal.failure is not None:
                 continue
+            self._works = True
             try:
                 while self.step():
                     await asyncio.sleep(0)

@@ -18,6 +18,7 @@ from engine.domain.errors import AuditFailed
 from engine.market import failure, failure_decision, failure_placement, order_decision, order_queue, orders
 from engine.market.events import FleetLoaded, LeaseEnded, LeaseMoved
 from engine.market.fleet_columns import Freed
+from engine.market.order_prices import OrderPrices
 from engine.service import failure_runner
 from solvers.wake import MAYBE
 from tests.full_size import size
@@ -69,7 +70,7 @@ def deaf_to_freed(patch: pytest.MonkeyPatch) -> None:
 
 
 def deaf_to_prices(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(order_queue.OrderIndex, "prices_moved", lambda self: None)
+    patch.setattr(OrderPrices, "moved", lambda self: None)
 
 
 def cap_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -80,7 +81,7 @@ def cap_ignored(patch: pytest.MonkeyPatch) -> None:
         return msgspec.structs.replace(terms, request=request)
 
     patch.setattr(order_decision, "terms_of", generous)
-    patch.setattr(order_queue.OrderIndex, "price", lambda self, rows, fell: fell[:0])
+    patch.setattr(OrderPrices, "price", lambda self, rows, fell: fell[:0])
     patch.setattr(order_queue.OrderIndex, "could_hold", lambda self, rows: np.full(rows.size, MAYBE))
 
 

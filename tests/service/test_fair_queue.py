@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.domain.errors import InvalidInput, Overloaded
-from engine.service.fair_queue import FairQueue
+from engine.service.fair_queue import FULL_RETRY_S, WAIT_MAX_S, FairQueue
 from engine.service.plan_store import PLANS_MAX, PlanStore
 from engine.service.planner_turns import RESERVED_S, PlannerTurns
 from engine.trust.quotas import Buckets, Quotas
@@ -85,6 +85,29 @@ def test_planted_queue_that_serves_who_came_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(FairQueue, "_wait", lambda self, line, _, ends_s: honest(self, line, "all", ends_s))
     with pytest.raises(AssertionError):
         test_accounts_take_turns()
+
+
+def test_nobody_waits_for_longer_than_it_takes_to_come_back() -> None:
+    """Law 9: a call that would wait for more than WAIT_MAX_S, by what calls took, is refused with a hint at once;
+    one of another account, behind which nobody waits, is not."""
+
+    async def run() -> None:
+        steps = Steps(waiting_max=1_000)
+        await steps.come("flood 0")
+        steps.now_s += 1.0  # it took a second: the mean is above LEARNING
+        await steps.go()
+        await steps.come("flood running")
+        for number in range(1, 100):
+            await steps.come(f"flood {number}")
+        waits = sum(not task.done() for task in steps.tasks.values()) - 1
+        assert waits == int(WAIT_MAX_S / steps.queue._mean_s) + 1
+        refusal = steps.tasks["flood 99"].exception()
+        assert isinstance(refusal, Overloaded)
+        assert (refusal.reason, refusal.retry_after_s) == ("QUEUE_FULL", FULL_RETRY_S)
+        assert steps.queue.is_full("flood", mutates=True) and not steps.queue.is_full("honest", mutates=True)
+        await steps.finish()
+
+    asyncio.run(run())
 
 
 def test_changes_go_before_reads() -> None:
