@@ -1,0 +1,483 @@
+"""The market followed from its events alone, with dictionaries: the independent checker of DESIGN's section 7.
+
+It shares nothing with `apply`: no arrays, no pools, no state of the engine. `follow` takes in one event and tells
+what is wrong with it; `differences` compares what it knows with an engine's state. Money it only adds up; whether
+amounts are right is the ledger check's to say (`engine.market.ledger.check`), which follows every durable event too.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from engine.market.apply import read_frame
+from engine.market.events import (
+    AnyEvent,
+    FleetLoaded,
+    LeaseEnded,
+    LeaseExtended,
+    LeaseMoved,
+    LeaseReclaiming,
+    LeaseShrunk,
+    LeaseStarted,
+    NodesHeard,
+    NodesStateSet,
+    NodeStateSet,
+    OrderEnded,
+    OrderFilled,
+    OrderPlaced,
+    PlanApplied,
+    PricesPosted,
+    PricesPublished,
+    QuoteEnded,
+    QuoteIssued,
+    Terms,
+)
+from engine.market.ledger.entries import Money
+from engine.market.state import MarketState
+from tests.checker import violations
+from tests.service.loopback import POSTED_MICRO_USD, Row
+
+Placement = dict[str, int]
+SECOND_US = 1_000_000
+OWN_FAULT = {"NODE_LOST", "SUPPLIER_DRAINED", "OUTBID", "DISPLACED"}
+READY, DRAINING, DOWN = "READY", "DRAINING", "DOWN"
+
+
+@dataclass
+class Lease:
+    tenant: str
+    terms: Terms
+    placement: Placement
+    starts_us: int
+    ends_us: int
+    quote: str
+    total: int
+    is_running: bool = True
+    reason: str = ""
+    back: int = 0
+    epoch: int = 1
+
+
+@dataclass
+class Quote:
+    tenant: str
+    terms: Terms
+    placement: Placement
+    expires_us: int
+    hold: bool
+    is_open: bool = True
+    lease: str = ""
+    reason: str = ""
+
+    @property
+    def holds(self) -> bool:
+        return self.hold and self.is_open
+
+
+@dataclass
+class Order:
+    tenant: str
+    expires_us: int
+    limit: int
+    state: str = "OPEN"
+    lease: str = ""
+
+
+@dataclass
+class Twin:
+    ids: list[str] = field(default_factory=list)
+    rows: dict[str, Row] = field(default_factory=dict)
+    posted: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    taken: Counter[str] = field(default_factory=Counter)
+    held: Counter[str] = field(default_factory=Counter)
+    leases: dict[str, Lease] = field(default_factory=dict)
+    running: dict[str, None] = field(default_factory=dict)
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    holding: dict[str, None] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    waiting: dict[str, None] = field(default_factory=dict)
+    keys: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    plans: dict[str, None] = field(default_factory=dict)
+    heard: dict[int, None] = field(default_factory=dict)
+    balances: dict[str, int] = field(default_factory=dict)
+    version: int = 0
+    at_us: int = 0
+    found: list[str] = field(default_factory=list)
+
+    def clone(self) -> Twin:
+        """A copy that goes its own way."""
+        made = Twin(**{each.name: copy(getattr(self, each.name)) for each in fields(self)})
+        for name in ("leases", "quotes", "orders"):
+            setattr(made, name, {key: copy(one) for key, one in getattr(self, name).items()})
+        return made
+
+    def follow(self, event: AnyEvent) -> list[str]:
+        """Take in one event; what it violates, each with its law of DESIGN section 7."""
+        self.found = []
+        self.version += 1
+        if event.at_us < self.at_us:
+            self._fault(4, "time goes back from one event to the next")
+        self.at_us = event.at_us
+        if event.key is not None:
+            self._use_key(event)
+        self._take_in(event)
+        if event.money is not None:
+            self._book(event.money)
+        return self.found
+
+    def _fault(self, law: int, told: str) -> None:
+        self.found.append(f"law {law}: event {self.version}: {told}")
+
+    def _use_key(self, event: AnyEvent) -> None:
+        assert event.key is not None
+        name = event.key.tenant_id, event.key.method, event.key.key
+        if name in self.keys:
+            self._fault(4, f"key {name} has a second effect, {type(event).__name__}")
+        self.keys[name] = event.key.body_hash
+        owner = getattr(event, "tenant_id", None) or self._owner(event)
+        if owner is not None and owner != event.key.tenant_id and event.key.tenant_id not in ("operator", "planner"):
+            self._fault(8, f"{type(event).__name__} of {owner} was caused by {event.key.tenant_id}")
+
+    def _owner(self, event: AnyEvent) -> str | None:
+        for name, things in (("lease_id", self.leases), ("quote_id", self.quotes), ("order_id", self.orders)):
+            if hasattr(event, name) and getattr(event, name) in things:
+                return str(things[getattr(event, name)].tenant)
+        return None
+
+    def _take_in(self, event: AnyEvent) -> None:
+        match event:
+            case FleetLoaded():
+                self._load(event)
+            case PricesPosted():
+                self._post()
+            case PricesPublished():
+                self._publish(event)
+            case NodeStateSet():
+                self._set_state([event.node], event.state)
+            case NodesStateSet():
+                self._set_state(np.frombuffer(event.nodes, "<i4").tolist(), event.state)
+            case NodesHeard():
+                self.heard |= dict.fromkeys(np.frombuffer(event.nodes, "<i4").tolist())
+            case QuoteIssued():
+                self._quote(event)
+            case QuoteEnded():
+                self._end_quote(event)
+            case LeaseStarted():
+                self._start(event)
+            case LeaseMoved():
+                self._move(event)
+            case LeaseShrunk():
+                self._shrink(event)
+            case LeaseExtended():
+                lease = self._lease(event.lease_id)
+                if event.ends_at_us != lease.ends_us + event.duration_s * SECOND_US:
+                    self._fault(4, "an extension does not begin at the end")
+                lease.ends_us = event.ends_at_us
+                lease.epoch += 1
+            case LeaseReclaiming():
+                self._fault(3, "nothing interruptible runs here")
+            case LeaseEnded():
+                self._end(event)
+            case OrderPlaced():
+                limit = event.request.max_price_micro_usd_per_gpu_hour
+                assert limit is not None
+                self.orders[event.order_id] = Order(event.tenant_id, event.expires_at_us, limit)
+                self.waiting[event.order_id] = None
+            case OrderFilled():
+                self._fill(event)
+            case OrderEnded():
+                self._end_order(event)
+            case PlanApplied():
+                if event.plan_id in self.plans:
+                    self._fault(4, f"{event.plan_id} is applied twice")
+                self.plans[event.plan_id] = None
+
+    def _load(self, event: FleetLoaded) -> None:
+        rows = {row["node_id"]: row for row in read_frame(event.nodes).iter_rows(named=True)}
+        self.ids += sorted(rows.keys() - self.rows.keys())
+        self.rows = self.rows | rows
+        for name, row in rows.items():
+            if self.taken[name] + self.held[name] > row["gpu_free"]:
+                self._fault(1, f"{name} was loaded with fewer GPUs than are in use")
+
+    def _post(self) -> None:
+        """A load posts the book's prices where no oracle published any."""
+        for row in self.rows.values():
+            name = row["gpu_model"], row["region"], row["security_tier"]
+            self.posted.setdefault(name, POSTED_MICRO_USD.get(row["gpu_model"], 0))
+
+    def _publish(self, event: PricesPublished) -> None:
+        columns = np.frombuffer(zlib.decompress(event.columns), dtype="<i8").reshape(-1, len(event.markets))
+        self.posted = self.posted | dict(zip(event.markets, columns[0].tolist(), strict=True))
+
+    def _set_state(self, nodes: list[int], state: str) -> None:
+        changed = {self.ids[node]: {**self.rows[self.ids[node]], "state": state} for node in nodes}
+        self.rows = self.rows | changed
+
+    def free(self, name: str) -> int:
+        row = self.rows[name]
+        return row["gpu_free"] - self.taken[name] - self.held[name] if row["state"] == READY else 0
+
+    def _placement(self, nodes: bytes, gpus: bytes) -> Placement:
+        numbers = np.frombuffer(nodes, "<i4").tolist()
+        placement = {self.ids[number]: 0 for number in numbers}
+        for number, count in zip(numbers, np.frombuffer(gpus, "<i4").tolist(), strict=True):
+            placement[self.ids[number]] += count
+        return placement
+
+    def _check_new(self, terms: Terms, placement: Placement, own: Placement, *, priced: bool, planned: bool) -> None:
+        """Whether GPUs are there for a new place, and whether it keeps all constraints. `own`: given back first."""
+        used = []
+        for name in placement:
+            row = self.rows[name]
+            unused = row["gpu_free"] - self.taken[name] - self.held[name] + own.get(name, 0)
+            stays = placement[name] <= own.get(name, 0)
+            state = READY if stays and row["state"] == DRAINING else row["state"]
+            used.append({**row, "gpu_free": unused, "state": state})
+            if placement[name] > unused:
+                self._fault(1, f"{name} has {unused} GPUs unused and gives {placement[name]}")
+        prices = None
+        if priced:
+            prices = dict(zip(placement, terms.prices.tolist(), strict=True)) if not planned else None
+        request = _row_of(terms)
+        for told in violations(used, [], self.posted if priced else {}, request, placement, prices):
+            kind = told.partition(":")[0]
+            if kind in ("gpu_count", "gpus_per_node"):
+                self._fault(2, told)
+            elif priced or kind not in ("price", "max_price"):
+                self._fault(3, told)
+
+    def _quote(self, event: QuoteIssued) -> None:
+        placement = self._placement(event.terms.nodes, event.terms.gpus)
+        self._check_new(event.terms, placement, {}, priced=True, planned=False)
+        made = Quote(event.tenant_id, event.terms, placement, event.expires_at_us, event.hold)
+        self.quotes[event.quote_id] = made
+        if event.hold:
+            self.holding[event.quote_id] = None
+            self.held.update(placement)
+
+    def _give_back(self, quote_id: str) -> None:
+        quote = self.quotes[quote_id]
+        if quote.holds:
+            self.held.subtract(quote.placement)
+            del self.holding[quote_id]
+        quote.is_open = False
+
+    def _end_quote(self, event: QuoteEnded) -> None:
+        quote = self.quotes[event.quote_id]
+        if not quote.is_open:
+            self._fault(5, f"{event.quote_id} ends a second time")
+        if event.reason == "EXPIRED" and event.at_us < quote.expires_us:
+            self._fault(5, f"{event.quote_id} expires before its time")
+        self._give_back(event.quote_id)
+        quote.reason = event.reason
+
+    def _use_quote(self, event: LeaseStarted) -> None:
+        quote = self.quotes[event.quote_id]
+        if not quote.is_open:
+            self._fault(5, f"{event.quote_id} is used after it was over")
+        if event.at_us >= quote.expires_us:
+            self._fault(5, f"{event.quote_id} is used after it expired")
+        if quote.tenant != event.tenant_id:
+            self._fault(8, f"{event.quote_id} is used by {event.tenant_id}")
+        if quote.terms != event.terms:
+            self._fault(5, f"{event.quote_id} is not honoured as it was given")
+        self._give_back(event.quote_id)
+        quote.lease = event.lease_id
+
+    def _start(self, event: LeaseStarted) -> None:
+        terms = event.terms
+        if event.lease_id in self.leases:
+            self._fault(1, f"{event.lease_id} starts twice")
+        if event.quote_id:
+            self._use_quote(event)
+        placement = self._placement(terms.nodes, terms.gpus)
+        self._check_new(terms, placement, {}, priced=not event.quote_id, planned=bool(terms.plan_id))
+        if event.ends_at_us != event.at_us + terms.duration_s * SECOND_US:
+            self._fault(5, f"{event.lease_id} is sold for another time than its terms say")
+        total = terms.total_micro_usd
+        self.leases[event.lease_id] = Lease(
+            event.tenant_id, terms, placement, event.at_us, event.ends_at_us, event.quote_id, total
+        )
+        self.running[event.lease_id] = None
+        self.taken.update(placement)
+
+    def _lease(self, lease_id: str) -> Lease:
+        lease = self.leases[lease_id]
+        if not lease.is_running:
+            self._fault(5, f"{lease_id} changes after its end")
+        return lease
+
+    def _move(self, event: LeaseMoved) -> None:
+        lease = self._lease(event.lease_id)
+        placement = self._placement(event.nodes, event.gpus)
+        self._check_new(lease.terms, placement, lease.placement, priced=False, planned=False)
+        gpus = np.frombuffer(event.gpus, "<i4").astype(np.int64)
+        if int(gpus @ np.frombuffer(event.prices_micro_usd_per_gpu_hour, "<i8")) > lease.terms.rate_micro_usd_per_hour:
+            self._fault(3, f"{event.lease_id} goes on above what its tenant pays")
+        self.taken.subtract(lease.placement)
+        self.taken.update(placement)
+        lease.placement = placement
+        lease.epoch += 1
+
+    def _shrink(self, event: LeaseShrunk) -> None:
+        lease = self._lease(event.lease_id)
+        kept = self._placement(event.nodes, event.gpus)
+        size = lease.terms.request.gpus_per_node
+        if sum(kept.values()) != event.gpu_count or any(gpus % size for gpus in kept.values()):
+            self._fault(2, f"{event.lease_id} keeps a part of a replica")
+        if any(gpus > lease.placement.get(name, 0) for name, gpus in kept.items()):
+            self._fault(1, f"{event.lease_id} keeps more than it had")
+        self.taken.subtract(lease.placement)
+        self.taken.update(kept)
+        lease.placement, lease.back = kept, lease.back + event.refund_micro_usd
+        lease.terms = _shrunk(lease.terms, event)
+        lease.epoch += 1
+
+    def _end(self, event: LeaseEnded) -> None:
+        lease = self._lease(event.lease_id)
+        if event.reason == "COMPLETED" and (event.ended_at_us != lease.ends_us or event.at_us < lease.ends_us):
+            self._fault(5, f"{event.lease_id} is completed at another time than its end")
+        if event.reason in OWN_FAULT and event.reason == "NODE_LOST" and not self._is_down(lease):
+            self._fault(3, f"{event.lease_id} is lost with all its nodes up")
+        self.taken.subtract(lease.placement)
+        lease.is_running, lease.reason, lease.ends_us = False, event.reason, event.ended_at_us
+        lease.back += event.refund_micro_usd
+        self.running.pop(event.lease_id, None)
+
+    def _is_down(self, lease: Lease) -> bool:
+        return any(self.rows[name]["state"] == DOWN for name in lease.placement)
+
+    def _fill(self, event: OrderFilled) -> None:
+        order, lease = self.orders[event.order_id], self.leases[event.lease_id]
+        if order.state != "OPEN":
+            self._fault(5, f"{event.order_id} is filled and was {order.state}")
+        if order.tenant != lease.tenant:
+            self._fault(8, f"{event.order_id} is filled for another tenant")
+        if lease.terms.rate_micro_usd_per_hour > order.limit * lease.terms.request.gpu_count:
+            self._fault(3, f"{event.order_id} is filled above its limit")
+        if event.at_us >= order.expires_us:
+            self._fault(5, f"{event.order_id} is filled after it expired")
+        order.state, order.lease = "FILLED", event.lease_id
+        self.waiting.pop(event.order_id, None)
+
+    def _end_order(self, event: OrderEnded) -> None:
+        order = self.orders[event.order_id]
+        if order.state != "OPEN":
+            self._fault(5, f"{event.order_id} ends and was {order.state}")
+        if event.reason == "EXPIRED" and not event.detail and event.at_us < order.expires_us:
+            self._fault(5, f"{event.order_id} expires before its time")
+        order.state = event.reason
+        self.waiting.pop(event.order_id, None)
+
+    def _book(self, money: Money) -> None:
+        for entry in money.entries:
+            if sum(amount for _, amount in entry.legs):
+                self._fault(6, f"{entry.kind} of {entry.subject} does not sum to zero")
+            for account, amount in entry.legs:
+                balance = self.balances.get(account, 0) + amount
+                self.balances[account] = balance
+                if balance < 0 and not account.startswith(("outside/", "dev-credits/")):
+                    self._fault(6, f"{account} stands at {balance}")
+        for span in money.spans:
+            self.balances.setdefault(f"escrows/{span.lease_id}", 0)
+        for lease_id in money.closed:
+            if left := self.balances.pop(f"escrows/{lease_id}", 0):
+                self._fault(6, f"{left} are left of the escrow of {lease_id}")
+
+    def overdue(self, now_us: int) -> str | None:
+        """What should have ended by now and has not."""
+        for names, things, word in (
+            (self.running, self.leases, "ends_us"),
+            (self.holding, self.quotes, "expires_us"),
+            (self.waiting, self.orders, "expires_us"),
+        ):
+            for name in names:
+                if getattr(things[name], word) <= now_us:  # type: ignore[index]
+                    return name
+        return None
+
+    def differences(self, state: MarketState) -> Iterator[str]:
+        """What an engine's state says otherwise, at a glance: counts and balances."""
+        inventory = state.inventory
+        free = [self.rows[name]["gpu_free"] - self.taken[name] - self.held[name] for name in self.ids]
+        if state.version != self.version:
+            yield f"law 4: version {state.version} and not {self.version}"
+        if inventory.unused.tolist() != free:
+            yield f"law 1: GPUs unused {inventory.unused.tolist()} and not {free}"
+        if inventory.held.tolist() != [self.held[name] for name in self.ids]:
+            yield f"law 1: GPUs held {inventory.held.tolist()}"
+        if inventory.leased.tolist() != [self.taken[name] for name in self.ids]:
+            yield f"law 1: GPUs leased {inventory.leased.tolist()}"
+        states = ["READY", "DRAINING", "DOWN"]
+        if [states[code] for code in inventory.state.tolist()] != [self.rows[name]["state"] for name in self.ids]:
+            yield "law 1: states of nodes"
+        if state.open_orders.keys() != self.waiting.keys():
+            yield f"law 4: open orders {list(state.open_orders)} and not {list(self.waiting)}"
+        if state.active != len(self.running):
+            yield f"law 4: {state.active} leases run and not {len(self.running)}"
+        if state.books.balances != self.balances:
+            yield f"law 6: balances {state.books.balances} and not {self.balances}"
+
+    def all_differences(self, state: MarketState) -> Iterator[str]:
+        """The same of every object that there is, for a state that was restored."""
+        yield from self.differences(state)
+        for name, lease in self.leases.items():
+            own = state.leases.get(name)
+            if own is None:
+                yield f"law 4: {name} is gone"
+            elif _lease_facts(own) != _twin_facts(lease):
+                yield f"law 4: {name} is {_lease_facts(own)} and not {_twin_facts(lease)}"
+        for name, quote in self.quotes.items():
+            kept = state.quotes.get(name)
+            if kept is None:
+                yield f"law 4: {name} is gone"
+            elif (kept.lease_id, kept.end_reason, kept.holds) != (quote.lease, quote.reason, quote.holds):
+                yield f"law 5: {name} is {kept.lease_id, kept.end_reason, kept.holds}"
+        for name, order in self.orders.items():
+            if name not in state.orders or state.orders[name].state != order.state:
+                yield f"law 4: {name} is not {order.state}"
+        if state.subjects.keys() != self.keys.keys():
+            yield f"law 4: keys {set(self.keys) ^ set(state.subjects)} are known to one side only"
+        if sorted(state.liveness.heard) != sorted(self.heard):
+            yield "law 4: nodes that were heard"
+
+
+def _lease_facts(lease: Any) -> tuple[object, ...]:
+    return lease.tenant_id, lease.runs, lease.end_reason, lease.ends_at_us, lease.fencing_epoch
+
+
+def _twin_facts(lease: Lease) -> tuple[object, ...]:
+    return lease.tenant, lease.is_running, lease.reason, lease.ends_us, lease.epoch
+
+
+def _shrunk(terms: Terms, event: LeaseShrunk) -> Terms:
+    rate = int(
+        np.frombuffer(event.gpus, "<i4").astype(np.int64) @ np.frombuffer(event.prices_micro_usd_per_gpu_hour, "<i8")
+    )
+    request = replace(terms.request, gpu_count=event.gpu_count)
+    return msgspec.structs.replace(
+        terms,
+        request=request,
+        rate_micro_usd_per_hour=rate,
+        nodes=event.nodes,
+        gpus=event.gpus,
+        prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
+    )
+
+
+def _row_of(terms: Terms) -> Row:
+    """The request with the contract's names and plain values."""
+    request = terms.request
+    row: Row = {name: getattr(request, name) for name in request.__slots__}
+    for name in ("min_security_tier", "min_connectivity_tier", "min_interconnect"):
+        row[name] = None if row[name] is None else row[name].name
+    return row
