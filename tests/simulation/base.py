@@ -20,8 +20,9 @@ from tests.simulation.store import Disk, EmbeddedDatabase
 from tests.simulation.system import Thread, installed
 from tests.simulation.twin import Twin
 
-TENANTS = ("alice", "bob", "carol", "dave")
-FUNDS_MICRO_USD = {"alice": 10**12, "bob": 10**12, "carol": 10**9, "dave": 10**8}
+FUNDS_MICRO_USD = {"alice": 10**12, "bob": 10**12, "carol": 10**9, "dave": 10**8, "erin": 10**12, "frank": 10**11}
+TENANTS = tuple(FUNDS_MICRO_USD)
+"""Those who call; the planner has money, too."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def base() -> Base:
         engine = Engine(EmbeddedDatabase(), Book(), lambda: START_US)
         engine.submit(load_command(nodes(), []), NO_STOPWATCH)
         engine.submit(SetLedgerRules(RULES), NO_STOPWATCH)
-        for tenant, amount in FUNDS_MICRO_USD.items():
+        for tenant, amount in (*FUNDS_MICRO_USD.items(), ("planner", 10**12)):
             engine.submit(DepositFunds(tenant, amount, Key(tenant, "Deposit", "first", b"")), NO_STOPWATCH)
         sequence = engine.journal.appended_sequence
         engine.close()

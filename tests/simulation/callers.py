@@ -45,7 +45,7 @@ class Caller:
             await self.settle(call, arrives_in_us)
 
     def _think_us(self) -> int:
-        return self.draw.choices((self.life.kernel.ticks_us(0, 15), self.life.kernel.ticks_us(50, 300)), (9, 1))[0]
+        return self.draw.choices((self.life.kernel.ticks_us(0, 10), self.life.kernel.ticks_us(20, 100)), (9, 1))[0]
 
     async def settle(self, call: Call, arrives_in_us: int | None = None) -> None:
         """Ask until the answer is definite, or for so often; without a key only once."""

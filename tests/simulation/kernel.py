@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 import random
+import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -32,13 +34,17 @@ class Process:
         self.is_alive, self.is_paused, self.epoch = True, False, 0
         self.loop = ProcessLoop(kernel, self)
         self.threads: list[Any] = []
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.deferred: list[tuple[Any, ...]] = []
 
     def kill(self) -> None:
         """End it at once: none of its code runs any more, but for the unwinding of its threads' stacks."""
         self.is_alive = False
-        for thread in self.threads:
+        for thread in list(self.threads):
             thread.unwind()
+        for task in self.tasks:
+            if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+                task.get_coro().close()  # type: ignore[union-attr]
         self.deferred.clear()
 
     def pause(self) -> None:
@@ -146,6 +152,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
+        if self._process is not None:
+            self._process.tasks.add(task)
         return task
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:

@@ -25,6 +25,7 @@ from tests.simulation.network import CALM, Network
 from tests.simulation.server import Server
 from tests.simulation.store import Disk
 from tests.simulation.system import installed
+from tests.simulation.trouble import Trouble
 from tests.simulation.witness import Witness
 
 LATEST_US = 1_200 * SECOND_US
@@ -65,7 +66,8 @@ class Life:
         names = ("one", "two") if self.is_shared else ("one",)
         self.skews_us = {name: kernel.ticks_us(0, 3) for name in names}
         self.asked_first = "one"
-        self.callers = [Caller(self, tenant, operations // len(TENANTS)) for tenant in TENANTS]
+        self.callers = [Caller(self, tenant, -(-operations // len(TENANTS))) for tenant in TENANTS]
+        self.trouble = Trouble(self)
         self.is_over = False
         self.names = names
 
@@ -104,15 +106,20 @@ class Life:
 
     async def live(self) -> None:
         """All of it, in order."""
+        beats = self.loop.create_task(self.trouble.beat())
+        trouble = self.loop.create_task(self.trouble.run())
         await asyncio.gather(*(caller.run() for caller in self.callers))
+        await self.trouble.end()
+        await trouble
         await self._calm()
-        for caller in self.callers:
+        for caller in (*self.callers, self.trouble.operator, self.trouble.planner):
             unresolved, caller.unresolved = caller.unresolved, []
             for call in unresolved:
                 await caller.settle(call)
             if caller.unresolved and not self.kernel.violations:
                 self.kernel.fault("4", f"{caller.unresolved[0]} cannot be resolved by its key")
-        await self.sleep_us(3 * SECOND_US)
+        await self.sleep_us(2 * SECOND_US)
+        beats.cancel()
         self._last_questions()
         self.is_over = True
 
@@ -122,7 +129,7 @@ class Life:
         self.disk.fates.clear()
         for server in self.servers.values():
             server.process.resume()
-        await self.sleep_us(15 * SECOND_US)
+        await self.sleep_us(9 * SECOND_US)
 
     def _last_questions(self) -> None:
         """The state of who leads is what the journal gives, replayed from the beginning."""
@@ -140,7 +147,7 @@ class Life:
             self.kernel.fault("4", f"replayed: {told}")
         for told in self.witness.ledger.finish():
             self.kernel.fault("6", str(told))
-        for order_id in list(engine.state.open_orders):
+        for order_id in () if self.injected["placement: wrong"] else list(engine.state.open_orders):
             try:
                 engine.submit(ServeOrder(order_id), NO_STOPWATCH)
             except (Refused, InsufficientFunds):
@@ -151,7 +158,7 @@ class Life:
 def run(seed: int, operations: int = OPERATIONS) -> Report:
     """Live one life."""
     life = Life(seed, operations)
-    with installed(life.kernel), quiet():
+    with installed(life.kernel), quiet(), life.trouble.solver():
         life.begin_all()
         task = life.loop.create_task(life.live())
         life.kernel.run(lambda: life.is_over or task.done(), LATEST_US)

@@ -55,6 +55,10 @@ class Network:
         except TimeoutError:
             return Reply(0, 0, error="TIMEOUT")
 
+    def tell(self, call: Call, to: str) -> None:
+        """Send a call whose reply nobody waits for."""
+        self._pass_on("call", lambda: self._deliver(call, to, lambda reply: None), None)
+
     def _deliver(self, call: Call, to: str, answered: Callable[[Reply], None]) -> None:
         server = self._server_of(to)
         self._kernel.at(0, server.process, server.arrives, call, answered)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from engine.domain.errors import NotFound, WalrasError
+from engine.domain.errors import NotFound, NotLeader, Overloaded, Unavailable, WalrasError
 from engine.journal import Entry, Following, Journal, Place
 from engine.market.commands import Command, SetLedgerRules
 from engine.market.decide import made_by, subject_of
@@ -42,7 +42,7 @@ class WatchedEngine(Engine):
     """The real engine, with a twin that follows what it records and takes in, and is compared after each step."""
 
     def __init__(self, place: Place | Following, clock_us: Callable[[], int], life: Life, name: str) -> None:
-        self.twin, self._life, self._name = None, life, name
+        self.twin, self._life, self._name, self.is_held_up = None, life, name, False
         super().__init__(place, Book(), clock_us)
         self._watch()
 
@@ -81,14 +81,16 @@ class WatchedEngine(Engine):
     def submit(self, command: Command, stopwatch: Stopwatch) -> Any:
         try:
             return super().submit(command, stopwatch)
+        except (NotLeader, Overloaded, Unavailable):
+            self.is_held_up = True
+            raise
         finally:
             self.check_time()
 
     def check_time(self) -> None:
         """Nothing whose end has come may be left, once the engine has looked at the clock."""
-        if self.leads and self.journal.failure is None and (late := self.twin.overdue(self._last_us)) is not None:
-            if isinstance(self.journal, Journal) and not self.journal._claim.is_held:
-                return
+        held_up, self.is_held_up = self.is_held_up, False
+        if self.leads and not held_up and (late := self.twin.overdue(self._last_us)) is not None:
             self._life.kernel.fault("5", f"{self._name}: {late} should be over")
 
     def _tell(self) -> None:

@@ -32,7 +32,7 @@ CLEAN, LOST, KEPT, CRASH_BEFORE, CRASH_AFTER = "clean", "lost", "kept", "crash b
 
 
 class Disk:
-    """The durable bytes, and the trouble that is set up for those who write them."""
+    """The durable bytes, and the trouble that is set up for those who write them. `writes`: whose transaction runs."""
 
     def __init__(self, kernel: Kernel, image: bytes | None, crash: Callable[[Process], None]) -> None:
         """`image`: of another disk. `crash`: ends a process."""
@@ -45,6 +45,7 @@ class Disk:
         """Of the next commits that add entries, the last of them first."""
         self.latency_ticks = (1, 5)
         self.is_down = False
+        self.writes: Link | None = None
         self.injected: Counter[str] = Counter()
         self.sequence, self.epoch = self._head() if image is not None else (0, 0)
         self.took_entries: Callable[[list[Entry], Process], None] = lambda entries, process: None
@@ -124,13 +125,17 @@ class Link:
         """What the driver's dialect adds is not needed."""
 
     def commit(self) -> None:
+        if self._disk.writes is not self:
+            return
         if self._writes:
             self._disk.commit()
         else:
             self._disk.rollback()
 
     def rollback(self) -> None:
-        self._disk.rollback()
+        """Also called by the pool for connections that nobody has any more, whatever runs just then."""
+        if self._disk.writes is self:
+            self._disk.rollback()
 
     def close(self) -> None:
         """The database lives as long as the disk."""
@@ -153,6 +158,7 @@ def _engine(*, writes: bool) -> Engine:
     def begin(connection: Connection) -> None:
         if writes:
             World.kernel.disk.begin(connection)  # type: ignore[attr-defined]
+        World.kernel.disk.writes = connection.connection.dbapi_connection  # type: ignore[attr-defined]
         connection.exec_driver_sql("BEGIN")
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)

@@ -7,6 +7,7 @@ of the engine that use threads or read a clock; the code in them is the real one
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from collections import deque
@@ -30,6 +31,35 @@ class World:
     thread: Thread | None = None
 
 
+class _Stack:
+    """A real thread on which simulated ones run, one after another: making one for each would cost more."""
+
+    idle: list[_Stack] = []
+
+    def __init__(self) -> None:
+        self.go, self.back = _thread.allocate_lock(), _thread.allocate_lock()
+        self.go.acquire()
+        self.back.acquire()
+        self.work: Callable[[], None] = lambda: None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.go.acquire()
+            self.work()
+            self.back.release()
+
+    def let_run(self) -> None:
+        """Wait while it runs until it blocks, or its work is done."""
+        self.go.release()
+        self.back.acquire()
+
+    def block(self) -> None:
+        """Called on it: let who waits go on."""
+        self.back.release()
+        self.go.acquire()
+
+
 class Thread:
     """Stands in for `threading.Thread`."""
 
@@ -40,8 +70,7 @@ class Thread:
         process = self._kernel.current
         assert process is not None, "threads belong to a process"
         self.process = process
-        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        self._real: threading.Thread | None = None
+        self._stack: _Stack | None = None
         self._is_done = self._is_killed = False
         self._joining: list[Event] = []
         process.threads.append(self)
@@ -50,53 +79,45 @@ class Thread:
         self._kernel.at(0, self.process, self._begin)
 
     def _begin(self) -> None:
-        self._real = threading.Thread(target=self._run, daemon=True)
-        self._real.start()
-        self._let_run()
+        self._stack = _Stack.idle.pop() if _Stack.idle else _Stack()
+        self._stack.work = self._run
+        self.resume()
 
     def _run(self) -> None:
-        self._go.acquire()
         try:
-            if not self._is_killed:
-                self._target(*self._args)
+            self._target(*self._args)
         except Killed:
             pass
         except BaseException as error:
             if not self._is_killed:
                 self._kernel.fault("0", f"a thread died of {error!r}")
-        finally:
-            self._is_done = True
-            for event in self._joining:
-                event.set()
-            self._back.release()
-
-    def _let_run(self) -> None:
-        before, World.thread = World.thread, self
-        self._go.release()
-        self._back.acquire()
-        World.thread = before
-        if self._is_done and self in self.process.threads:
-            self.process.threads.remove(self)
+        self._is_done = True
+        for event in self._joining:
+            event.set()
 
     def resume(self) -> None:
         """Let it run on until it blocks again."""
-        if not self._is_done:
-            self._let_run()
+        if self._is_done or self._stack is None:
+            return
+        before, World.thread = World.thread, self
+        self._stack.let_run()
+        World.thread = before
+        if self._is_done:
+            _Stack.idle.append(self._stack)
+            self.process.threads.remove(self)
 
     def park(self) -> None:
         """Called in it: block until resumed."""
+        assert self._stack is not None
         if not self._is_killed:
-            self._back.release()
-            self._go.acquire()
+            self._stack.block()
         if self._is_killed:
             raise Killed
 
     def unwind(self) -> None:
-        """End it where it stands; not from within itself."""
+        """End it where it stands."""
         self._is_killed = True
-        if self._real is not None and not self._is_done and World.thread is not self:
-            self._go.release()
-            self._back.acquire()
+        self.resume()
 
     def join(self, timeout: float | None = None) -> None:
         if not self._is_done:
@@ -222,6 +243,7 @@ REPLACED = (
     (following, "time", CLOCK),
     (claims, "ProcessLock", ProcessLock),
     (replica, "threading", THREADING),
+    (replica, "POLL_S", 1.0),
     (snapshot_keeper, "time", CLOCK),
     (order_runner, "time", CLOCK),
     (failure_runner, "time", CLOCK),
