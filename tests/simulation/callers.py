@@ -25,8 +25,8 @@ TRIES_MAX = 6
 class Caller:
     """One tenant. It remembers what it was told of and asks about that, sometimes about what is another's."""
 
-    def __init__(self, life: Life, tenant: str, operations: int) -> None:
-        self.life, self.tenant, self.left = life, tenant, operations
+    def __init__(self, life: Life, tenant: str, operations: int, session: int = 0) -> None:
+        self.life, self.tenant, self.left, self.session = life, tenant, operations, session
         self.draw = life.kernel.draw
         self.leases: list[str] = []
         self.quotes: list[tuple[str, int]] = []
@@ -45,7 +45,7 @@ class Caller:
             await self.settle(call, arrives_in_us)
 
     def _think_us(self) -> int:
-        return self.draw.choices((self.life.kernel.ticks_us(0, 10), self.life.kernel.ticks_us(20, 100)), (9, 1))[0]
+        return self.draw.choices((self.life.kernel.ticks_us(0, 8), self.life.kernel.ticks_us(20, 200)), (9, 1))[0]
 
     async def settle(self, call: Call, arrives_in_us: int | None = None) -> None:
         """Ask until the answer is definite, or for so often; without a key only once."""
@@ -109,7 +109,7 @@ class Caller:
         if self.draw.random() < 0.1:
             return None
         digest = hashlib.sha256(repr(body).encode()).digest()
-        return Key(self.tenant, method, f"k{next(self._keys)}", digest)
+        return Key(self.tenant, method, f"k{self.session}-{next(self._keys)}", digest)
 
     def _request(self) -> ClusterRequest:
         draw = self.draw

@@ -27,12 +27,13 @@ class Killed(BaseException):
 
 
 class Process:
-    """What dies, and is stopped, as a whole. `loop`: its event loop; `epoch`: the latest it began to lead."""
+    """What dies, and is stopped, as a whole. `epoch`: the latest in which it leads; `batch_ends`: of its journal."""
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.kernel, self.name = kernel, name
         self.is_alive, self.is_paused, self.epoch = True, False, 0
         self.loop = ProcessLoop(kernel, self)
+        self.batch_ends = set[int]()
         self.threads: list[Any] = []
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.deferred: list[tuple[Any, ...]] = []

@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 
 HEARTBEATS = HeartbeatRules(period_s=1.0, missed_max=3, good_min=3)
 RULES = LedgerRules(require_deposit=True, burn_ppm=10_000, make_whole_ppm=5_000, settlement_period_s=60)
-LEASE_S, SNAPSHOT_EVENTS, TICK_S = 4.0, 60, 1.0
+LEASE_S, SNAPSHOT_EVENTS, TICK_S = 2.0, 60, 1.0
 
 
 class WatchedEngine(Engine):
     """The real engine, with a twin that follows what it records and takes in, and is compared after each step."""
 
-    def __init__(self, place: Place | Following, clock_us: Callable[[], int], life: Life, name: str) -> None:
-        self.twin, self._life, self._name, self.is_held_up = None, life, name, False
-        super().__init__(place, Book(), clock_us)
+    def __init__(self, place: Place | Following, server: Server) -> None:
+        self.twin, self._life, self._name, self.is_held_up = None, server.life, server.name, False
+        self._process = server.process
+        super().__init__(place, Book(), server.clock_us)
         self._watch()
 
     def _watch(self) -> None:
@@ -63,6 +64,8 @@ class WatchedEngine(Engine):
                 receipt = append(events, at_us)
                 for payload in events:
                     self._life.kernel.violations.extend(self.twin.follow(decode(payload)))
+                if events:
+                    self._process.batch_ends.add(self.twin.version)
                 return receipt
 
             journal.append = tapped  # type: ignore[method-assign]
@@ -124,7 +127,7 @@ class Server:
         place = SharedDatabase() if self.life.is_shared else EmbeddedDatabase()
         try:
             source = Following.open_url(place) if self.life.is_shared else place
-            engine = WatchedEngine(source, self.clock_us, self.life, self.name)
+            engine = WatchedEngine(source, self)
         except WalrasError:
             self.life.restart(self)
             return

@@ -49,7 +49,7 @@ class Trouble:
         self._later: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
-        """One after another, until it is over."""
+        """Six to ten, one after another."""
         ways: tuple[tuple[int, str, Callable[[], Awaitable[None]]], ...] = (
             (4, "server crashed", self._crash),
             (5, "", self._commit),
@@ -66,8 +66,10 @@ class Trouble:
             (3, "", self._plan),
             (1, "clock jumped", self._jump),
         )
-        while not self.is_over:
-            await self.life.sleep_us(self.life.kernel.ticks_us(20, 80))
+        for _ in range(self.draw.randint(6, 10)):
+            await self.life.sleep_us(self.life.kernel.ticks_us(15, 70))
+            if self.is_over:
+                return
             ((name, way),) = self.draw.choices([(n, w) for _, n, w in ways], [weight for weight, _, _ in ways])
             if name:
                 self.life.injected[name] += 1
@@ -99,7 +101,7 @@ class Trouble:
         self.life.disk.fates.append(self.draw.choice((LOST, KEPT, CRASH_BEFORE, CRASH_AFTER, CRASH_AFTER)))
 
     async def _slow_disk(self) -> None:
-        self.life.disk.latency_ticks = self.draw.choice(((30, 120), (100, 300), (500, 700)))
+        self.life.disk.latency_ticks = self.draw.choice(((30, 120), (30, 120), (100, 300), (500, 700)))
         await self._for_s(0.3, 1.5)
         self.life.disk.latency_ticks = (1, 5)
 
@@ -111,7 +113,7 @@ class Trouble:
     async def _pause(self) -> None:
         process = self._server().process
         process.pause()
-        await self._for_s(0.1, 7)
+        await self._for_s(0.1, self.draw.choice((1, 5)))
         process.resume()
 
     async def _storm(self) -> None:
@@ -130,7 +132,7 @@ class Trouble:
     async def _flap(self) -> None:
         name = self.draw.choice(nodes())["node_id"]
         for _ in range(2):
-            await self._be_silent([name], 0.8, 4.2)
+            await self._be_silent([name], 0.8, 3.6)
             await self._for_s(0.5, 2.5)
 
     async def _drain(self) -> None:

@@ -35,15 +35,16 @@ class Witness:
         for entry in entries:
             event = decode(entry.payload)
             self._events.append(event)
-            self._report(self.truth.follow(event))
-            self.ledger.follow(entry.sequence, event)
-        if self.truth.version != self.disk.sequence:
-            self.kernel.fault("4", "sequences and versions went apart")
+            try:
+                self.kernel.violations.extend(self.truth.follow(event))
+                self.ledger.follow(entry.sequence, event)
+            except (KeyError, IndexError, ValueError) as error:
+                self.kernel.fault("4", f"event {entry.sequence}, {type(event).__name__}, follows from nothing: {error!r}")
+                return
+        if self.disk.sequence not in process.batch_ends:
+            self.kernel.fault("2", f"the batch around event {self.disk.sequence} is durable in part")
         for fault in self.ledger.faults:
             self.kernel.fault("6", str(fault))
-
-    def _report(self, found: list[str]) -> None:
-        self.kernel.violations.extend(found)
 
     def twin_at(self, version: int) -> Twin:
         """The market at a durable version; one's own copy."""
@@ -78,7 +79,7 @@ class Witness:
         if not reply.error and leads and reply.version < call.acked_version:
             self.kernel.fault("4", f"{call} is answered from {reply.version}, shown before: {call.acked_version}")
         if reply.error:
-            self._check_refusal(call, reply)
+            self._check_refusal(call, reply, leads=leads)
         else:
             self._check_answer(call, reply)
         self.acked_version = max(self.acked_version, reply.version)
@@ -105,9 +106,11 @@ class Witness:
             if list(reply.listed) != own_leases:
                 self.kernel.fault("8", f"{call.tenant} is shown {reply.listed} and has {own_leases}")
 
-    def _check_refusal(self, call: Call, reply: Reply) -> None:
+    def _check_refusal(self, call: Call, reply: Reply, *, leads: bool) -> None:
         if call.is_foreign and reply.error not in STRANGER_IS_TOLD:
             self.kernel.fault("8", f"{call} tells a stranger {reply.error}")
+        if not leads:
+            return
         if not call.is_foreign and reply.error == "NOT_FOUND" and call.subject in self.told:
             self.kernel.fault("4", f"{call.subject} was acknowledged and is gone")
         quote = self.truth.quotes.get(call.subject)
