@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 HEARTBEATS = HeartbeatRules(period_s=1.0, missed_max=3, good_min=3)
 RULES = LedgerRules(require_deposit=True, burn_ppm=10_000, make_whole_ppm=5_000, settlement_period_s=60)
-LEASE_S, SNAPSHOT_EVENTS, TICK_S = 2.0, 60, 1.0
+LEASE_S, SNAPSHOT_EVENTS, TICK_S = 2.0, 30, 1.0
 
 
 class WatchedEngine(Engine):

@@ -51,7 +51,7 @@ class Trouble:
     async def run(self) -> None:
         """Six to ten, one after another."""
         ways: tuple[tuple[int, str, Callable[[], Awaitable[None]]], ...] = (
-            (4, "server crashed", self._crash),
+            (5, "server crashed", self._crash),
             (5, "", self._commit),
             (2, "slow disk", self._slow_disk),
             (1, "", self._away),
@@ -64,7 +64,7 @@ class Trouble:
             (2, "prices moved", self._move_prices),
             (3, "", self._wrong_solver),
             (3, "", self._plan),
-            (1, "clock jumped", self._jump),
+            (2, "clock jumped", self._jump),
         )
         for _ in range(self.draw.randint(6, 10)):
             await self.life.sleep_us(self.life.kernel.ticks_us(15, 70))
@@ -175,7 +175,7 @@ class Trouble:
         await self.planner.do("ApplyPlan", lambda key: commands.ApplyPlan("planner", f"p-{number}", changes, key))
 
     async def _jump(self) -> None:
-        self._server().skew_us += self.life.kernel.ticks_us(-20, 100)
+        self._server().skew_us += self.life.kernel.ticks_us(-200, 100)
 
     async def end(self) -> None:
         """No more of it; what was begun comes to its end."""
