@@ -15,6 +15,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.campaign import BUG_SEEDS, bugs, many, replay
 from tests.simulation.life import OPERATIONS
 
+
 def main() -> int:
     """See the module."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")

@@ -191,7 +191,10 @@ class Caller:
         )
 
     def _transfer(self) -> Call:
-        kind, amount = self.draw.choice((commands.DepositFunds, commands.WithdrawFunds)), self.draw.randint(1, 10**7)
+        kind, amount = (
+            self.draw.choice((commands.DepositFunds, commands.WithdrawFunds)),
+            self.draw.randint(1, 10**7),
+        )
         method = "Deposit" if kind is commands.DepositFunds else "Withdraw"
         return self.call(method, kind(self.tenant, amount, self.key(method, amount)))
 

@@ -14,7 +14,7 @@ UNKNOWN = {"UNAVAILABLE", "OVERLOADED", "NOT_LEADER", "TIMEOUT"}
 
 @dataclass
 class Call:
-    """`command` None: a read of `what` about `subject`. `acked_version`: what all callers had been shown before."""
+    """`command` None: a read of `what` about `subject`. `acked_version`: what callers had been shown before."""
 
     number: int
     tenant: str

@@ -26,7 +26,9 @@ def replay(seed: int, operations: int, bug: str) -> int:
     base()
     with BUGS[bug]() if bug else nullcontext():
         report = run(seed, operations)
-    print(f"seed {seed}: {report.events} events in {report.lived_s:.0f} simulated seconds, journal {report.digest}")
+    print(
+        f"seed {seed}: {report.events} events in {report.lived_s:.0f} simulated seconds, journal {report.digest}"
+    )
     print(_listed("operations", report.operations), _listed("answers", report.outcomes), sep="\n")
     print(_listed("faults", report.faults))
     for told in report.violations:
@@ -51,7 +53,10 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
             total.lived_s += report.lived_s
             if report.violations:
                 failed.append(report)
-                print(f"seed {report.seed}: {report.violations[0]}\n  {replaying(report.seed, operations)}", flush=True)
+                print(
+                    f"seed {report.seed}: {report.violations[0]}\n  {replaying(report.seed, operations)}",
+                    flush=True,
+                )
             if done % max(1, seeds // 20) == 0:
                 took_s = time.monotonic() - began_s
                 print(f"  {done:,} of {seeds:,} seeds, {took_s:,.0f} s", file=sys.stderr, flush=True)

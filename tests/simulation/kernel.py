@@ -1,8 +1,8 @@
 """Virtual time: one heap of what happens when, processes that can be paused and killed, an event loop for each.
 
-Nothing here sleeps and nothing runs beside anything else: the next entry of the heap runs to its end. All times are
-whole microseconds, all delays that are drawn whole ticks of 10 ms, so that things often happen at the same time;
-what does is ordered by a number drawn from the seed, unless it is the same process's own work, which keeps its order.
+Nothing here sleeps and nothing runs beside anything else: the next entry of the heap runs to its end. Times are
+whole microseconds, all delays that are drawn whole ticks of 10 ms, so that things often happen at the same time.
+What does is ordered by a number drawn from the seed; a process's own work keeps its order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 
 class Process:
-    """What dies, and is stopped, as a whole. `epoch`: the latest in which it leads; `batch_ends`: of its journal."""
+    """What dies, and is stopped, as a whole. `epoch`: in which it leads; `batch_ends`: of its journal."""
 
     def __init__(self, kernel: Kernel, name: str) -> None:
         self.kernel, self.name = kernel, name

@@ -1,4 +1,4 @@
-"""One run of the simulation: a seed, a disk, a server or two, callers, trouble; then calm, and the last questions."""
+"""One run: a seed, a disk, a server or two, callers, trouble; then calm, and the last questions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from engine.service.engine import Engine
 from tests.simulation.base import TENANTS, base
 from tests.simulation.callers import Caller
 from tests.simulation.calls import UNKNOWN, Call, Reply
+from tests.simulation.differences import all_differences
 from tests.simulation.kernel import SECOND_US, Kernel, Process, ProcessLoop
 from tests.simulation.network import CALM, Network
 from tests.simulation.server import Server
@@ -150,7 +151,7 @@ class Life:
         for told in self.witness.ledger.finish():
             self.kernel.fault("6", str(told))
         if engine.state.version == self.disk.sequence:
-            for told in self.witness.truth.all_differences(engine.state):
+            for told in all_differences(self.witness.truth, engine.state):
                 self.kernel.fault("4", f"in the end {told}")
             if self.kernel.draw.random() < REPLAYED:
                 self._replay(engine.state)

@@ -1,4 +1,4 @@
-"""A market of one kind of node, as a few lines of arithmetic and as real engines on real databases, side by side."""
+"""A market of one kind of node: a few lines of arithmetic, and real engines on real databases."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Model:
         quote = self.quotes.get(quote_id)
         if quote is None or quote.tenant != tenant:
             return "NOT_FOUND"
-        if quote.is_over or not quote.holds and quote.gpus > self.free:
+        if quote.is_over or (not quote.holds and quote.gpus > self.free):
             return "unusable"
         sold = self._pay(Sold(tenant, quote.gpus, self.now_us, quote.duration_s))
         quote.is_over = isinstance(sold, Sold)

@@ -1,4 +1,4 @@
-"""Plans as a planner makes them on a snapshot: moves and new leases that were right then, or are wrong on purpose."""
+"""Plans as a planner makes them on a snapshot: moves and new leases, right then or wrong on purpose."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from engine.market.commands import Command, SetLedgerRules
 from engine.market.decide import made_by, subject_of
 from engine.market.events import AnyEvent, FundsDeposited, FundsWithdrawn, decode
 from engine.market.heartbeats import HeartbeatRules
-from engine.market.ledger.rules import LedgerRules
 from engine.market.lease_decision import owned_lease
+from engine.market.ledger.rules import LedgerRules
 from engine.market.order_decision import owned_order
 from engine.market.quote_decision import owned_quote
 from engine.market.state import MarketState
@@ -230,7 +230,13 @@ def shown(state: MarketState, subject: str, tenant: str, now_us: int) -> Reply:
         order = owned_order(state, tenant, subject)
         return Reply(state.version, now_us, subject, order.tenant_id, (order.placed_at_us,), order.expires_at_us)
     if subject in state.applied:
-        return Reply(state.version, now_us, subject, state.applied[subject].tenant_id, (len(state.applied[subject].outcomes),))
+        return Reply(
+            state.version,
+            now_us,
+            subject,
+            state.applied[subject].tenant_id,
+            (len(state.applied[subject].outcomes),),
+        )
     raise NotFound(subject)
 
 

@@ -1,8 +1,8 @@
 """The store: a database that keeps what was committed and nothing else, and does not always say what it did.
 
-It is an SQLite database in memory, reached through SQLAlchemy by the journal's real statements. A transaction takes
-its time before it begins and after it is over, and happens at one instant in between: so whatever a crash, a pause or
-another writer does comes before or after it, never within. What a real database does within one is not simulated.
+It is an SQLite database in memory, reached through SQLAlchemy by the journal's real statements. A transaction
+takes its time before it begins and after it is over, and happens at one instant in between: so whatever a crash, a
+pause or another writer does comes before or after it. What a real database does within one is not simulated.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tests.simulation.kernel import START_US, Kernel, Process
 from tests.simulation.system import World, here, sleep_us
 
 CLEAN, LOST, KEPT, CRASH_BEFORE, CRASH_AFTER = "clean", "lost", "kept", "crash before", "crash after"
-"""What becomes of a commit: it happens; it fails; it fails, but has happened; the process dies before it, or after."""
+"""What becomes of a commit: it happens; fails; fails, but has happened; the process dies before it, or after."""
 
 
 class Disk:
-    """The durable bytes, and the trouble that is set up for those who write them. `writes`: whose transaction runs."""
+    """The durable bytes, and the trouble set up for those who write them. `writes`: whose transaction runs."""
 
     def __init__(self, kernel: Kernel, image: bytes | None, crash: Callable[[Process], None]) -> None:
         """`image`: of another disk. `crash`: ends a process."""

@@ -1,8 +1,8 @@
-"""What the engine takes from the operating system, simulated: threads, their queue and events, locks on files, time.
+"""What the engine takes from the operating system, simulated: threads, their queue and events, file locks, time.
 
 A simulated thread is a real one that runs only while the kernel waits for it, so only one runs at a time and where
-it hands over is known: where it blocks. `installed` puts all this in place of the standard library's, in the modules
-of the engine that use threads or read a clock; the code in them is the real one.
+it hands over is known: where it blocks. `installed` puts this in place of the standard library's, in the modules
+that use threads or read a clock; the code in them is the real one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from engine.domain.errors import Unavailable
@@ -34,7 +34,7 @@ class World:
 class _Stack:
     """A real thread on which simulated ones run, one after another: making one for each would cost more."""
 
-    idle: list[_Stack] = []
+    idle: ClassVar[list[_Stack]] = []
 
     def __init__(self) -> None:
         self.go, self.back = _thread.allocate_lock(), _thread.allocate_lock()

@@ -1,4 +1,4 @@
-"""The same commands on a tiny model, on SQLite and on PostgreSQL: the same answers, the same balances, the same bytes."""
+"""The same commands on a tiny model, on SQLite and on PostgreSQL: the same answers, balances and bytes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class Markets(RuleBasedStateMachine):
     def deploy(self, tenant: str, gpus: int, duration_s: int) -> None:
         wanted = self.model.deploy(tenant, gpus, duration_s)
         key = self.key(tenant, "DeployCluster")
-        self._sold(self.model.leases, wanted, self.do(commands.DeployCluster(tenant, request(gpus, duration_s), key)))
+        self._sold(
+            self.model.leases, wanted, self.do(commands.DeployCluster(tenant, request(gpus, duration_s), key))
+        )
 
     @rule(tenant=TENANTS, gpus=GPUS, duration_s=HOURS, ttl_s=st.sampled_from((1, 5)), hold=st.booleans())
     def quote(self, tenant: str, gpus: int, duration_s: int, ttl_s: int, hold: bool) -> None:
@@ -132,7 +134,9 @@ class Markets(RuleBasedStateMachine):
 
 
 def _run(machine: type[Markets], quick: int, full: int) -> None:
-    run_state_machine_as_test(machine, settings=settings(max_examples=size(quick, full), stateful_step_count=size(20, 50)))
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=size(quick, full), stateful_step_count=size(20, 50))
+    )
 
 
 def test_model_and_sqlite_agree() -> None:
@@ -147,5 +151,3 @@ def test_model_sqlite_and_postgresql_agree(postgres: Cluster) -> None:
         new_url = postgres.new_url
 
     _run(Both, 3, 100)
-
-

@@ -1,4 +1,4 @@
-"""Trouble: what goes wrong in a run beside the network, one thing after another, and the operator and the nodes."""
+"""Trouble: what goes wrong in a run beside the network, one thing after another; the operator; the nodes."""
 
 from __future__ import annotations
 

@@ -1,20 +1,17 @@
 """The market followed from its events alone, with dictionaries: the independent checker of DESIGN's section 7.
 
 It shares nothing with `apply`: no arrays, no pools, no state of the engine. `follow` takes in one event and tells
-what is wrong with it; `differences` compares what it knows with an engine's state. Money it only adds up; whether
-amounts are right is the ledger check's to say (`engine.market.ledger.check`), which follows every durable event too.
+what is wrong with it. Money it only adds up; whether amounts are right is the ledger check's to say
+(`engine.market.ledger.check`), which follows every durable event too.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields
 
-import msgspec
 import numpy as np
 
 from engine.market.apply import read_frame
@@ -41,54 +38,13 @@ from engine.market.events import (
     Terms,
 )
 from engine.market.ledger.entries import Money
-from engine.market.state import MarketState
 from tests.checker import violations
 from tests.service.loopback import POSTED_MICRO_USD, Row
+from tests.simulation.things import Lease, Order, Placement, Quote, row_of, shrunk
 
-Placement = dict[str, int]
 SECOND_US = 1_000_000
 OWN_FAULT = {"NODE_LOST", "SUPPLIER_DRAINED", "OUTBID", "DISPLACED"}
 READY, DRAINING, DOWN = "READY", "DRAINING", "DOWN"
-
-
-@dataclass
-class Lease:
-    tenant: str
-    terms: Terms
-    placement: Placement
-    starts_us: int
-    ends_us: int
-    quote: str
-    total: int
-    is_running: bool = True
-    reason: str = ""
-    back: int = 0
-    epoch: int = 1
-
-
-@dataclass
-class Quote:
-    tenant: str
-    terms: Terms
-    placement: Placement
-    expires_us: int
-    hold: bool
-    is_open: bool = True
-    lease: str = ""
-    reason: str = ""
-
-    @property
-    def holds(self) -> bool:
-        return self.hold and self.is_open
-
-
-@dataclass
-class Order:
-    tenant: str
-    expires_us: int
-    limit: int
-    state: str = "OPEN"
-    lease: str = ""
 
 
 @dataclass
@@ -143,7 +99,11 @@ class Twin:
             self._fault(4, f"key {name} has a second effect, {type(event).__name__}")
         self.keys[name] = event.key.body_hash
         owner = getattr(event, "tenant_id", None) or self._owner(event)
-        if owner is not None and owner != event.key.tenant_id and event.key.tenant_id not in ("operator", "planner"):
+        if (
+            owner is not None
+            and owner != event.key.tenant_id
+            and event.key.tenant_id not in ("operator", "planner")
+        ):
             self._fault(8, f"{type(event).__name__} of {owner} was caused by {event.key.tenant_id}")
 
     def _owner(self, event: AnyEvent) -> str | None:
@@ -233,8 +193,10 @@ class Twin:
             placement[self.ids[number]] += count
         return placement
 
-    def _check_new(self, terms: Terms, placement: Placement, own: Placement, *, priced: bool, planned: bool) -> None:
-        """Whether GPUs are there for a new place, and whether it keeps all constraints. `own`: given back first."""
+    def _check_new(
+        self, terms: Terms, placement: Placement, own: Placement, *, priced: bool, planned: bool
+    ) -> None:
+        """Whether GPUs are there for a new place, and it keeps all constraints. `own`: given back first."""
         used = []
         for name in placement:
             row = self.rows[name]
@@ -247,7 +209,7 @@ class Twin:
         prices = None
         if priced:
             prices = dict(zip(placement, terms.prices.tolist(), strict=True)) if not planned else None
-        request = _row_of(terms)
+        request = row_of(terms)
         for told in violations(used, [], self.posted if priced else {}, request, placement, prices):
             kind = told.partition(":")[0]
             if kind in ("gpu_count", "gpus_per_node"):
@@ -321,7 +283,10 @@ class Twin:
         placement = self._placement(event.nodes, event.gpus)
         self._check_new(lease.terms, placement, lease.placement, priced=False, planned=False)
         gpus = np.frombuffer(event.gpus, "<i4").astype(np.int64)
-        if int(gpus @ np.frombuffer(event.prices_micro_usd_per_gpu_hour, "<i8")) > lease.terms.rate_micro_usd_per_hour:
+        if (
+            int(gpus @ np.frombuffer(event.prices_micro_usd_per_gpu_hour, "<i8"))
+            > lease.terms.rate_micro_usd_per_hour
+        ):
             self._fault(3, f"{event.lease_id} goes on above what its tenant pays")
         self.taken.subtract(lease.placement)
         self.taken.update(placement)
@@ -339,7 +304,7 @@ class Twin:
         self.taken.subtract(lease.placement)
         self.taken.update(kept)
         lease.placement, lease.back = kept, lease.back + event.refund_micro_usd
-        lease.terms = _shrunk(lease.terms, event)
+        lease.terms = shrunk(lease.terms, event)
         lease.epoch += 1
 
     def _end(self, event: LeaseEnded) -> None:
@@ -404,80 +369,3 @@ class Twin:
                 if getattr(things[name], word) <= now_us:  # type: ignore[index]
                     return name
         return None
-
-    def differences(self, state: MarketState) -> Iterator[str]:
-        """What an engine's state says otherwise, at a glance: counts and balances."""
-        inventory = state.inventory
-        free = [self.rows[name]["gpu_free"] - self.taken[name] - self.held[name] for name in self.ids]
-        if state.version != self.version:
-            yield f"law 4: version {state.version} and not {self.version}"
-        if inventory.unused.tolist() != free:
-            yield f"law 1: GPUs unused {inventory.unused.tolist()} and not {free}"
-        if inventory.held.tolist() != [self.held[name] for name in self.ids]:
-            yield f"law 1: GPUs held {inventory.held.tolist()}"
-        if inventory.leased.tolist() != [self.taken[name] for name in self.ids]:
-            yield f"law 1: GPUs leased {inventory.leased.tolist()}"
-        states = ["READY", "DRAINING", "DOWN"]
-        if [states[code] for code in inventory.state.tolist()] != [self.rows[name]["state"] for name in self.ids]:
-            yield "law 1: states of nodes"
-        if state.open_orders.keys() != self.waiting.keys():
-            yield f"law 4: open orders {list(state.open_orders)} and not {list(self.waiting)}"
-        if state.active != len(self.running):
-            yield f"law 4: {state.active} leases run and not {len(self.running)}"
-        if state.books.balances != self.balances:
-            yield f"law 6: balances {state.books.balances} and not {self.balances}"
-
-    def all_differences(self, state: MarketState) -> Iterator[str]:
-        """The same of every object that there is, for a state that was restored."""
-        yield from self.differences(state)
-        for name, lease in self.leases.items():
-            own = state.leases.get(name)
-            if own is None:
-                yield f"law 4: {name} is gone"
-            elif _lease_facts(own) != _twin_facts(lease):
-                yield f"law 4: {name} is {_lease_facts(own)} and not {_twin_facts(lease)}"
-        for name, quote in self.quotes.items():
-            kept = state.quotes.get(name)
-            if kept is None:
-                yield f"law 4: {name} is gone"
-            elif (kept.lease_id, kept.end_reason, kept.holds) != (quote.lease, quote.reason, quote.holds):
-                yield f"law 5: {name} is {kept.lease_id, kept.end_reason, kept.holds}"
-        for name, order in self.orders.items():
-            if name not in state.orders or state.orders[name].state != order.state:
-                yield f"law 4: {name} is not {order.state}"
-        if state.subjects.keys() != self.keys.keys():
-            yield f"law 4: keys {set(self.keys) ^ set(state.subjects)} are known to one side only"
-        if sorted(state.liveness.heard) != sorted(self.heard):
-            yield "law 4: nodes that were heard"
-
-
-def _lease_facts(lease: Any) -> tuple[object, ...]:
-    return lease.tenant_id, lease.runs, lease.end_reason, lease.ends_at_us, lease.fencing_epoch
-
-
-def _twin_facts(lease: Lease) -> tuple[object, ...]:
-    return lease.tenant, lease.is_running, lease.reason, lease.ends_us, lease.epoch
-
-
-def _shrunk(terms: Terms, event: LeaseShrunk) -> Terms:
-    rate = int(
-        np.frombuffer(event.gpus, "<i4").astype(np.int64) @ np.frombuffer(event.prices_micro_usd_per_gpu_hour, "<i8")
-    )
-    request = replace(terms.request, gpu_count=event.gpu_count)
-    return msgspec.structs.replace(
-        terms,
-        request=request,
-        rate_micro_usd_per_hour=rate,
-        nodes=event.nodes,
-        gpus=event.gpus,
-        prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,
-    )
-
-
-def _row_of(terms: Terms) -> Row:
-    """The request with the contract's names and plain values."""
-    request = terms.request
-    row: Row = {name: getattr(request, name) for name in request.__slots__}
-    for name in ("min_security_tier", "min_connectivity_tier", "min_interconnect"):
-        row[name] = None if row[name] is None else row[name].name
-    return row

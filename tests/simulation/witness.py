@@ -13,6 +13,7 @@ from engine.market.events import AnyEvent, decode
 from engine.market.ledger.check import LedgerCheck
 from engine.market.state import MarketState
 from tests.simulation.calls import UNKNOWN, Call, Reply
+from tests.simulation.differences import all_differences, differences
 from tests.simulation.kernel import Kernel, Process
 from tests.simulation.store import Disk
 from tests.simulation.twin import Twin
@@ -39,7 +40,9 @@ class Witness:
                 self.kernel.violations.extend(self.truth.follow(event))
                 self.ledger.follow(entry.sequence, event)
             except (KeyError, IndexError, ValueError) as error:
-                self.kernel.fault("4", f"event {entry.sequence}, {type(event).__name__}, follows from nothing: {error!r}")
+                self.kernel.fault(
+                    "4", f"event {entry.sequence}, {type(event).__name__}, follows from nothing: {error!r}"
+                )
                 return
         if self.disk.sequence not in process.batch_ends:
             self.kernel.fault("2", f"the batch around event {self.disk.sequence} is durable in part")
@@ -61,13 +64,13 @@ class Witness:
             self.kernel.fault("4", f"{who} begins at {state.version}, durable is {self.disk.sequence}")
             return self.truth.clone()
         twin = self.twin_at(state.version)
-        for told in twin.all_differences(state):
+        for told in all_differences(twin, state):
             self.kernel.fault("4", f"{who} was restored wrongly: {told}")
         return twin
 
     def changed(self, twin: Twin, state: MarketState, who: str) -> None:
         """An engine applied events that its twin has followed."""
-        for told in twin.differences(state):
+        for told in differences(twin, state):
             self.kernel.fault("4", f"{who}: {told}")
 
     def leaves(self, call: Call, reply: Reply, *, leads: bool) -> None:
@@ -75,7 +78,9 @@ class Witness:
         if reply.error in UNKNOWN:
             return
         if reply.version > self.disk.sequence:
-            self.kernel.fault("4", f"{call} is answered from version {reply.version}, durable: {self.disk.sequence}")
+            self.kernel.fault(
+                "4", f"{call} is answered from version {reply.version}, durable: {self.disk.sequence}"
+            )
         if not reply.error and leads and reply.version < call.acked_version:
             self.kernel.fault("4", f"{call} is answered from {reply.version}, shown before: {call.acked_version}")
         if reply.error:
