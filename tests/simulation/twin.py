@@ -7,14 +7,11 @@ what is wrong with it. Money it only adds up; whether amounts are right is the l
 
 from __future__ import annotations
 
-import zlib
-from collections import Counter
 from copy import copy
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from engine.market.apply import read_frame
 from engine.market.events import (
     AnyEvent,
     FleetLoaded,
@@ -35,12 +32,10 @@ from engine.market.events import (
     PricesPublished,
     QuoteEnded,
     QuoteIssued,
-    Terms,
 )
 from engine.market.ledger.entries import Money
-from tests.checker import violations
-from tests.service.loopback import POSTED_MICRO_USD, Row
-from tests.simulation.things import Lease, Order, Placement, Quote, row_of, shrunk
+from tests.simulation.fleet_twin import FleetTwin
+from tests.simulation.things import Lease, Order, Quote, shrunk
 
 SECOND_US = 1_000_000
 OWN_FAULT = {"NODE_LOST", "SUPPLIER_DRAINED", "OUTBID", "DISPLACED"}
@@ -48,12 +43,7 @@ READY, DRAINING, DOWN = "READY", "DRAINING", "DOWN"
 
 
 @dataclass
-class Twin:
-    ids: list[str] = field(default_factory=list)
-    rows: dict[str, Row] = field(default_factory=dict)
-    posted: dict[tuple[str, str, str], int] = field(default_factory=dict)
-    taken: Counter[str] = field(default_factory=Counter)
-    held: Counter[str] = field(default_factory=Counter)
+class Twin(FleetTwin):
     leases: dict[str, Lease] = field(default_factory=dict)
     running: dict[str, None] = field(default_factory=dict)
     quotes: dict[str, Quote] = field(default_factory=dict)
@@ -64,9 +54,7 @@ class Twin:
     plans: dict[str, None] = field(default_factory=dict)
     heard: dict[int, None] = field(default_factory=dict)
     balances: dict[str, int] = field(default_factory=dict)
-    version: int = 0
     at_us: int = 0
-    found: list[str] = field(default_factory=list)
 
     def clone(self) -> Twin:
         """A copy that goes its own way."""
@@ -88,9 +76,6 @@ class Twin:
         if event.money is not None:
             self._book(event.money)
         return self.found
-
-    def _fault(self, law: int, told: str) -> None:
-        self.found.append(f"law {law}: event {self.version}: {told}")
 
     def _use_key(self, event: AnyEvent) -> None:
         assert event.key is not None
@@ -159,63 +144,6 @@ class Twin:
                 if event.plan_id in self.plans:
                     self._fault(4, f"{event.plan_id} is applied twice")
                 self.plans[event.plan_id] = None
-
-    def _load(self, event: FleetLoaded) -> None:
-        rows = {row["node_id"]: row for row in read_frame(event.nodes).iter_rows(named=True)}
-        self.ids += sorted(rows.keys() - self.rows.keys())
-        self.rows = self.rows | rows
-        for name, row in rows.items():
-            if self.taken[name] + self.held[name] > row["gpu_free"]:
-                self._fault(1, f"{name} was loaded with fewer GPUs than are in use")
-
-    def _post(self) -> None:
-        """A load posts the book's prices where no oracle published any."""
-        for row in self.rows.values():
-            name = row["gpu_model"], row["region"], row["security_tier"]
-            self.posted.setdefault(name, POSTED_MICRO_USD.get(row["gpu_model"], 0))
-
-    def _publish(self, event: PricesPublished) -> None:
-        columns = np.frombuffer(zlib.decompress(event.columns), dtype="<i8").reshape(-1, len(event.markets))
-        self.posted = self.posted | dict(zip(event.markets, columns[0].tolist(), strict=True))
-
-    def _set_state(self, nodes: list[int], state: str) -> None:
-        changed = {self.ids[node]: {**self.rows[self.ids[node]], "state": state} for node in nodes}
-        self.rows = self.rows | changed
-
-    def free(self, name: str) -> int:
-        row = self.rows[name]
-        return row["gpu_free"] - self.taken[name] - self.held[name] if row["state"] == READY else 0
-
-    def _placement(self, nodes: bytes, gpus: bytes) -> Placement:
-        numbers = np.frombuffer(nodes, "<i4").tolist()
-        placement = {self.ids[number]: 0 for number in numbers}
-        for number, count in zip(numbers, np.frombuffer(gpus, "<i4").tolist(), strict=True):
-            placement[self.ids[number]] += count
-        return placement
-
-    def _check_new(
-        self, terms: Terms, placement: Placement, own: Placement, *, priced: bool, planned: bool
-    ) -> None:
-        """Whether GPUs are there for a new place, and it keeps all constraints. `own`: given back first."""
-        used = []
-        for name in placement:
-            row = self.rows[name]
-            unused = row["gpu_free"] - self.taken[name] - self.held[name] + own.get(name, 0)
-            stays = placement[name] <= own.get(name, 0)
-            state = READY if stays and row["state"] == DRAINING else row["state"]
-            used.append({**row, "gpu_free": unused, "state": state})
-            if placement[name] > unused:
-                self._fault(1, f"{name} has {unused} GPUs unused and gives {placement[name]}")
-        prices = None
-        if priced:
-            prices = dict(zip(placement, terms.prices.tolist(), strict=True)) if not planned else None
-        request = row_of(terms)
-        for told in violations(used, [], self.posted if priced else {}, request, placement, prices):
-            kind = told.partition(":")[0]
-            if kind in ("gpu_count", "gpus_per_node"):
-                self._fault(2, told)
-            elif priced or kind not in ("price", "max_price"):
-                self._fault(3, told)
 
     def _quote(self, event: QuoteIssued) -> None:
         placement = self._placement(event.terms.nodes, event.terms.gpus)
