@@ -111,10 +111,11 @@ class Trouble:
         self.life.disk.is_down = False
 
     async def _pause(self) -> None:
-        process = self._server().process
-        process.pause()
-        await self._for_s(0.1, self.draw.choice((1, 5)))
-        process.resume()
+        leads = [s for s in self.life.servers.values() if s.engine is not None and s.engine.leads]
+        server = leads[0] if leads else self._server()
+        server.process.pause()
+        await self._for_s(*((2.5, 5) if self.life.is_shared else (0.1, 2)))
+        server.process.resume()
 
     async def _storm(self) -> None:
         self.life.network.weather = STORM
