@@ -87,6 +87,11 @@ class FleetTwin:
         prices = None
         if priced:
             prices = dict(zip(placement, terms.prices.tolist(), strict=True)) if not planned else None
+        if planned and any(
+            price < self.rows[name]["ask_micro_usd_per_gpu_hour"]
+            for name, price in zip(placement, terms.prices.tolist(), strict=True)
+        ):
+            self._fault(3, "a plan sells below an ask")
         request = row_of(terms)
         for told in violations(used, [], self.posted if priced else {}, request, placement, prices):
             kind = told.partition(":")[0]

@@ -129,7 +129,7 @@ class Life:
                 await caller.settle(call)
             if caller.unresolved and not self.kernel.violations:
                 self.kernel.fault("4", f"{caller.unresolved[0]} cannot be resolved by its key")
-        await self.sleep_us(2 * SECOND_US)
+        await self._restart_all()
         beats.cancel()
         self._last_questions()
         self.is_over = True
@@ -141,6 +141,12 @@ class Life:
         for server in self.servers.values():
             server.process.resume()
         await self.sleep_us((9 if self.is_shared else 6) * SECOND_US)
+
+    async def _restart_all(self) -> None:
+        """Crash whatever runs, so that every life also ends with a state that was restored."""
+        for server in list(self.servers.values()):
+            self.crash(server.process)
+        await self.sleep_us((9 if self.is_shared else 4) * SECOND_US)
 
     def _last_questions(self) -> None:
         """All is as it should be when nothing has gone wrong for a while."""

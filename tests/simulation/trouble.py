@@ -63,7 +63,7 @@ class Trouble:
             (2, "node set down", self._set_down),
             (2, "prices moved", self._move_prices),
             (3, "", self._wrong_solver),
-            (3, "", self._plan),
+            (5, "", self._plan),
             (2, "clock jumped", self._jump),
         )
         for _ in range(self.draw.randint(6, 10)):
@@ -148,8 +148,9 @@ class Trouble:
     async def _set_down(self) -> None:
         name = self.draw.choice(nodes())["node_id"]
         await self._set(name, NodeState.DOWN)
-        await self._for_s(0.5, 5)
-        await self._set(name, NodeState.READY)
+        if self.draw.random() < 0.5:
+            await self._for_s(0.5, 5)
+            await self._set(name, NodeState.READY)
 
     async def _move_prices(self) -> None:
         server = self._server()
