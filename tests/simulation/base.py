@@ -20,7 +20,14 @@ from tests.simulation.store import Disk, EmbeddedDatabase
 from tests.simulation.system import Thread, installed
 from tests.simulation.twin import Twin
 
-FUNDS_MICRO_USD = {"alice": 10**12, "bob": 10**12, "carol": 5 * 10**7, "dave": 10**7, "erin": 10**12, "frank": 10**11}
+FUNDS_MICRO_USD = {
+    "alice": 10**12,
+    "bob": 10**12,
+    "carol": 5 * 10**7,
+    "dave": 10**7,
+    "erin": 10**12,
+    "frank": 10**11,
+}
 TENANTS = tuple(FUNDS_MICRO_USD)
 """Those who call; the planner has money, too."""
 

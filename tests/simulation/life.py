@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from engine.domain.errors import InsufficientFunds, Refused
-from engine.journal import Journal
 from engine.market.apply import apply
 from engine.market.commands import ServeOrder
 from engine.market.events import decode
@@ -150,10 +149,13 @@ class Life:
 
     def _last_questions(self) -> None:
         """All is as it should be when nothing has gone wrong for a while."""
-        engine = next((s.engine for s in self.servers.values() if s.engine and s.engine.leads), None)
-        if engine is None or not isinstance(engine.journal, Journal):
+        server = next((s for s in self.servers.values() if s.engine and s.engine.leads), None)
+        if server is None or server.engine is None:
             self.kernel.fault("4", "nobody leads although all is calm")
             return
+        engine = server.engine
+        engine.end_due(engine.now_us())  # what ends just now may let an order in
+        server.upkeep.settle()
         for told in self.witness.ledger.finish():
             self.kernel.fault("6", str(told))
         if engine.state.version == self.disk.sequence:
