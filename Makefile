@@ -9,7 +9,7 @@ CODE := engine solvers tests benchmarks supply_chain
 # One process a core; a file's tests share one process, and what they have in common is made once.
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check lint types imports proto proto-check pytest full exact crash fuzz replay sbom advisories serve clean \
+.PHONY: demo test check lint types imports proto proto-check pytest full exact crash simulate simulate-bugs fuzz replay sbom advisories serve clean \
   bench bench-day bench-compare profile kernels kernels-single kernels-joint
 
 .venv/runtime: pyproject.toml constraints.txt
@@ -83,6 +83,15 @@ KILLS ?= 500
 SEED ?= 1
 crash: .venv/dev
 	$(BIN)/python -m tests.crash.kills $(KILLS) $(SEED)
+
+# Seeded lives of the engine with simulated clock, network, store, nodes and solver faults, and the planted bugs.
+SEEDS ?= 2000
+BUG_SEEDS ?= 500
+simulate: .venv/dev kernels
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+simulate-bugs: .venv/dev kernels
+	$(BIN)/python -m tests.simulation --bugs --seeds $(BUG_SEEDS)
 
 # The published experiment on shared GPUs: ten seeds, both traces; DATA=DIR or $WALRAS_DATA.
 replay: .venv/dev

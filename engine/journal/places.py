@@ -1,4 +1,4 @@
-"""Where a journal is: a data directory or a database URL."""
+"""Where a journal is: a data directory, a database URL, or a database at hand."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from engine.journal.database import FILE_NAME, Database
 from engine.journal.postgres import DRIVER, PostgresDatabase
 from engine.journal.sqlite import SqliteDatabase
 
-Place = Path | str
-"""A data directory, or a URL: `postgresql://…` (also `postgresql+psycopg://…`) or `sqlite:///path`."""
+Place = Path | str | Database
+"""A data directory, or a URL: `postgresql://…` (also `postgresql+psycopg://…`) `sqlite:///path`; or a database."""
 
 
 def database_at(place: Place) -> Database:
     """The database at a place; `InvalidInput` if a URL names none that can be used. Nothing is opened."""
     if isinstance(place, Path):
         return SqliteDatabase(place / FILE_NAME)
+    if not isinstance(place, str):
+        return place
     try:
         url = make_url(place)
     except ArgumentError:

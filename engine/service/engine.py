@@ -13,11 +13,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from pathlib import Path
 from typing import TypeVar
 
 from engine.domain.errors import NotLeader, Unavailable, WalrasError
-from engine.journal import Entry, Following, Journal, Receipt
+from engine.journal import Entry, Following, Journal, Place, Receipt
 from engine.market.apply import apply
 from engine.market.commands import Command, EndDueLeases, SettleLeases
 from engine.market.decide import decide
@@ -41,14 +40,14 @@ class Engine:
     journal: Journal | Following
 
     def __init__(
-        self, source: Path | Following, book: PriceBook, clock_us: Callable[[], int] = wall_clock_us
+        self, source: Place | Following, book: PriceBook, clock_us: Callable[[], int] = wall_clock_us
     ) -> None:
-        """Open the journal in a directory and lead it, or follow one; replay it. Errors as in `open_url`."""
+        """Open the journal at a place and lead it, or follow one; replay it. Errors as in `open_url`."""
         self.book, self._clock_us = book, clock_us
         self.listeners: list[Callable[[], object]] = []
         """Called after events were applied."""
-        self.leads = isinstance(source, Path)
-        self.journal = Journal.open(source) if isinstance(source, Path) else source
+        self.leads = not isinstance(source, Following)
+        self.journal = source if isinstance(source, Following) else Journal.open_at(source)
         try:
             restored = restored_from(self.journal)
         except BaseException:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from engine.domain.errors import NotLeader, Unavailable, WalrasError
-from engine.journal import Entry, Following, Journal
+from engine.journal import Entry, Following, Journal, Place
 from engine.service.engine import Engine, restored_from
 
 log = logging.getLogger("walras.replica")
@@ -55,8 +55,8 @@ async def _nothing() -> None:
 class Replica:
     """Keeps one engine in its role. `changed` is called after it took something in or its role changed."""
 
-    def __init__(self, engine: Engine, url: str, lease_s: float) -> None:
-        self._engine, self._url, self._lease_s = engine, url, lease_s
+    def __init__(self, engine: Engine, place: Place, lease_s: float) -> None:
+        self._engine, self._place, self._lease_s = engine, place, lease_s
         self.address = ""
         self.changed: Callable[[], Awaitable[None]] = _nothing
         self._ended: Journal | None = None
@@ -108,7 +108,9 @@ class Replica:
                 await self._begin_to_lead(following, taking)
         elif not following.leader.is_alive:
             # Its COMMIT may wait for a standby: reads go on meanwhile.
-            self._taking = beside(lambda: Journal.open_at(self._url, address=self.address, lease_s=self._lease_s))
+            self._taking = beside(
+                lambda: Journal.open_at(self._place, address=self.address, lease_s=self._lease_s)
+            )
 
     async def _read(self, following: Following) -> list[Entry]:
         """Take in what is new. What cannot be taken in is the end of this state: half of it may be applied."""
