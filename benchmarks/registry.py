@@ -102,6 +102,8 @@ CLIENTS = (1, 4, 16, 64)
 PRESSURE_GPUS = 8
 """Of every deploy under pressure."""
 PRESSURE_DEADLINE_S = 2.0
+BATCH_ITEMS = 500
+"""Of a message of batched deploys."""
 OVERLOAD_TIMES = 10
 RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0
 """The server is back when it answers so much of its peak; looked at for so long."""
@@ -131,6 +133,7 @@ class Effort:
     general_solvers: bool = True
     """Whether CP-SAT and HiGHS plan too."""
     clients: tuple[int, ...] = CLIENTS
+    batch_streams: tuple[int, ...] = (1, 2, 4)
     pressure_fleet: int = FLEETS[-1]
     """GPUs under pressure: what is deployed stays, so they must last."""
     pressure_s: float = 4.0
@@ -162,6 +165,7 @@ SMALL = Effort(
     calls_max=2,
     general_solvers=False,
     clients=(1, 2),
+    batch_streams=(1,),
     pressure_fleet=20 * SMALL_FLEET,
     pressure_s=0.2,
     overload_s=0.5,

@@ -2,7 +2,7 @@
 
 One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
 floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).
-Streamed and batched deploys come here as further methods once the contract has them.
+Batched deploys (batches.py) run after them on the same server.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from benchmarks.batches import batched
 from benchmarks.calls import Client
 from benchmarks.deploy import Results
 from benchmarks.flood import Flood
@@ -17,6 +18,7 @@ from benchmarks.floor import FLOOR_SERVICE
 from benchmarks.pressure import DEPLOY, Pressure, Tally
 from benchmarks.processes import Child
 from benchmarks.registry import (
+    BATCH_ITEMS,
     OVERLOAD_TIMES,
     PRESSURE_DEADLINE_S,
     RECOVERED_SHARE,
@@ -63,7 +65,21 @@ def measure_throughput(child: Child, requests: Sequence[ClusterRequest], effort:
     }
     results["throughput.unary_cpu_ms"] = cpu_ms["unary"]
     results["throughput.unary_cpu_over_echo"] = cpu_ms["unary"] / max(cpu_ms["echo"], 1e-9)
+    results |= measure_batches(child, requests, effort)
     return results | {"throughput.unary_per_s": peak.per_s, "throughput.peak_clients": float(peak.clients)}, peak
+
+
+def measure_batches(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
+    """Batched deploys for some numbers of streams; the best of them."""
+    results: Results = {}
+    for streams in effort.batch_streams:
+        cpu_s = child.cpu_s()
+        tally = batched(child.target, requests, streams, BATCH_ITEMS, effort.pressure_s)
+        figures = tally.figures()
+        figures["server_cpu_us_per_placement"] = 1e6 * (child.cpu_s() - cpu_s) / max(tally.placements, 1)
+        results |= {f"throughput.batch.{streams}_streams.{key}": value for key, value in figures.items()}
+    best = max(value for key, value in results.items() if key.endswith(".placements_per_s"))
+    return results | {"throughput.batch_placements_per_s": best}
 
 
 def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: Effort, peak: Peak) -> Results:

@@ -50,61 +50,97 @@ def units_per_hour(duration_s: int) -> int:
 
 
 @kernel
-def cost(rate: Int, running: Int, ask: int, seconds: int, units: int, most: int) -> int:
-    """Cost of one GPU of a market, `units` per micro-dollar, over the first `seconds`; at most `most`.
-
-    `rate`, `running`: the market's row of `Curves`. `units`·`seconds` must be a multiple of an hour.
-    """
-    whole, part = seconds // HOUR_S, seconds % HOUR_S
-    hours = rate.size
-    first, last = rate[0], rate[hours - 1]
-    low, high = 0, min(whole, hours)
-    falling = first >= last
-    while (
-        low < high
-    ):  # the hours before `low` are those of one kind: at the curve if it falls, at the ask if it rises
+def turn_of(rate: Int, ask: int) -> int:
+    """Hours of a market before its curve crosses an ask: at the curve if it falls, at the ask if it rises."""
+    low, high = 0, rate.size
+    falling = rate[0] >= rate[high - 1]
+    while low < high:
         middle = (low + high) // 2
         if (rate[middle] >= ask) == falling:
             low = middle + 1
         else:
             high = middle
-    turn = low
-    if low == hours and whole > hours:
-        turn = whole
+    return low
+
+
+@kernel
+def whole_hours(rate: Int, running: Int, ask: int, turn: int, whole: int) -> int:
+    """Cost of one GPU over the first `whole` hours, micro-USD; `turn` is `turn_of` the market and the ask."""
+    hours = rate.size
+    last = rate[hours - 1]
+    turn = whole if turn == hours else min(turn, whole)
     before = running[min(turn, hours)] + max(0, turn - hours) * last
-    if falling:
-        total = before + ask * (whole - turn)
-    else:
-        total = ask * turn + running[min(whole, hours)] + max(0, whole - hours) * last - before
-    rest = max(ask, rate[min(whole, hours - 1)])
+    if rate[0] >= last:
+        return int(before + ask * (whole - turn))
+    return int(ask * turn + running[min(whole, hours)] + max(0, whole - hours) * last - before)
+
+
+@kernel
+def cost_after(rate: Int, running: Int, ask: int, turn: int, seconds: int, units: int, most: int) -> int:
+    """`cost`, with `turn_of` the market and the ask known."""
+    whole, part = seconds // HOUR_S, seconds % HOUR_S
+    total = whole_hours(rate, running, ask, turn, whole)
+    rest = max(ask, rate[min(whole, rate.size - 1)])
     if float(units) * (float(total) + float(rest)) >= float(most):
         return most
     return int(total * units + rest * (part * units // HOUR_S))
 
 
 @kernel
+def cost(rate: Int, running: Int, ask: int, seconds: int, units: int, most: int) -> int:
+    """Cost of one GPU of a market, `units` per micro-dollar, over the first `seconds`; at most `most`.
+
+    `rate`, `running`: the market's row of `Curves`. `units`·`seconds` must be a multiple of an hour.
+    """
+    return int(cost_after(rate, running, ask, turn_of(rate, ask), seconds, units, most))
+
+
+@kernel
+def _curve_costs(rate: Int, running: Int, edges: Int, units: int, out: Int) -> None:
+    """Cost of a GPU without an ask up to each edge but the first, into `out`."""
+    turn = turn_of(rate, 0)
+    for band in range(edges.size - 1):
+        out[band] = cost_after(rate, running, 0, turn, edges[band + 1], units, LARGEST)
+
+
+@kernel
 def band_costs(
-    rate: Int, running: Int, market: Int, cheapest: Int, ask: Int, gpus: Int, edges: Int, units: int
-) -> tuple[Int, Int]:
+    rate: Int, running: Int, own: Int, other: Int, group: Int, groups: int, ask: Int, gpus: Int, edges: Int,
+    units: int,
+) -> tuple[Int, Int]:  # fmt: skip
     """What nodes cost in each band of hours, by what sets the price: (costs, GPUs).
 
-    `market`, `ask`, `gpus` (nodes,): `market` and `cheapest` (markets,) are rows of the curves, the latter the
-    cheapest market of the same model and tier. `edges` (bands + 1,): seconds, the first 0. Costs have the shape
-    (markets, bands, 3, 2): set by the curve, by the ask, by both in turn; base price and what the place adds.
-    GPUs: the first three axes.
+    `own`, `other`, `group`, `ask`, `gpus` (nodes,): the rows of a node's market and of the cheapest one of the
+    same model and tier (both the same in a group), and below `groups` its market's number in the answer. `edges`
+    (bands + 1,): seconds, the first 0. Costs have the shape (groups, bands, 3, 2): set by the curve, by the ask,
+    by both in turn; base price and what the place adds. GPUs: the first three axes.
     """
-    costs = np.zeros((cheapest.size, edges.size - 1, 3, 2), dtype=np.int64)
-    counts = np.zeros((cheapest.size, edges.size - 1, 3), dtype=np.int64)
-    for node in range(market.size):
-        own = market[node]
-        other = cheapest[own]
+    bands = edges.size - 1
+    costs = np.zeros((groups, bands, 3, 2), dtype=np.int64)
+    counts = np.zeros((groups, bands, 3), dtype=np.int64)
+    at_edge = np.full((groups, 2, bands), -1, dtype=np.int64)
+    for node in range(group.size):
+        row, elsewhere, line = own[node], other[node], group[node]
+        if at_edge[line, 0, 0] < 0:
+            _curve_costs(rate[row], running[row], edges, units, at_edge[line, 0])
+            _curve_costs(rate[elsewhere], running[elsewhere], edges, units, at_edge[line, 1])
+        own_turn, other_turn = turn_of(rate[row], ask[node]), turn_of(rate[elsewhere], ask[node])
+        own_low = ask[node] <= min(rate[row, 0], rate[row, rate.shape[1] - 1])
+        other_low = ask[node] <= min(rate[elsewhere, 0], rate[elsewhere, rate.shape[1] - 1])
         at_ask, at_curve, at_both, at_other = 0, 0, 0, 0
-        for band in range(edges.size - 1):
+        for band in range(bands):
             end = edges[band + 1]
             ask_cost = ask[node] * end * units // HOUR_S
-            curve_cost = cost(rate[own], running[own], 0, end, units, LARGEST)
-            both_cost = cost(rate[own], running[own], ask[node], end, units, LARGEST)
-            other_cost = cost(rate[other], running[other], ask[node], end, units, LARGEST)
+            curve_cost = both_cost = at_edge[line, 0, band]
+            if not own_low:
+                both_cost = cost_after(rate[row], running[row], ask[node], own_turn, end, units, LARGEST)
+            other_cost = both_cost
+            if elsewhere != row and other_low:
+                other_cost = at_edge[line, 1, band]
+            elif elsewhere != row:
+                other_cost = cost_after(
+                    rate[elsewhere], running[elsewhere], ask[node], other_turn, end, units, LARGEST
+                )
             charged = both_cost - at_both
             base = min(charged, other_cost - at_other)
             kind = 2
@@ -112,32 +148,113 @@ def band_costs(
                 kind = 0
             elif charged == ask_cost - at_ask:
                 kind = 1
-            costs[own, band, kind, 0] += gpus[node] * base
-            costs[own, band, kind, 1] += gpus[node] * (charged - base)
-            counts[own, band, kind] += gpus[node]
+            costs[line, band, kind, 0] += gpus[node] * base
+            costs[line, band, kind, 1] += gpus[node] * (charged - base)
+            counts[line, band, kind] += gpus[node]
             at_ask, at_curve, at_both, at_other = ask_cost, curve_cost, both_cost, other_cost
     return costs, counts
 
 
-def running_costs(rate: Int, running: Int, asks: Int, seconds: int) -> NDArray[np.object_]:
-    """Cost of one GPU of a market at each of some asks over the first `seconds`, exact Python integers in
-    micro-USD · seconds / hour, (asks,).
+@kernel
+def line_parts(
+    rate: Int, running: Int, own: Int, other: Int, market: Int, markets: int, ask: Int, gpus: Int, edges: Int,
+    units: int,
+) -> Int:  # fmt: skip
+    """The lines of a total, by market, band and what sets the price, each base price before what the place adds:
+    (lines, 7) of market, band, 0 to 2 as in `band_costs`, 1 for what the place adds, GPUs, amount in micro-USD,
+    and the amount as a rate per hour, half up.
 
-    `rate`, `running`: the market's row of `Curves`. As `cost`, for any number of seconds and without a limit.
+    Arguments as in `band_costs`; `market` (nodes,) is below `markets`. An amount is the difference of the running
+    sum, rounded half up; costs must sum to less than `LARGEST`.
     """
-    whole, part = seconds // HOUR_S, seconds % HOUR_S
-    hours, last = rate.size, int(rate[-1])
+    group = np.full(markets, -1, dtype=np.int64)
+    for node in range(market.size):
+        group[market[node]] = 0
+    groups = 0
+    for each in range(markets):
+        if group[each] == 0:
+            group[each] = groups
+            groups += 1
+    costs, counts = band_costs(rate, running, own, other, group[market], groups, ask, gpus, edges, units)
+    lines = np.empty((2 * counts.size, 7), dtype=np.int64)
+    line, cost_so_far, charged = 0, 0, 0
+    for each in range(markets):
+        if group[each] < 0:
+            continue
+        for band in range(edges.size - 1):
+            seconds = edges[band + 1] - edges[band]
+            for kind in range(3):
+                count = counts[group[each], band, kind]
+                for adds in range(2):
+                    part = costs[group[each], band, kind, adds]
+                    if count == 0 or (adds == 1 and part == 0):
+                        continue
+                    cost_so_far += part
+                    total = (2 * cost_so_far + units) // (2 * units)
+                    lines[line, 0], lines[line, 1], lines[line, 2], lines[line, 3] = each, band, kind, adds
+                    amount = total - charged
+                    lines[line, 4], lines[line, 5] = count, amount
+                    rest = 2 * HOUR_S * (amount % seconds) + seconds
+                    lines[line, 6] = amount // seconds * HOUR_S + rest // (2 * seconds)
+                    charged = total
+                    line += 1
+    return lines[:line]
 
-    def up_to(hour: Int | int) -> Int:
-        stays: Int = running[np.minimum(hour, hours)] + np.maximum(0, np.asarray(hour) - hours) * last
-        return stays
 
-    falling = rate[0] >= last
-    before = hours - np.searchsorted(rate[::-1], asks) if falling else np.searchsorted(rate, asks)
-    turn = np.minimum(np.where(before == hours, whole, before), whole)
-    at_curve = up_to(turn)
-    at_ask = asks * turn if not falling else asks * (whole - turn)
-    total = at_curve + at_ask if falling else at_ask + up_to(whole) - at_curve
-    rest = np.maximum(asks, rate[min(whole, hours - 1)]) * part
-    exact: NDArray[np.object_] = total.astype(object) * HOUR_S + rest.astype(object)
-    return exact
+@kernel
+def average_prices(costs: Int, units: int, duration_s: int) -> Int:
+    """Costs over a duration, `units` per micro-dollar, as prices per hour, half up, (nodes,).
+
+    Exact: a cost times an hour can leave 64 bits, so what a second costs is split off first.
+    """
+    prices = np.empty_like(costs)
+    divisor = units * duration_s
+    for node in range(costs.size):
+        whole, rest = costs[node] // divisor, costs[node] % divisor
+        prices[node] = whole * HOUR_S + (2 * HOUR_S * rest + divisor) // (2 * divisor)
+    return prices
+
+
+@kernel
+def span_costs(rate: Int, running: Int, row: Int, asks: Int, seconds: Int) -> tuple[Int, Int]:
+    """Cost of one GPU at max(ask, curve) between ascending seconds, each (rows, seconds - 1): whole micro-USD,
+    and what is beyond them in micro-USD · seconds / hour, 0 to 3,599. Exact for all that limits allow.
+
+    `row`, `asks` (rows,): the row of the curves, the ask.
+    """
+    whole = np.empty((row.size, seconds.size - 1), dtype=np.int64)
+    part = np.empty((row.size, seconds.size - 1), dtype=np.int64)
+    for place in range(row.size):
+        curve, sums, ask = rate[row[place]], running[row[place]], asks[place]
+        turn = turn_of(curve, ask)
+        before, before_part = 0, 0
+        for edge in range(seconds.size):
+            hours = seconds[edge] // HOUR_S
+            rest = max(ask, curve[min(hours, curve.size - 1)]) * (seconds[edge] % HOUR_S)
+            now = whole_hours(curve, sums, ask, turn, hours) + rest // HOUR_S
+            now_part = rest % HOUR_S
+            if edge:
+                borrow = 1 if now_part < before_part else 0
+                whole[place, edge - 1] = now - before - borrow
+                part[place, edge - 1] = now_part - before_part + borrow * HOUR_S
+            before, before_part = now, now_part
+    return whole, part
+
+
+LOW_BITS = 31
+
+
+@kernel
+def least_sums(whole: Int, part: Int, other_whole: Int, other_part: Int, gpus: Int) -> tuple[int, int, int]:
+    """Σ GPUs · the lower of two costs as `span_costs` gives them, over rows and spans: (high, low, part), the sum
+    being (high · 2^31 + low) micro-USD and `part` micro-USD · seconds / hour: no sum leaves 64 bits."""
+    high, low, parts = 0, 0, 0
+    for row in range(gpus.size):
+        for span in range(whole.shape[1]):
+            most, rest = whole[row, span], part[row, span]
+            if other_whole[row, span] < most or (other_whole[row, span] == most and other_part[row, span] < rest):
+                most, rest = other_whole[row, span], other_part[row, span]
+            high += gpus[row] * (most >> LOW_BITS)
+            low += gpus[row] * (most & ((1 << LOW_BITS) - 1))
+            parts += gpus[row] * rest
+    return high, low, parts

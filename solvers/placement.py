@@ -126,6 +126,7 @@ class Placer:
         self._seen = Seen(pools.node.size, pools.histogram.size)
         count = pools.table.shape[0]
         largest = int(pools.table[:, GPU_COUNT].max(initial=0))
+        self._lines = np.zeros(2 * pools.markets, dtype=np.int64), np.zeros(2 * pools.markets, dtype=np.int64)
         per_pool = [np.empty(count, dtype=np.int64) for _ in range(7)]
         self.work = (
             per_pool[0],
@@ -174,7 +175,7 @@ class Placer:
         if slot < 0:
             return NoPlacement(True, 1)
         one, slots = np.ones(1, dtype=np.int64), np.array([slot])
-        columns = describe(self.supply, self.pools.node, slots, one, 1, self.pools.markets)
+        columns = describe(self.supply, self.pools.node, slots, one, 1, *self._lines)
         return Placement(*columns, rate, rate, idle_broken=0, relaxations=1, card=card)
 
     def _seen_by(self, demand: Demand) -> Placer:
@@ -252,7 +253,7 @@ class Placer:
         pools = self.pools
         by_id = np.argsort(pools.rank[found.slots])
         slots, take = found.slots[by_id], found.take[by_id]
-        columns = describe(self.supply, pools.node, slots, take, demand.gpus_per_replica, pools.markets)
+        columns = describe(self.supply, pools.node, slots, take, demand.gpus_per_replica, *self._lines)
         return Placement(
             *columns,
             rate=found.rate,

@@ -94,6 +94,12 @@ def deploy_cluster(
     show_lease(answers(), lease)
 
 
+def check_alone(asked: AskedCluster, quote: str | None, lock_extension_price: bool) -> None:
+    """InvalidInput if more is asked for than the requests of a file."""
+    if not asked.is_empty or quote is not None or lock_extension_price:
+        raise InvalidInput([Violation("--requests", "stands alone: the file says what is wanted")])
+
+
 def explain_cluster(connection: Connection, asked: AskedCluster, as_json: bool) -> None:
     """Ask how the constraints narrow the fleet. A request that cannot be served is explained, which is done."""
     request = _request(asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,12 +54,22 @@ def deploy(
     asked: AskedCluster,
     quote: Annotated[str | None, typer.Option(metavar="quotes/ID", help="Deploy this quote at its price.")] = None,
     lock_extension_price: LockFlag = False,
+    requests: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.parquet", help="Deploy every request of a file, each decided by itself."),
+    ] = None,
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
 ) -> None:
-    """Place a cluster and lease it durably."""
+    """Place a cluster and lease it durably; or all clusters of a file."""
     from engine.cli.cluster_calls import deploy_cluster
 
+    if requests is not None:
+        from engine.cli.batch_deploy import deploy_requests
+        from engine.cli.cluster_calls import check_alone
+
+        check_alone(asked, quote, lock_extension_price)
+        raise typer.Exit(deploy_requests(connection, requests, idempotency_key, json))
     deploy_cluster(connection, asked, quote, lock_extension_price, idempotency_key, json)
 
 

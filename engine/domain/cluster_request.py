@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 from engine.domain.errors import InvalidInput
@@ -117,6 +118,17 @@ class ClusterRequest:
 
 
 REQUEST_FIELDS = tuple(field.name for field in fields(ClusterRequest))
+
+
+_AFTER_ID = attrgetter(*REQUEST_FIELDS[2:])
+assert REQUEST_FIELDS[:2] == ("gpu_count", "request_id")
+
+
+def with_request_id(request: ClusterRequest, request_id: str) -> ClusterRequest:
+    """The same under another id. Every deploy does this twice; `dataclasses.replace` takes ten times as long."""
+    if request.request_id == request_id:
+        return request
+    return ClusterRequest(request.gpu_count, request_id, *_AFTER_ID(request))
 
 
 def parse_cluster_request(raw: Mapping[str, Any], prefix: str = "") -> ClusterRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,6 +88,10 @@ class Journal:
         if not self._claim.is_held:
             raise Unavailable(self.failure or "this engine cannot be sure that it still is the only writer")
         return Receipt(self._writer.submit(events, recorded_at_us), self._durability)
+
+    def gathering(self) -> AbstractContextManager[None]:
+        """Inside, batches are taken as ever and begin to be written in the end, together. Do not wait inside."""
+        return self._writer.gather()
 
     async def wait_durable(self, sequence: int) -> int:
         """Return once `sequence` is durable, at once if it is; `Unavailable` if that will never be known."""

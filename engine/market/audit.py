@@ -7,7 +7,6 @@ formula of its own, and looks at nodes, never at pools. If solver and audit disa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
 from engine.market.audit_distances import client_rtt_ms, pairwise_rtt_ms
+from engine.market.audit_prices import of_part, price_faults
 from engine.market.events import Terms
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
@@ -23,8 +23,6 @@ from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 TOLERANCE_MS = 1e-6
-CELLS_MAX = 1 << 20
-"""Prices by hour that are laid out at once."""
 
 
 def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True, own: bool = False) -> list[str]:
@@ -40,66 +38,17 @@ def faults_of(state: MarketState, terms: Terms, *, at_posted_prices: bool = True
     seen = inventory.glance(nodes)
     if own:
         seen = seen.with_own(use_of(terms))
-    faults = placement_faults(inventory, terms, seen) + money_faults(terms)
+    gpus, prices = terms.gpus_per_node, terms.prices
+    rules = *_placement(inventory, terms, nodes, gpus, seen), *_money(terms, gpus, prices)
+    faults = [fault for holds, fault in rules if not holds]
     if at_posted_prices:
-        faults += price_faults(inventory, terms, seen)
+        faults += price_faults(inventory, terms, gpus, prices, seen)
     return faults
-
-
-def price_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
-    """Rules of the prices: max(ask, posted), or its average over the hours of a curve that is not flat."""
-    if terms.duration_s <= 3_600 or (inventory.long_run == inventory.posted_of_market).all():
-        whole = np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
-        right = (terms.prices == _of_part(terms.request, whole)).all()
-        return [] if right else ["has a price that is not max(ask, posted)"]
-    sums, row = _forward_sums(inventory, terms.duration_s, seen)
-    sums = _of_part(terms.request, np.array(sums, dtype=object)).tolist()
-    faults = []
-    averages = [(2 * one + terms.duration_s) // (2 * terms.duration_s) for one in sums]
-    if (terms.prices != np.array(averages)[row]).any():
-        faults.append("has a price that is not the average of max(ask, forward price)")
-    gpus = np.bincount(row, weights=terms.gpus_per_node).astype(np.int64).tolist()
-    exact = sum(count * one for count, one in zip(gpus, sums, strict=True))
-    if terms.total_micro_usd - terms.spread_micro_usd != (2 * exact + 3_600) // 7_200:
-        faults.append("has a total that is not the sum over its hours")
-    return faults
-
-
-def _of_part(request: ClusterRequest, whole: Any) -> Any:
-    """What the part that is asked for costs of what whole GPUs cost, rounded up."""
-    return whole if request.gpu_milli is None else (whole * request.gpu_milli + 999) // 1_000
-
-
-def _forward_sums(inventory: Inventory, duration_s: int, seen: Glance) -> tuple[list[int], Int]:
-    """(Σ seconds · max(ask, forward price) of each distinct market and ask, which of them each node is)."""
-    width = int(seen.ask_micro_usd.max()) + 1
-    pairs, row = np.unique(seen.market * width + seen.ask_micro_usd, return_inverse=True)
-    markets, place = np.unique(pairs // width, return_inverse=True)
-    hours = np.arange(-(-duration_s // 3_600))
-    posted, long_run = (prices[markets][:, None] for prices in (inventory.posted_of_market, inventory.long_run))
-    exact = long_run + (posted - long_run) * 0.5 ** (hours / inventory.half_life_h)
-    forward = np.floor(exact + 0.5).astype(np.int64)
-    last_s, sums = duration_s - 3_600 * (hours.size - 1), []
-    at_once = max(1, CELLS_MAX // hours.size)
-    for begin in range(0, pairs.size, at_once):
-        part = slice(begin, begin + at_once)
-        paid = np.maximum(forward[place[part]], (pairs[part] % width)[:, None])
-        whole, last = paid[:, :-1].sum(axis=1).tolist(), paid[:, -1].tolist()
-        sums += [3_600 * one + last_s * other for one, other in zip(whole, last, strict=True)]
-    return sums, row
 
 
 def placement_faults(inventory: Inventory, terms: Terms, seen: Glance) -> list[str]:
     """Every rule that the GPUs on existing nodes break; `seen` says what is free there."""
-    request, nodes, gpus = terms.request, terms.node_numbers, terms.gpus_per_node
-    rules = (
-        *_capacity(request, seen, gpus),
-        *_beside(inventory, terms, seen),
-        *_models(inventory, request, seen.model),
-        *_node_rules(inventory, request, nodes),
-        *_location(inventory, request, seen.site),
-        *_together(inventory, request, nodes, gpus),
-    )
+    rules = _placement(inventory, terms, terms.node_numbers, terms.gpus_per_node, seen)
     return [fault for holds, fault in rules if not holds]
 
 
@@ -109,6 +58,16 @@ def money_faults(terms: Terms) -> list[str]:
 
 
 Rules = Iterator[tuple[bool, str]]
+
+
+def _placement(inventory: Inventory, terms: Terms, nodes: Int, gpus: Int, seen: Glance) -> Rules:
+    request = terms.request
+    yield from _capacity(request, seen, gpus)
+    yield from _beside(inventory, terms, seen)
+    yield from _models(inventory, request, seen.model)
+    yield from _node_rules(inventory, request, nodes)
+    yield from _location(inventory, request, seen.site)
+    yield from _together(inventory, request, nodes, gpus)
 
 
 def _capacity(request: ClusterRequest, seen: Glance, gpus: Int) -> Rules:
@@ -250,6 +209,6 @@ def _money(terms: Terms, gpus: Int, prices: Int) -> Rules:
     cap = terms.request.max_price_micro_usd_per_gpu_hour
     if cap is not None:
         averaged = request_gpus if len(bands) > 1 else 0
-        most = _of_part(terms.request, cap * request_gpus)
+        most = of_part(terms.request, cap * request_gpus)
         within = terms.total_micro_usd * 7_200 <= 2 * most * terms.duration_s + 3_600
         yield within and 2 * rate <= 2 * most + averaged, "is above the price cap"

@@ -8,7 +8,7 @@ way the total is rounded once, half up, and lines take the differences of the ro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -27,13 +27,15 @@ from engine.domain.money import (
     total_micro_usd,
 )
 from engine.market.events import PriceLine
+from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
 from engine.market.periods import BAND_EDGES_S
-from solvers.forward import HOUR_S, LARGEST, band_costs, units_per_hour
+from solvers.forward import HOUR_S, LARGEST, average_prices, band_costs, line_parts, units_per_hour
 from solvers.placement import Placement
 
 Int = NDArray[np.int64]
 GPU_HOURS, LOCALITY, SPREAD = "GPU_HOURS", "LOCALITY", "SPREAD"
+KINDS = (GPU_HOURS, LOCALITY)
 SET_BY = ("POSTED", "ASK", "BOTH")
 BILLION = 1_000_000_000
 
@@ -51,21 +53,23 @@ class Charge(NamedTuple):
     lines: list[PriceLine]
 
 
-def charge_of(inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int | None = None) -> Charge:
+def charge_of(
+    inventory: Inventory, found: Placement, duration_s: int, seen: Glance, gpu_milli: int | None = None
+) -> Charge:
     """The price of what `inventory.placer_for` this duration found; InvalidInput if it is too large.
 
-    `gpu_milli`: the part that is sold of the one GPU that was found.
+    `seen`: a glance at its nodes. `gpu_milli`: the part that is sold of the one GPU that was found.
     """
     if gpu_milli is not None:
-        return _part_charge(inventory, found, duration_s, gpu_milli)
+        return _part_charge(inventory, found, duration_s, seen, gpu_milli)
     if inventory.is_flat(duration_s):
-        return _flat_charge(inventory, found, duration_s)
-    return _forward_charge(inventory, found, duration_s)
+        return _flat_charge(inventory, found, duration_s, seen)
+    return _forward_charge(inventory, found, duration_s, seen)
 
 
-def _flat_charge(inventory: Inventory, found: Placement, duration_s: int) -> Charge:
+def _flat_charge(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> Charge:
     total = _chargeable(total_micro_usd(int(found.rate), duration_s))
-    parts = list(_flat_parts(inventory, found))
+    parts = list(_flat_parts(inventory, found, seen))
     amounts = itemise_micro_usd((part.cost for part in parts), duration_s)
     lines = [
         part.line(inventory, amount, part.cost, (0, duration_s))
@@ -74,27 +78,53 @@ def _flat_charge(inventory: Inventory, found: Placement, duration_s: int) -> Cha
     return Charge(found.prices_micro_usd, int(found.rate), total, int(found.lower_bound), lines)
 
 
-def _forward_charge(inventory: Inventory, found: Placement, duration_s: int) -> Charge:
+def _forward_charge(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> Charge:
     units = units_per_hour(duration_s)
-    total, rate = totals_of(inventory, found, duration_s)
+    total, rate, prices = _forward_totals(found, duration_s)
     _chargeable(total, units)
-    edges = (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s)
-    parts = list(_parts(inventory, found, duration_s, edges, units))
-    bands = list(pairwise(edges))
-    lines = [
-        part.line(inventory, amount, per_hour(amount, *bands[part.band]), bands[part.band])
-        for part, amount in zip(parts, _itemised((part.cost for part in parts), units), strict=True)
-    ]
-    prices = _average_prices(found.prices_micro_usd, units, duration_s)
     proven = min(int(found.lower_bound) * HOUR_S // (units * duration_s), rate - 1)
-    return Charge(prices, rate, total, rate if found.lower_bound == found.rate else proven, lines)
+    bound = rate if found.lower_bound == found.rate else proven
+    return Charge(prices, rate, total, bound, _forward_lines(inventory, found, duration_s, seen))
 
 
-def _part_charge(inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int) -> Charge:
+def _forward_totals(found: Placement, duration_s: int) -> tuple[int, int, Int]:
+    """(total, rate per hour, average price of each node); total and rate too large if they are."""
+    costs, units = found.prices_micro_usd, units_per_hour(duration_s)
+    if int(costs.max()) >= LARGEST // int(found.gpus.sum()):  # cut off: it costs more than this
+        return MAX_TOTAL_MICRO_USD + 1, MAX_TOTAL_MICRO_USD + 1, costs
+    prices = average_prices(costs, units, duration_s)
+    return (2 * int(found.rate) + units) // (2 * units), int(np.dot(found.gpus, prices)), prices
+
+
+def _forward_lines(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> list[PriceLine]:
+    """By market, band and what sets the price; amounts are the differences of the rounded running sum."""
+    units, edges = (
+        units_per_hour(duration_s),
+        (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s),
+    )
+    market, ask = np.ascontiguousarray(seen.market), np.ascontiguousarray(seen.ask_micro_usd)
+    curves, row = inventory.rows_of(
+        np.concatenate((market, inventory.cheapest_for(market, duration_s))), duration_s
+    )
+    parts = line_parts(
+        curves.rate, curves.running, row[: market.size], row[market.size :],
+        market, inventory.markets.size, ask, found.gpus, np.array(edges), units,
+    )  # fmt: skip
+    lines, bands, names = [], list(pairwise(edges)), inventory.names_by_place
+    for place, band, set_by, kind, count, amount, rate in parts.tolist():
+        (model, region, tier), (from_s, to_s) = names[place], bands[band]
+        lines.append(
+            PriceLine(model, region, tier, SET_BY[set_by], count, rate, amount, KINDS[kind], from_s, to_s)
+        )
+    return lines
+
+
+def _part_charge(inventory: Inventory, found: Placement, duration_s: int, seen: Glance, gpu_milli: int) -> Charge:
     """As for the whole GPU, with its share of every running sum."""
     flat, units = inventory.is_flat(duration_s), units_per_hour(duration_s)
     edges = (0, duration_s) if flat else (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s)
-    parts = list(_flat_parts(inventory, found) if flat else _parts(inventory, found, duration_s, edges, units))
+    own = _flat_parts(inventory, found, seen) if flat else _band_parts(inventory, found, duration_s, edges, seen)
+    parts = list(own)
     running = accumulate(part.cost for part in parts)
     if flat:
         shares = [share_of_gpu(cost, gpu_milli) * duration_s for cost in running]
@@ -118,11 +148,7 @@ def totals_of(
         return _part_totals(inventory, found, duration_s, gpu_milli)
     if inventory.is_flat(duration_s):
         return total_micro_usd(int(found.rate), duration_s), int(found.rate)
-    units = units_per_hour(duration_s)
-    if int(found.prices_micro_usd.max()) >= LARGEST // int(found.gpus.sum()):  # cut off: it costs more than this
-        return MAX_TOTAL_MICRO_USD + 1, MAX_TOTAL_MICRO_USD + 1
-    prices = _average_prices(found.prices_micro_usd, units, duration_s)
-    return (2 * int(found.rate) + units) // (2 * units), int(np.dot(found.gpus, prices))
+    return _forward_totals(found, duration_s)[:2]
 
 
 def _part_totals(inventory: Inventory, found: Placement, duration_s: int, gpu_milli: int) -> tuple[int, int]:
@@ -163,15 +189,18 @@ class _Part(NamedTuple):
     cost: int
 
     def line(self, inventory: Inventory, amount: int, rate: int, band: tuple[int, int]) -> PriceLine:
-        names = inventory.market_names(int(inventory.markets[self.market]))
-        return PriceLine(*names, SET_BY[self.set_by], self.gpus, rate, amount, self.kind, *band)
+        model, region, tier = inventory.names_by_place[self.market]
+        from_s, to_s = band
+        return PriceLine(
+            model, region, tier, SET_BY[self.set_by], self.gpus, rate, amount, self.kind, from_s, to_s
+        )
 
 
-def _flat_parts(inventory: Inventory, found: Placement) -> Iterator[_Part]:
+def _flat_parts(inventory: Inventory, found: Placement, seen: Glance) -> Iterator[_Part]:
     """The sums that the placement comes with, and of them what the place adds; an ask is as dear anywhere."""
     posted, markets, at_ask = inventory.posted_of_market, found.lines // 2, found.lines % 2
     adds = (at_ask == 0) & (posted[inventory.cheapest[markets]] < posted[markets])
-    premium = _premiums(inventory, found) if adds.any() else np.zeros(1, dtype=np.int64)
+    premium = _premiums(inventory, found, seen) if adds.any() else np.zeros(1, dtype=np.int64)
     columns = (markets, at_ask, found.line_gpus, found.line_rates, adds)
     for market, set_by, gpus, rate, dearer in zip(*(column.tolist() for column in columns), strict=True):
         added = int(premium[market]) if dearer else 0
@@ -180,9 +209,28 @@ def _flat_parts(inventory: Inventory, found: Placement) -> Iterator[_Part]:
             yield _Part(market, 0, set_by, LOCALITY, gpus, added)
 
 
-def _premiums(inventory: Inventory, found: Placement) -> Int:
+def _band_parts(
+    inventory: Inventory, found: Placement, duration_s: int, edges: tuple[int, ...], seen: Glance
+) -> Iterator[_Part]:
+    """The parts of one node, by band."""
+    market, ask = np.ascontiguousarray(seen.market), np.ascontiguousarray(seen.ask_micro_usd)
+    curves, row = inventory.rows_of(
+        np.concatenate((market, inventory.cheapest_for(market, duration_s))), duration_s
+    )
+    costs, gpus = band_costs(
+        curves.rate, curves.running, row[:1], row[1:], np.zeros_like(market), 1, ask, found.gpus,
+        np.array(edges), units_per_hour(duration_s),
+    )  # fmt: skip
+    for _, band, set_by in np.argwhere(gpus).tolist():
+        base, premium = costs[0, band, set_by].tolist()
+        count = int(gpus[0, band, set_by])
+        yield _Part(int(market[0]), band, set_by, GPU_HOURS, count, base)
+        if premium:
+            yield _Part(int(market[0]), band, set_by, LOCALITY, count, premium)
+
+
+def _premiums(inventory: Inventory, found: Placement, seen: Glance) -> Int:
     """What the posted prices of the markets add to the cheapest region's, per hour, (markets,)."""
-    seen = inventory.glance(found.nodes)
     elsewhere = inventory.posted_of_market[inventory.cheapest[seen.market]]
     premium = np.maximum(0, seen.posted_micro_usd - np.maximum(seen.ask_micro_usd, elsewhere))
     total = np.zeros(inventory.markets.size, dtype=np.int64)
@@ -190,49 +238,10 @@ def _premiums(inventory: Inventory, found: Placement) -> Int:
     return total
 
 
-def _parts(
-    inventory: Inventory, found: Placement, duration_s: int, edges: tuple[int, ...], units: int
-) -> Iterator[_Part]:
-    seen = inventory.glance(found.nodes)
-    own = np.flatnonzero(np.bincount(seen.market, minlength=1))
-    named = np.concatenate((own, inventory.cheapest_for(own, duration_s)))
-    markets, row = np.unique(named, return_inverse=True)
-    cheapest = np.arange(markets.size)
-    cheapest[row[: own.size]] = row[own.size :]
-    curves = inventory.curves_of(markets, duration_s)
-    costs, gpus = band_costs(
-        curves.rate, curves.running, np.searchsorted(markets, seen.market), cheapest,
-        np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units,
-    )  # fmt: skip
-    for market, band, set_by in np.argwhere(gpus).tolist():
-        base, premium = costs[market, band, set_by].tolist()
-        count = int(gpus[market, band, set_by])
-        yield _Part(int(markets[market]), band, set_by, GPU_HOURS, count, base)
-        if premium:
-            yield _Part(int(markets[market]), band, set_by, LOCALITY, count, premium)
-
-
-def _itemised(costs: Iterable[int], units: int) -> Iterator[int]:
-    running, charged = 0, 0
-    for cost in costs:
-        running += cost
-        total = (2 * running + units) // (2 * units)
-        yield total - charged
-        charged = total
-
-
 def per_hour(amount: int, from_s: int, to_s: int) -> int:
     """An amount for some seconds as a rate, rounded half up."""
     seconds = to_s - from_s
     return (2 * amount * HOUR_S + seconds) // (2 * seconds)
-
-
-def _average_prices(costs: Int, units: int, duration_s: int) -> Int:
-    """Cost over the duration as a price per hour, half up; exact, as costs times an hour can leave 64 bits."""
-    distinct, of_node = np.unique(costs, return_inverse=True)
-    divisor = units * duration_s
-    averages = [(2 * HOUR_S * cost + divisor) // (2 * divisor) for cost in distinct.tolist()]
-    return np.array(averages, dtype=np.int64)[of_node]
 
 
 def _chargeable(total: int, units: int = 1) -> int:

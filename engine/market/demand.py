@@ -7,13 +7,14 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_request_id
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.market.inventory import Inventory
 from solvers.distances import RTT_TOLERANCE_MS
 from solvers.placement import Demand
 
 Flags = NDArray[np.bool_]
+KNOWN_MAX = 256
 
 
 def demand_of(inventory: Inventory, request: ClusterRequest, catalogue: Collection[str] = frozenset()) -> Demand:
@@ -46,6 +47,17 @@ def demand_of(inventory: Inventory, request: ClusterRequest, catalogue: Collecti
         memory_mib=request.memory_mib or 0,
         gpu_milli=request.gpu_milli or 0,
     )
+
+
+def known_demand(inventory: Inventory, request: ClusterRequest, catalogue: Collection[str]) -> Demand:
+    """`demand_of`, kept for the requests of late: what it reads of a fleet never changes."""
+    known, nameless = inventory.demands, with_request_id(request, "")
+    demand = known.get(nameless)
+    if demand is None:
+        demand = known[nameless] = demand_of(inventory, request, catalogue)
+        if len(known) > KNOWN_MAX:
+            del known[next(iter(known))]
+    return demand
 
 
 def check_names(inventory: Inventory, request: ClusterRequest, catalogue: Collection[str]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_request_id
 
 KEPT_US_DEFAULT = 4 * 3_600 * 1_000_000
 LEASES_MAX, TENANT_WISHES_MAX, TENANTS_MAX = 50_000, 100, 1_000
@@ -105,5 +105,4 @@ class DemandWindow:
 
 
 def _wanted(at_us: int, tenant_id: str, request: ClusterRequest, is_leased: bool) -> Wanted:
-    nameless = replace(request, request_id="") if request.request_id else request
-    return Wanted(at_us, tenant_id, nameless, request.priced_duration_s, is_leased)
+    return Wanted(at_us, tenant_id, with_request_id(request, ""), request.priced_duration_s, is_leased)

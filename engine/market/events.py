@@ -21,7 +21,7 @@ from engine.market.ledger.rules import LedgerRules
 Int = NDArray[np.int64]
 
 
-class Key(msgspec.Struct, frozen=True, array_like=True):
+class Key(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An idempotency key: who said what under it."""
 
     tenant_id: str
@@ -90,7 +90,7 @@ class NodesHeard(Event, frozen=True, kw_only=True, tag="nodes_heard"):
     nodes: bytes
 
 
-class PriceLine(msgspec.Struct, frozen=True, array_like=True):
+class PriceLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A part of a total: the GPUs of one market whose price is set in the same way, in a band of seconds.
 
     `set_by`: POSTED, ASK, BOTH, PLAN or LOCKED. `kind`: GPU_HOURS, LOCALITY, SPREAD (without a market), or empty

@@ -138,17 +138,12 @@ def _at_curve(state: MarketState, lease: Lease, from_s: int, left_s: int, durati
     parts = current_parts(inventory, standing, edges, left_s)
     nodes, gpus = standing.node_numbers, standing.gpus_per_node
     seen = inventory.glance(nodes)
-    costs = curve_costs(
-        inventory.posted_of_market,
-        inventory.long_run,
-        inventory.half_life_h,
-        seen.market,
-        seen.ask_micro_usd,
-        [0, left_s, left_s + duration_s],
-    )
+    curves, row = inventory.rows_of(np.ascontiguousarray(seen.market), left_s + duration_s)
+    asks = np.ascontiguousarray(seen.ask_micro_usd)
+    costs = curve_costs(curves, row, asks, [0, left_s, left_s + duration_s]).exact
     part = standing.request.gpu_milli or MILLI_OF_GPU
     lines = itemised(inventory, parts, int(costs[:, 0] @ gpus.astype(object)), part)
     added = [share_of_gpu(sum(cost), part) - share_of_gpu(cost[0], part) for cost in costs.tolist()]
     averages = [(2 * cost + duration_s) // (2 * duration_s) for cost in added]
-    profile = profile_of(inventory, nodes, left_s + duration_s)
+    profile = profile_of(inventory, seen, left_s + duration_s)
     return _Added(duration_s, lines, np.array(averages, dtype=np.int64), profile, left_s, locked=False)

@@ -69,13 +69,13 @@ def current_parts(inventory: Inventory, standing: Terms, edges: Sequence[int], l
     seen = inventory.glance(standing.node_numbers)
     pairs, row = np.unique(np.stack((seen.market, seen.ask_micro_usd)), axis=1, return_inverse=True)
     gpus = np.bincount(row.reshape(-1), weights=standing.gpus_per_node).astype(np.int64)
-    market, ask = pairs
+    market, ask = (np.ascontiguousarray(column) for column in pairs)
     seconds = [edge - edges[0] + left_s for edge in edges]
     cheapest = inventory.cheapest_for(market, seconds[-1])
 
     def costs(markets: Int, asks: Int) -> NDArray[np.object_]:
-        posted, long_run = inventory.posted_of_market, inventory.long_run
-        return curve_costs(posted, long_run, inventory.half_life_h, markets, asks, seconds)
+        curves, row = inventory.rows_of(markets, max(seconds[-1], 1))
+        return curve_costs(curves, row, asks, seconds).exact
 
     charged, at_curve = costs(market, ask), costs(market, np.zeros_like(ask))
     base = np.minimum(charged, costs(cheapest, ask))

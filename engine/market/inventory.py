@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
 from engine.market.fleet_columns import (
@@ -29,6 +30,7 @@ from engine.market.priced_fleet import PricedFleet
 from engine.market.use import Use
 from engine.market.vocabulary import Vocabulary, vocabulary
 from solvers.distances import Distances
+from solvers.placement import Demand
 from solvers.pools import NodeColumns
 from solvers.spare import NOT_LIMITED, Spare
 
@@ -79,6 +81,10 @@ class Inventory(PricedFleet):
         )
         most = int(self.nodes.gpu_count.max(initial=0))
         self.spare = Spare(self.cpu_milli.copy(), self.memory_mib.copy(), most)
+        self.demands: dict[ClusterRequest, Demand] = {}
+        """Of requests without their ids; the fleet's columns never change, so they hold as long as it."""
+        self.audited_hours: object = None
+        """What the audit of prices keeps; nobody else reads it."""
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
         self.distances = self._distances()
         self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
@@ -146,6 +152,11 @@ class Inventory(PricedFleet):
             names = self.models.names[model], self.regions.names[region], _TIERS[tier]
             self._names_of_market[key] = names
         return names
+
+    @cached_property
+    def names_by_place(self) -> list[tuple[str, str, str]]:
+        """`market_names` of all `markets`."""
+        return [self.market_names(key) for key in self.markets.tolist()]
 
     @cached_property
     def market_index(self) -> dict[tuple[str, str, str], int]:

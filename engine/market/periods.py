@@ -2,7 +2,7 @@
 
 A lease is a chain of *periods*: as it was sold, then what was added by extensions or changed by new prices. A
 period has rows (node, GPUs) and how the price of each runs: constant, or max(ask, forward curve) from some second
-of the curve on. Costs are Python integers in micro-USD · seconds / hour, without any rounding;
+of the curve on. Costs are exact, in micro-USD · seconds / hour, without any rounding;
 `engine.domain.money` rounds their sums once.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,12 @@ from numpy.typing import NDArray
 from engine.domain.money import share_of_gpu
 from engine.market.events import Profile, Terms
 from engine.market.inventory import Inventory
-from solvers.forward import HOUR_S, Curves, running_costs
+from solvers.forward import HOUR_S, LOW_BITS, Curves, least_sums, span_costs
 
 Int = NDArray[np.int64]
 Exact = NDArray[np.object_]
+NO_CURVE = Curves(np.zeros((1, 1), dtype=np.int64), np.zeros((1, 2), dtype=np.int64))
+"""Below every price, so that a node costs its price at any time."""
 BAND_EDGES_S = tuple(hours * HOUR_S for hours in (1, 6, 24, 168))
 
 
@@ -72,49 +76,64 @@ def edges_of(period: Period, from_s: int, to_s: int) -> list[int]:
     return [first, *(edge for edge in BAND_EDGES_S if first < edge < last), last]
 
 
-def paid_costs(period: Period, edges: Sequence[int]) -> Exact:
-    """What one GPU of each row costs between the edges as it was sold, (rows, edges - 1)."""
+class Costs(NamedTuple):
+    """What one GPU of each row costs between some edges, each (rows, edges - 1): whole micro-USD, and what is
+    beyond them in micro-USD · seconds / hour."""
+
+    whole: Int
+    part: Int
+
+    @property
+    def exact(self) -> Exact:
+        """The same as Python integers in micro-USD · seconds / hour."""
+        exact: Exact = self.whole.astype(object) * HOUR_S + self.part.astype(object)
+        return exact
+
+
+def paid_costs(period: Period, edges: Sequence[int]) -> Costs:
+    """What one GPU of each row costs between the edges as it was sold."""
     profile = period.profile
     if profile is None:
-        return period.prices.astype(object)[:, None] * np.diff(np.array(edges, dtype=object))[None, :]
+        prices = period.prices
+        return curve_costs(NO_CURVE, np.zeros_like(prices), prices, edges)
     seconds = [edge - period.from_s + period.curve_from_s for edge in edges]
     asks = np.frombuffer(profile.asks_micro_usd_per_gpu_hour, dtype="<i8").astype(np.int64)
-    curve = np.frombuffer(profile.curve_of_node, dtype="<i4").astype(np.int64)
+    row = np.frombuffer(profile.curve_of_node, dtype="<i4").astype(np.int64)
     posted, long_run = np.array(profile.curves, dtype=np.int64).T
-    return curve_costs(posted, long_run, profile.half_life_h, curve, asks, seconds, period.gpu_milli)
+    curves = Curves.of(posted, long_run, profile.half_life_h, max(seconds[-1], 1))
+    return curve_costs(curves, row, asks, seconds, period.gpu_milli)
 
 
-def current_costs(inventory: Inventory, period: Period, edges: Sequence[int], now_s: int) -> Exact:
-    """What one GPU of each row would cost if it were sold now, `now_s` after the lease's start, same shape."""
+def current_costs(inventory: Inventory, period: Period, edges: Sequence[int], now_s: int) -> Costs:
+    """What one GPU of each row would cost if it were sold now, `now_s` after the lease's start."""
     nodes, seconds = period.node_numbers, [edge - now_s for edge in edges]
-    markets, row = np.unique(inventory.market[nodes], return_inverse=True)
-    posted, long_run = inventory.posted_of_market[markets], inventory.long_run[markets]
-    asks = np.ascontiguousarray(inventory.nodes.ask_micro_usd[nodes])
-    return curve_costs(posted, long_run, inventory.half_life_h, row, asks, seconds, period.gpu_milli)
+    curves, row = inventory.rows_of(inventory.market[nodes], max(seconds[-1], 1))
+    return curve_costs(
+        curves, row, np.ascontiguousarray(inventory.nodes.ask_micro_usd[nodes]), seconds, period.gpu_milli
+    )
 
 
 def curve_costs(
-    posted: Int,
-    long_run: Int,
-    half_life_h: float,
-    curve_of_row: Int,
-    asks: Int,
-    seconds: Sequence[int],
-    gpu_milli: int | None = None,
-) -> Exact:
-    """Cost of one GPU, or of a part of it, at max(ask, curve) between ascending seconds, (rows, seconds - 1)."""
-    pairs, row = np.unique(np.stack((curve_of_row, asks)), axis=1, return_inverse=True)
-    used = np.unique(pairs[0])
-    curves = Curves.of(posted[used], long_run[used], half_life_h, max(seconds[-1], 1))
-    costs = np.empty((pairs.shape[1], len(seconds)), dtype=object)
-    for curve, rate, running in zip(used.tolist(), curves.rate, curves.running, strict=True):
-        own = pairs[0] == curve
-        for place, second in enumerate(seconds):
-            costs[own, place] = running_costs(rate, running, pairs[1, own], second)
+    curves: Curves, row: Int, asks: Int, seconds: Sequence[int], gpu_milli: int | None = None
+) -> Costs:
+    """Cost of one GPU, or of a part of it, at max(ask, curve) between ascending seconds; `row`, `asks` (rows,)."""
     if gpu_milli is not None:
-        costs = np.array([[share_of_gpu(cost, gpu_milli) for cost in row] for row in costs], dtype=object)
-    between: Exact = np.diff(costs, axis=1)[row.reshape(-1)]
-    return between
+        return _part_costs(curve_costs(curves, row, asks, [0, *seconds]), gpu_milli)
+    return Costs(*span_costs(curves.rate, curves.running, row, asks, np.array(seconds, dtype=np.int64)))
+
+
+def _part_costs(whole: Costs, gpu_milli: int) -> Costs:
+    """The share of every running sum of the whole GPU's costs, rounded up, and its differences but the first."""
+    running = [[share_of_gpu(cost, gpu_milli) for cost in accumulate(row)] for row in whole.exact.tolist()]
+    between = [[divmod(after - before, HOUR_S) for before, after in pairwise(row)] for row in running]
+    pairs = np.array(between, dtype=np.int64).reshape(len(between), -1, 2)
+    return Costs(np.ascontiguousarray(pairs[:, :, 0]), np.ascontiguousarray(pairs[:, :, 1]))
+
+
+def least_cost(costs: Costs, others: Costs, gpus: Int) -> int:
+    """Σ GPUs · the lower of the two, over all rows and edges, micro-USD · seconds / hour."""
+    high, low, part = least_sums(*costs, *others, gpus)
+    return ((int(high) << LOW_BITS) + int(low)) * HOUR_S + int(part)
 
 
 def cut(periods: Sequence[Period], at_s: int) -> tuple[Period, ...]:

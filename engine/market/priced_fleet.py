@@ -18,7 +18,10 @@ from solvers.spare import Spare
 Int = NDArray[np.int64]
 PRICED_MAX = 8
 """Durations whose priced pools are kept."""
-CHEAPEST_MAX = 10_000
+CHEAPEST_MAX = 64
+"""Durations whose cheapest markets are kept."""
+CURVE_CELLS_MAX = 1 << 19
+"""Hourly prices of all markets that are kept: 4 MB, and as much for their sums."""
 
 
 class PricedFleet:
@@ -41,6 +44,8 @@ class PricedFleet:
     """For each market the one of its model and tier with the least posted price, (markets,)."""
     _interruptible_prices: Int | None = None
     _interruptible: Self | None = None
+    _curves: Curves | None = None
+    """Of all markets, for the first `_curves_s` seconds."""
     _own_pools: PricedPools | None = None
     """Pools at the prices of interruptible work, of the fleet as such work sees it."""
 
@@ -73,11 +78,12 @@ class PricedFleet:
         else:
             self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, self.model_count)
             self.placer = Placer(self.pools, self.distances, self.spare)
-        self._priced: dict[int, PricedPools] = {}
+        self._priced: dict[int, Placer] = {}
         self._at_asks: list[PricedPools] = []
         self._interruptible = self._interruptible_prices = None
         self._watch()
-        self._cheapest_known: dict[tuple[int, int], int] = {}
+        self._cheapest_known: dict[int, Int] = {}
+        self._curves, self._curves_s = None, 0
 
     def is_flat(self, duration_s: int) -> bool:
         """Whether prices are the posted ones for the whole of a duration."""
@@ -87,22 +93,39 @@ class PricedFleet:
         """The forward curves of some markets, by their places among `markets`."""
         return Curves.of(self.posted_of_market[markets], self.long_run[markets], self.half_life_h, duration_s)
 
+    def rows_of(self, markets: Int, duration_s: int) -> tuple[Curves, Int]:
+        """(forward curves for at least a duration, the row in them of each of some markets)."""
+        if self._curves is None or self._curves_s < duration_s:
+            everywhere = self.posted_of_market.size
+            if everywhere * (duration_s // HOUR_S + 2) > CURVE_CELLS_MAX:
+                named, row = numbered(markets, everywhere)
+                return self.curves_of(named, duration_s), row
+            self._curves, self._curves_s = self.curves_of(np.arange(everywhere), duration_s), duration_s
+        return self._curves, markets
+
     def placer_for(self, duration_s: int, models: Int, gpus: int) -> Placer:
         """Who places at the forward prices of a duration; prices are then costs of a GPU in its `units`."""
         if self.is_flat(duration_s):
             if self._own_pools is not None:
                 self._own_pools.show(models)
             return self.placer
-        priced = self._priced.pop(duration_s, None) or PricedPools(self.pools, self.curves_of, duration_s)
+        placer = self._priced.pop(duration_s, None)
+        if placer is None:
+            placer = self.placer.at(PricedPools(self.pools, self.curves_of, duration_s))
+            self._priced[duration_s] = placer
+            while len(self._priced) > PRICED_MAX:
+                del self._priced[next(iter(self._priced))]
+            self._watch()
+        else:
+            self._priced[duration_s] = placer  # the last one used is the last to go
+        priced = placer.pools
+        assert isinstance(priced, PricedPools)
         priced.show(models)
-        self._priced[duration_s] = priced
-        kept = list(self._priced.values())[-PRICED_MAX:]
-        self._priced = {view.duration_s: view for view in kept}
-        self._watch()
         if priced.largest > LARGEST // gpus:
             priced = PricedPools(self.pools, self.curves_of, duration_s, LARGEST // gpus)
             priced.show(models)
-        return self.placer.at(priced)
+            return self.placer.at(priced)
+        return placer
 
     def placer_at_asks(self, models: Int) -> Placer:
         """Who places at the least sum of asks, whatever prices are posted: for what is paid for already."""
@@ -131,6 +154,7 @@ class PricedFleet:
         other.posted_of_market = other.long_run = prices
         other.posted = prices[self.market]
         other.cheapest, other._cheapest_known, other._priced = other._cheapest(), {}, {}
+        other._curves, other._curves_s = None, 0
         other._own_pools = PricedPools(self.pools, other.curves_of, HOUR_S)
         other.placer = self.placer.at(other._own_pools)
         return other
@@ -138,26 +162,32 @@ class PricedFleet:
     def _watch(self) -> None:
         """Let the pools that are kept follow every lease."""
         own = None if self._interruptible is None else self._interruptible._own_pools
-        self.pools.views = [*self._priced.values(), *([] if own is None else [own]), *self._at_asks]
+        priced = [placer.pools for placer in self._priced.values() if isinstance(placer.pools, PricedPools)]
+        self.pools.views = [*priced, *([] if own is None else [own]), *self._at_asks]
 
     def cheapest_for(self, markets: Int, duration_s: int) -> Int:
         """For each of some markets the cheapest one of its model and tier, for a duration."""
         if self.is_flat(duration_s):
             return self.cheapest[markets]
-        return np.array([self._cheapest_of(kind, duration_s) for kind in self.kind[markets].tolist()])
+        known = self._cheapest_known.pop(duration_s, None)
+        if known is None:
+            known = np.full(self.kind.size, -1, dtype=np.int64)
+        for kind in set(self.kind[markets[known[markets] < 0]].tolist()):
+            own = np.flatnonzero(self.kind == kind)
+            known[own] = own[self._costs_of(own, duration_s).argmin()]
+        self._cheapest_known[duration_s] = known
+        if len(self._cheapest_known) > CHEAPEST_MAX:
+            del self._cheapest_known[next(iter(self._cheapest_known))]
+        return known[markets]
 
-    def _cheapest_of(self, kind: int, duration_s: int) -> int:
-        known = self._cheapest_known.get((kind, duration_s))
-        if known is not None:
-            return known
-        if len(self._cheapest_known) >= CHEAPEST_MAX:
-            self._cheapest_known.clear()
-        markets = np.flatnonzero(self.kind == kind)
-        curves, units = self.curves_of(markets, duration_s), units_per_hour(duration_s)
-        rows = zip(curves.rate, curves.running, strict=True)
-        found = int(markets[np.argmin([cost(*row, 0, duration_s, units, LARGEST) for row in rows])])
-        self._cheapest_known[kind, duration_s] = found
-        return found
+    def _costs_of(self, markets: Int, duration_s: int) -> Int:
+        """What a GPU without an ask costs in each of some markets over a duration."""
+        curves, row = self.rows_of(markets, duration_s)
+        units = units_per_hour(duration_s)
+        costs = [
+            cost(curves.rate[own], curves.running[own], 0, duration_s, units, LARGEST) for own in row.tolist()
+        ]
+        return np.array(costs, dtype=np.int64)
 
     def _cheapest(self) -> Int:
         """For each market the one of its model and tier with the least posted price, (markets,)."""
@@ -171,3 +201,14 @@ class PricedFleet:
 def _no_curves(markets: Int, duration_s: int) -> Curves:
     nothing = np.zeros(markets.size, dtype=np.int64)
     return Curves.of(nothing, nothing, 1.0, duration_s)
+
+
+def numbered(values: Int, below: int) -> tuple[Int, Int]:
+    """(the distinct values in ascending order, the place of each value among them); all are in [0, below)."""
+    if values.size == 1:
+        return values, np.zeros(1, dtype=np.int64)
+    place = np.full(below, -1, dtype=np.int64)
+    place[values] = 0
+    distinct = np.flatnonzero(place == 0)
+    place[distinct] = np.arange(distinct.size)
+    return distinct, place[values]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_request_id
 from engine.domain.errors import NotFound, Overloaded, QuoteUnusable
 from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState
@@ -76,7 +74,7 @@ def owned_quote(state: MarketState, tenant_id: str, quote_id: str) -> Quote:
 
 def named(request: ClusterRequest, state: MarketState) -> ClusterRequest:
     """The request with an id; one that came without gets the version it was decided at."""
-    return request if request.request_id else replace(request, request_id=f"req-{state.version + 1:010d}")
+    return request if request.request_id else with_request_id(request, f"req-{state.version + 1:010d}")
 
 
 def _check_usable(state: MarketState, quote: Quote, now_us: int) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.domain.money import rounded_down_micro_usd, rounded_micro_usd
 from engine.market.end_reasons import REFUND_OF, EndReason, Refund
 from engine.market.inventory import Inventory
-from engine.market.periods import current_costs, edges_of, paid_costs
+from engine.market.periods import current_costs, edges_of, least_cost, paid_costs
 from engine.market.state import RECLAIMING, Lease
 
 Int = NDArray[np.int64]
@@ -47,10 +47,9 @@ def refund_of(inventory: Inventory, lease: Lease, gpus: Sequence[Int], how: Refu
         edges = edges_of(period, now_s, period.to_s)
         if not edges:
             continue
-        costs = paid_costs(period, edges)
-        if how is Refund.AT_MARKET:
-            costs = np.minimum(costs, current_costs(inventory, period, edges, now_s))
-        cost = int((costs.sum(axis=1) * given.astype(object)).sum())
+        paid = paid_costs(period, edges)
+        now = current_costs(inventory, period, edges, now_s) if how is Refund.AT_MARKET else paid
+        cost = least_cost(paid, now, given)
         amount += rounded_micro_usd(cost) if how is Refund.IN_FULL else rounded_down_micro_usd(cost)
     return min(amount, lease.refundable_micro_usd)
 

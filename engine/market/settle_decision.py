@@ -18,7 +18,7 @@ from engine.market.commands import SettleInterruptible
 from engine.market.end_reasons import EndReason
 from engine.market.events import AnyEvent, LeaseReclaiming, LeaseRepriced
 from engine.market.ledger.purse import Purse
-from engine.market.periods import edges_of, paid_costs
+from engine.market.periods import edges_of, least_cost, paid_costs
 from engine.market.refunds import due_micro_usd, used_s
 from engine.market.state import ACTIVE, Lease, MarketState
 from engine.market.terms import network_fee_of
@@ -82,7 +82,8 @@ def _repriced(state: MarketState, lease: Lease, prices: Int, now_us: int) -> Lea
     now_s, before = used_s(lease, now_us), 0
     for period in lease.periods:
         if edges := edges_of(period, now_s, period.to_s):
-            before += int((paid_costs(period, edges).sum(axis=1) * period.row_gpus.astype(object)).sum())
+            paid = paid_costs(period, edges)
+            before += least_cost(paid, paid, period.row_gpus)
     after = int(np.dot(lease.standing.gpus_per_node, prices)) * (lease.duration_s - now_s)
     more = rounded_micro_usd(after) - rounded_micro_usd(before)
     earned = due_micro_usd(state.inventory, lease, now_us)

@@ -12,10 +12,12 @@ from engine.domain.money import part_micro_usd
 from engine.market.all_matching import largest
 from engine.market.audit import faults_of
 from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
-from engine.market.demand import demand_of
+from engine.market.demand import known_demand
 from engine.market.events import PriceLine, Profile, Terms
+from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
 from engine.market.ledger.rules import PPM
+from engine.market.priced_fleet import numbered
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
@@ -39,17 +41,25 @@ def terms_of(
     A spread is charged for holding it `hold_s`, and for locking its price for an extension until the end.
     """
     inventory, duration_s = state.inventory.sold_as(interruptible=request.interruptible), request.priced_duration_s
-    demand = demand_of(inventory, request, book.models())
+    demand = known_demand(inventory, request, book.models())
     most = 0
     if request.all_matching:
         request, demand, most = largest(inventory, request, demand)
     found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
     if isinstance(found, NoPlacement):
         raise _refusal(found)
-    charge = charge_of(inventory, found, duration_s, request.gpu_milli)
-    terms = _terms(state, request, found, charge)
-    terms = with_network_fee(state, _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0)))
-    terms = msgspec.structs.replace(terms, extension_locked=lock_extension, gpu_count_bound=most)
+    seen = inventory.glance(found.nodes)
+    charge = charge_of(inventory, found, duration_s, seen, request.gpu_milli)
+    terms = _terms(state, request, found, charge, profile_of(inventory, seen, duration_s))
+    terms = _with_spread(state, terms, (hold_s, duration_s if lock_extension else 0))
+    fee_ppm = state.books.rules.network_fee_ppm
+    terms = msgspec.structs.replace(
+        terms,
+        network_fee_ppm=fee_ppm,
+        network_fee_micro_usd=part_micro_usd(terms.total_micro_usd, fee_ppm, PPM),
+        extension_locked=lock_extension,
+        gpu_count_bound=most,
+    )
     _check_cap(state, terms, found)
     stopwatch.lap("decision")
     if faults := faults_of(state, terms):
@@ -85,7 +95,9 @@ def _check_cap(state: MarketState, terms: Terms, found: Placement) -> None:
     )
 
 
-def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge: Charge) -> Terms:
+def _terms(
+    state: MarketState, request: ClusterRequest, found: Placement, charge: Charge, profile: Profile | None
+) -> Terms:
     return Terms(
         request=request,
         nodes=found.nodes.astype("<i4").tobytes(),
@@ -101,9 +113,7 @@ def _terms(state: MarketState, request: ClusterRequest, found: Placement, charge
         relaxations_solved=found.relaxations,
         fleet_version=state.fleet_version,
         price_epoch=state.oracle.epoch,
-        profile=profile_of(
-            state.inventory.sold_as(interruptible=request.interruptible), found.nodes, request.priced_duration_s
-        ),
+        profile=profile,
         card=found.card,
     )
 
@@ -119,12 +129,11 @@ def network_fee_of(terms: Terms, amount_micro_usd: int) -> int:
     return part_micro_usd(amount_micro_usd, terms.network_fee_ppm, PPM)
 
 
-def profile_of(inventory: Inventory, nodes: Int, last_s: int) -> Profile | None:
+def profile_of(inventory: Inventory, seen: Glance, last_s: int) -> Profile | None:
     """How prices of nodes run until a second from now; None if they stay the posted ones."""
     if inventory.is_flat(last_s):
         return None
-    seen = inventory.glance(nodes)
-    markets, row = np.unique(seen.market, return_inverse=True)
+    markets, row = numbered(seen.market, inventory.markets.size)
     curves = zip(inventory.posted_of_market[markets].tolist(), inventory.long_run[markets].tolist(), strict=True)
     asks = seen.ask_micro_usd.astype("<i8").tobytes()
     return Profile(asks, row.astype("<i4").tobytes(), list(curves), inventory.half_life_h)

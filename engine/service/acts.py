@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,9 @@ class Acts:
 
     def begin(self, method: str, peer: str) -> PendingAct:
         """A call that has just come."""
-        return PendingAct(self, method, host_of(peer))
+        pending = PendingAct(self, method, host_of(peer))
+        _under_way.set(pending)
+        return pending
 
     def note(self, pending: PendingAct, about: str, code: grpc.StatusCode) -> None:
         """Write a call down, if it was to change something or its credential was refused."""
@@ -64,6 +67,15 @@ class PendingAct:
     def failed(self, request: Any, code: grpc.StatusCode) -> None:
         """It was not."""
         self.acts.note(self, object_of(request), code)
+
+
+_under_way: ContextVar[PendingAct] = ContextVar("act_under_way")
+
+
+def note_part(about: str) -> None:
+    """Write down what a message of a stream changed; the call of this task goes on."""
+    pending = _under_way.get()
+    pending.acts.note(pending, about, grpc.StatusCode.OK)
 
 
 def object_of(message: Any) -> str:

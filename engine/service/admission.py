@@ -46,15 +46,25 @@ class Admission:
         self, principal: Principal, permission: Permission, *, stream: bool, remaining_s: float
     ) -> AsyncIterator[None]:
         """Inside it the call is served; Overloaded if it may not be now."""
-        if (refusal := self.over_quota(principal, permission)) is not None:
-            raise refusal
-        self._calls.take(principal.account, permission.cost)
+        self.take(principal, permission)
         if stream:
             with _Stream(self._streams, principal.account, self._quotas.streams_max):
                 yield
             return
+        async with self.place(principal, mutates=permission.mutates, remaining_s=remaining_s):
+            yield
+
+    def take(self, principal: Principal, permission: Permission) -> None:
+        """Count a call against its account's quota; Overloaded if it is beyond it."""
+        if (refusal := self.over_quota(principal, permission)) is not None:
+            raise refusal
+        self._calls.take(principal.account, permission.cost)
+
+    @asynccontextmanager
+    async def place(self, principal: Principal, *, mutates: bool, remaining_s: float) -> AsyncIterator[None]:
+        """Inside it is the account's turn among all callers; Overloaded if there is none in time."""
         ends_s = self._clock_s() + remaining_s
-        since_s = await self._queue.enter(principal.account, mutates=permission.mutates, ends_s=ends_s)
+        since_s = await self._queue.enter(principal.account, mutates=mutates, ends_s=ends_s)
         try:
             yield
         finally:

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from walras.v1 import cluster_service_pb2 as pb
 from walras.v1.cluster_service_pb2_grpc import ClusterServiceServicer
 
-from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.domain.limits import MAX_DURATION_S, MAX_GPU_COUNT, MAX_TOTAL_MICRO_USD
 from engine.market import commands
@@ -26,7 +25,10 @@ from engine.market.quote_decision import owned_quote
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service import cluster_codec as codec
+from engine.service.admission import Admission
+from engine.service.batched_deploys import BatchedDeploys
 from engine.service.calls import RefusedWithDetails
+from engine.service.deploy_call import deploy_command, lockable
 from engine.service.engine import Engine
 from engine.service.fields import (
     Checks,
@@ -39,8 +41,8 @@ from engine.service.fields import (
     resource_id,
 )
 from engine.service.identity import calling_tenant
-from engine.service.order_codec import retry_on_loss_s
 from engine.service.watch_changes import Watches, watched_from
+from engine.trust.quotas import NO_QUOTAS
 
 Changing = commands.ReleaseLease | commands.ExtendLease | commands.ShrinkLease
 Placing = commands.DeployCluster | commands.DeployQuote | commands.IssueQuote
@@ -59,10 +61,12 @@ class ClusterService(ClusterServiceServicer):
         holds: HoldLimits = HOLD_LIMITS,
         note_refused: Callable[[WantedRequest], None] = lambda _: None,
         watches: Watches | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """`note_refused`: told of every request that was refused."""
+        """`note_refused`: told of every request that was refused. `admission`: whom items of a batch ask."""
         self._engine, self._holds, self._note_refused = engine, holds, note_refused
         self._watches = watches or Watches(engine, LONGEST_WATCH_S)
+        self._batches = BatchedDeploys(engine, admission or Admission(NO_QUOTAS, time.monotonic), note_refused)
 
     async def QuoteCluster(self, request: pb.QuoteClusterRequest, context: Any) -> pb.Quote:  # noqa: N802
         """A firm price."""
@@ -70,7 +74,7 @@ class ClusterService(ClusterServiceServicer):
         key = checks.read(idempotency_key, tenant_id, "QuoteCluster", request)
         cluster = checks.read(codec.required_cluster, request)
         ttl_s = checks.read(_ttl_s, request)
-        checks.read(_lockable, request, cluster)
+        checks.read(lockable, request, cluster)
         checks.done()
         assert cluster is not None and ttl_s is not None
 
@@ -109,7 +113,7 @@ class ClusterService(ClusterServiceServicer):
         stopwatch = Stopwatch(time.perf_counter_ns)
         tenant_id, checks = calling_tenant(), Checks()
         key = checks.read(idempotency_key, tenant_id, "DeployCluster", request)
-        command = checks.read(_deploy_command, tenant_id, request, key)
+        command = checks.read(deploy_command, tenant_id, request, key)
         checks.done()
         assert command is not None
         stopwatch.lap("parse")
@@ -125,6 +129,13 @@ class ClusterService(ClusterServiceServicer):
         if lease.HasField("timings"):
             lease.timings.commit_us = stopwatch.laps_us.get("commit", 0)
         return lease
+
+    async def DeployClusters(  # noqa: N802
+        self, requests: AsyncIterator[pb.DeployClustersRequest], context: Any
+    ) -> AsyncIterator[pb.DeployClustersResponse]:
+        """A message of durable leases for each message of items."""
+        async for request in requests:
+            yield await self._batches.answer(request, context.time_remaining)
 
     async def ExplainCluster(  # noqa: N802
         self, request: pb.ExplainClusterRequest, context: Any
@@ -285,38 +296,3 @@ def _ttl_s(request: pb.QuoteClusterRequest) -> int:
     if not 1 <= request.ttl_s <= QUOTE_TTL_S_MAX:
         raise InvalidInput([Violation("ttl_s", f"must be between 1 and {QUOTE_TTL_S_MAX}, got {request.ttl_s}")])
     return int(request.ttl_s)
-
-
-def _lockable(request: Any, cluster: ClusterRequest | None) -> None:
-    if cluster is None:
-        return
-    reasons = (
-        (cluster.interruptible, "interruptible work is priced anew at every epoch"),
-        (cluster.all_matching, "a budget leaves nothing for it: not with all_matching"),
-    )
-    found = [Violation("lock_extension_price", told) for holds, told in reasons if holds]
-    found = found if request.lock_extension_price else []
-    if cluster.all_matching and getattr(request, "hold", False):
-        found.append(Violation("hold", "a budget leaves nothing for it: not with all_matching"))
-    if found:
-        raise InvalidInput(found)
-
-
-def _deploy_command(
-    tenant_id: str, request: pb.DeployClusterRequest, key: Key | None
-) -> commands.DeployCluster | commands.DeployQuote:
-    if request.HasField("cluster") == bool(request.quote):
-        raise InvalidInput([Violation("cluster", "give exactly one of cluster and quote")])
-    if request.quote and request.lock_extension_price:
-        raise InvalidInput([Violation("lock_extension_price", "a quote says so itself: give it to QuoteCluster")])
-    if request.quote:
-        if request.retry_on_loss_s:
-            raise InvalidInput([Violation("retry_on_loss_s", "is for a cluster, not for a quote")])
-        return commands.DeployQuote(tenant_id, resource_id(request.quote, "quotes", "quote"), key)
-    checks = Checks()
-    cluster = checks.read(codec.request_from, request.cluster)
-    on_loss_s = checks.read(retry_on_loss_s, request.retry_on_loss_s)
-    checks.done()
-    assert cluster is not None and on_loss_s is not None
-    _lockable(request, cluster)
-    return commands.DeployCluster(tenant_id, cluster, key, request.lock_extension_price, on_loss_s)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TypeVar
 
 from engine.domain.errors import NotLeader, Unavailable, WalrasError
@@ -66,6 +66,10 @@ class Engine:
         now_us = self.now_us()
         self.end_due(now_us)
         return self._run(command, now_us, stopwatch)
+
+    def gathering(self) -> AbstractContextManager[None]:
+        """Inside, what is submitted is recorded together. Do not wait inside."""
+        return self.journal.gathering() if isinstance(self.journal, Journal) else nullcontext()
 
     async def execute(
         self, command: Command, stopwatch: Stopwatch, answer: Callable[[MarketState, list[AnyEvent]], Answer]

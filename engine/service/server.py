@@ -141,9 +141,10 @@ class Server:
         self._identity = Identity(options, keys)
         quotas = options.quotas or (NO_QUOTAS if options.dev else Quotas())
         self._audit_log = AuditLog(options.data_dir, time.monotonic)
+        admission = Admission(quotas, time.monotonic)
         interceptor = CallInterceptor(
             self._identity,
-            Admission(quotas, time.monotonic),
+            admission,
             Acts(self._audit_log, engine.now_us),
             deadline_s_max=options.deadline_s_max,
             redirect=engine.redirect,
@@ -161,7 +162,7 @@ class Server:
         )
         self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
         self._watches = Watches(engine, options.deadline_s_max)
-        clusters = ClusterService(engine, options.holds, self.oracle.note_refused, self._watches)
+        clusters = ClusterService(engine, options.holds, self.oracle.note_refused, self._watches, admission)
         orders = OrderService(engine, self._watches, options.orders)
         prices = OracleService(engine, self.oracle.feed, self.oracle.parameters, options.deadline_s_max)
         add_ClusterServiceServicer_to_server(clusters, self._server)

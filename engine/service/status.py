@@ -59,12 +59,12 @@ CODES: dict[type[WalrasError], grpc.StatusCode] = {
 def status_of(error: WalrasError, *extra: Message) -> tuple[grpc.StatusCode, str, bytes]:
     """(code, message, serialised google.rpc.Status) of an error; `extra` are further details."""
     code = CODES[type(error)]
-    message = _cut(error.message, MESSAGE_BYTES_MAX)
+    message = cut_message(error)
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
     ]
     if isinstance(error, InvalidInput):
-        details.append(_bad_request(error.violations))
+        details.append(listed_violations(error.violations))
     if isinstance(error, Overloaded):
         nanos = round(error.retry_after_s * 1e9)
         delay = duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
@@ -78,7 +78,8 @@ def status_of(error: WalrasError, *extra: Message) -> tuple[grpc.StatusCode, str
     return code, message, status.SerializeToString()
 
 
-def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
+def listed_violations(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
+    """The violations, as many as fit into VIOLATIONS_BYTES_MAX, and how many more there are."""
     listed = error_details_pb2.BadRequest()
     for index, violation in enumerate(violations):
         field = _cut(violation.field, TEXT_BYTES_MAX)
@@ -89,6 +90,11 @@ def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequ
             break
         listed.field_violations.add(field=field, description=description)
     return listed
+
+
+def cut_message(error: WalrasError) -> str:
+    """The error's sentence, in at most MESSAGE_BYTES_MAX."""
+    return _cut(error.message, MESSAGE_BYTES_MAX)
 
 
 def _cut(text: str, bytes_max: int) -> str:

@@ -35,6 +35,7 @@ METHODS: dict[str, Permission] = {
     "ClusterService/GetQuote": Permission(TENANTS),
     "ClusterService/ReleaseQuote": Permission(TENANTS, mutates=True),
     "ClusterService/DeployCluster": Permission(TENANTS, mutates=True),
+    "ClusterService/DeployClusters": Permission(TENANTS, mutates=True),
     "ClusterService/ExplainCluster": Permission(TENANTS, cost=5),
     "ClusterService/GetLease": Permission(TENANTS),
     "ClusterService/ListLeases": Permission(TENANTS, cost=2),

@@ -30,6 +30,7 @@ def test_every_family_under_pressure_has_its_figures(results: dict[str, float]) 
         "throughput.unary_per_s",
         "throughput.unary_over_echo",
         "throughput.unary_over_floor",
+        "throughput.batch_placements_per_s",
         "overload.goodput_share",
         "overload.open.goodput_share",
         "epoch.s_max",
@@ -41,6 +42,7 @@ def test_every_family_under_pressure_has_its_figures(results: dict[str, float]) 
 
 def test_unary_deploys_were_served_by_one_client(results: dict[str, float]) -> None:
     assert results["throughput.unary.1_clients.per_s"] > 0
+    assert results["throughput.batch.1_streams.failed"] == 0
     assert not [name for name in results if name.startswith("throughput.unary.1_clients.failed")]
 
 

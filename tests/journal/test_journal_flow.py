@@ -29,6 +29,24 @@ def test_all_that_waits_is_committed_at_once(
         assert transactions(tmp_path) - before <= 2, "what the writer had taken, and all the rest"
 
 
+def test_what_is_gathered_is_written_together_and_in_order(
+    tmp_path: Path, transactions: Callable[[Path], int]
+) -> None:
+    """Law 4: batches are numbered as they come, nothing is durable before the end, then all of it; an error
+    inside does not lose what was taken."""
+    with Journal.open(tmp_path) as journal:
+        journal.append([b"first"], 1).result()
+        before = transactions(tmp_path)
+        with pytest.raises(ValueError, match="inside"), journal.gathering():
+            receipts = [journal.append([b"%d" % i, b"more"], i) for i in range(100)]
+            assert [receipt.sequence for receipt in receipts] == [2 * i + 3 for i in range(100)]
+            assert journal.durable_sequence == 1
+            raise ValueError("inside")
+        assert [receipt.result() for receipt in receipts] == [2 * i + 3 for i in range(100)]
+        assert transactions(tmp_path) - before <= 2, "what the writer had taken first, and all the rest"
+        assert [entry.payload for entry in journal.replay(1)][::2] == [b"%d" % i for i in range(100)]
+
+
 def test_many_waiters_cost_one_wake_up_of_the_loop_a_commit(tmp_path: Path, stalled: Stall) -> None:
     class CountingLoop(asyncio.SelectorEventLoop):
         wake_ups = 0

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.market.charges import per_hour
+from engine.market.periods import curve_costs, least_cost
 from engine.oracle.forward import ForwardCurve
 from solvers.distances import Distances
-from solvers.forward import LARGEST, Curves, band_costs, cost, units_per_hour
+from solvers.forward import LARGEST, Curves, average_prices, band_costs, cost, line_parts, units_per_hour
 from solvers.placement import Demand, Placement, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
@@ -86,15 +88,94 @@ def test_bands_sum_to_the_cost(
     market, ask, gpus = (np.array(column) for column in zip(*nodes, strict=True))
     market %= posted.size
     edges = np.array([0, *(edge for edge in (3_600, 21_600, 86_400, 604_800) if edge < duration_s), duration_s])
-    costs, counts = band_costs(
-        curves.rate, curves.running, market, np.zeros(posted.size, dtype=np.int64), ask, gpus, edges, units
-    )
+    other, groups = np.zeros_like(market), posted.size
+    costs, counts = band_costs(curves.rate, curves.running, market, other, market, groups, ask, gpus, edges, units)
     whole = sum(
         n * cost(curves.rate[m], curves.running[m], a, duration_s, units, LARGEST)
         for m, a, n in zip(market.tolist(), ask.tolist(), gpus.tolist(), strict=True)
     )
     assert costs.sum() == whole and (costs >= 0).all()
     assert (counts.sum(axis=(0, 2)) == gpus.sum()).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**7), st.integers(1, 64)), min_size=1, max_size=8),
+    st.integers(3_601, 10**6),
+)
+def test_lines_are_the_bands_in_order_and_sum_to_the_total(
+    prices: list[tuple[int, int]], nodes: list[tuple[int, int, int]], duration_s: int
+) -> None:
+    """Law 6: lines are the bands of each market in order, amounts the differences of the rounded running sum."""
+    posted, long_run = (np.array(column) for column in zip(*prices, strict=True))
+    curves, units = Curves.of(posted, long_run, 48.0, duration_s), units_per_hour(duration_s)
+    market, ask, gpus = (np.array(column) for column in zip(*nodes, strict=True))
+    market %= posted.size
+    edges = np.array([0, *(edge for edge in (3_600, 21_600, 86_400, 604_800) if edge < duration_s), duration_s])
+    named, elsewhere = (curves.rate, curves.running, market, np.zeros_like(market)), (ask, gpus, edges, units)
+    costs, counts = band_costs(*named, market, posted.size, *elsewhere)
+    lines = line_parts(*named, market, posted.size, *elsewhere).tolist()
+    running, expected = 0, []
+    for own, band, kind in np.argwhere(counts).tolist():
+        for adds, part in enumerate(costs[own, band, kind].tolist()):
+            if part or not adds:
+                amount = rounded(running + part, units) - rounded(running, units)
+                rate = per_hour(amount, *edges[band : band + 2].tolist())
+                expected.append([own, band, kind, adds, int(counts[own, band, kind]), amount, rate])
+                running += part
+    assert lines == expected
+    assert sum(line[5] for line in lines) == rounded(int(costs.sum()), units)
+
+
+def rounded(cost: int, units: int) -> int:
+    """Half up."""
+    return (2 * cost + units) // (2 * units)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 10**11), st.integers(1, 10**11)), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**11), st.integers(0, 10**6)), min_size=1, max_size=6),
+    st.lists(st.integers(0, 315_360_000), min_size=2, max_size=5, unique=True).map(sorted),
+    st.integers(0, 10**11),
+)
+def test_costs_between_seconds_are_exact_at_any_size(
+    prices: list[tuple[int, int]], rows: list[tuple[int, int, int]], seconds: list[int], other_ask: int
+) -> None:
+    """Law: between any seconds a GPU costs the hours of its curve to the last fraction, and what is paid back is
+    the lower of two such costs for each row, in Python's integers, up to the domain's limits."""
+    posted, long_run = (np.array(column) for column in zip(*prices, strict=True))
+    row, asks, gpus = (np.array(column) for column in zip(*rows, strict=True))
+    row %= posted.size
+    curves = Curves.of(posted, long_run, 1.0, max(seconds[-1], 1))
+    costs = curve_costs(curves, row, asks, seconds)
+    assert (costs.part >= 0).all() and (costs.part < 3_600).all()
+    exact = costs.exact
+    for place, (own, ask) in enumerate(zip(row.tolist(), asks.tolist(), strict=True)):
+        rates = curves.rate[own].tolist()
+        for span, (start, end) in enumerate(pairwise(seconds)):
+            assert exact[place, span] == upto(rates, ask, end) - upto(rates, ask, start)
+    others = curve_costs(curves, row, np.full_like(asks, other_ask), seconds)
+    least = np.minimum(exact, others.exact) * gpus.astype(object)[:, None]
+    assert least_cost(costs, others, gpus) == int(least.sum())
+
+
+def upto(rates: list[int], ask: int, seconds: int) -> int:
+    """Micro-USD · seconds / hour of the first seconds, hour by hour while the curve moves."""
+    paid = [max(ask, rate) for rate in rates]
+    hours = min(seconds // 3_600, len(paid))
+    return sum(paid[:hours]) * 3_600 + (seconds - 3_600 * hours) * paid[min(hours, len(paid) - 1)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 2**61), min_size=1, max_size=5), st.integers(1, 315_360_000))
+def test_average_prices_are_exact(costs: list[int], duration_s: int) -> None:
+    """Law: a cost over the duration is rounded half up to a price per hour once, as in Python's integers."""
+    units = units_per_hour(duration_s)
+    found = average_prices(np.array(costs), units, duration_s).tolist()
+    divisor = units * duration_s
+    assert found == [(2 * 3_600 * cost + divisor) // (2 * divisor) for cost in costs]
 
 
 NODES = st.lists(

@@ -266,8 +266,8 @@ def test_a_part_charged_as_a_whole_gpu_is_caught(monkeypatch: pytest.MonkeyPatch
     """Planted: the charge forgets the share; the audit stops the lease."""
     true = terms.charge_of
 
-    def whole(inventory: Any, found: Any, duration_s: int, gpu_milli: int | None) -> Charge:
-        return true(inventory, found, duration_s, None)
+    def whole(inventory: Any, found: Any, duration_s: int, seen: Any, gpu_milli: int | None) -> Charge:
+        return true(inventory, found, duration_s, seen, None)
 
     monkeypatch.setattr(terms, "charge_of", whole)
     with pytest.raises(AuditFailed, match="max"):

@@ -21,7 +21,16 @@ from tests.service.loopback import cluster, load_chunks, node
 from tests.service.planners import wanted
 
 NO_IDENTIFIERS = {
-    *("idempotency_key", "page_token", "request_id", "state", "gpu_model", "region", "security_tier"),
+    *(
+        "idempotency_key",
+        "idempotency_keys",
+        "page_token",
+        "request_id",
+        "state",
+        "gpu_model",
+        "region",
+        "security_tier",
+    ),
     *("gpu_models", "regions", "countries", "sites", "excluded_regions", "excluded_countries", "excluded_sites"),
     *("client_site", "certifications", "allowed_suppliers", "excluded_suppliers"),
     "node_ids",  # of heartbeats: foreign and missing ones come back alike, which a test of its own shows
@@ -64,6 +73,12 @@ ROWS: dict[str, Row] = {
     ),
     "ClusterService/DeployCluster": Row(
         "tenant", lambda ids: clusters.DeployClusterRequest(quote=ids["quote"]), {"quote": "quote"}
+    ),
+    "ClusterService/DeployClusters": Row(
+        "tenant",
+        lambda ids: clusters.DeployClustersRequest(
+            items=[clusters.ClusterDeployment(cluster=cluster(gpu_count=1)), clusters.ClusterDeployment()]
+        ),
     ),
     "ClusterService/ExplainCluster": Row(
         "tenant", lambda ids: clusters.ExplainClusterRequest(cluster=cluster(gpu_count=1))

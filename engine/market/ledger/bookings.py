@@ -173,6 +173,8 @@ def earners(inventory: Inventory, placed: Terms | LeaseMoved | LeaseShrunk) -> t
     gpus = np.frombuffer(placed.gpus, dtype="<i4").astype(np.int64)
     prices = np.frombuffer(placed.prices_micro_usd_per_gpu_hour, dtype="<i8")
     names = inventory.suppliers.names
+    if codes.size == 1:
+        return [names[codes[0]]], [1]
     weights = np.zeros(len(names), dtype=np.int64)
     np.add.at(weights, codes, gpus * prices if prices.any() else gpus)
     own = np.flatnonzero(weights)

@@ -26,13 +26,15 @@ from walras.v1 import cluster_request_pb2 as walras_dot_v1_dot_cluster__request_
 from walras.v1 import placement_pb2 as walras_dot_v1_dot_placement__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwalras/v1/cluster_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\x1a\x19walras/v1/placement.proto\"\xa4\x01\n\x13QuoteClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\x12\n\x05ttl_s\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x0c\n\x04hold\x18\x04 \x01(\x08\x12\x1c\n\x14lock_extension_price\x18\x05 \x01(\x08\x42\x08\n\x06_ttl_s\"\x1f\n\x0fGetQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ReleaseQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xb7\x02\n\x05Quote\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08quote_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\'\n\tplacement\x18\x04 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x05 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12\x16\n\x0e\x63reate_time_us\x18\x07 \x01(\x03\x12\x16\n\x0e\x65xpire_time_us\x18\x08 \x01(\x03\x12\x0c\n\x04hold\x18\t \x01(\x08\x12\r\n\x05state\x18\n \x01(\t\x12\r\n\x05lease\x18\x0b \x01(\t\x12\x1e\n\x16\x65xtension_price_locked\x18\x0c \x01(\x08\"\xb9\x01\n\x14\x44\x65ployClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\r\n\x05quote\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x1c\n\x14lock_extension_price\x18\x04 \x01(\x08\x12\x16\n\x0eomit_placement\x18\x05 \x01(\x08\x12\x17\n\x0fretry_on_loss_s\x18\n \x01(\x03\"\x84\x05\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\ttenant_id\x18\x04 \x01(\t\x12\'\n\tplacement\x18\x05 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x06 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12%\n\x05state\x18\x08 \x01(\x0e\x32\x16.walras.v1.Lease.State\x12\x12\n\nend_reason\x18\t \x01(\t\x12\x15\n\rstart_time_us\x18\n \x01(\x03\x12\x13\n\x0b\x65nd_time_us\x18\x0b \x01(\x03\x12\x11\n\tgpu_count\x18\x0c \x01(\x03\x12#\n\x07timings\x18\r \x01(\x0b\x32\x12.walras.v1.Timings\x12\x0f\n\x07plan_id\x18\x0e \x01(\t\x12\x18\n\x10refund_micro_usd\x18\x0f \x01(\x03\x12\x19\n\x11\x63harged_micro_usd\x18\x10 \x01(\x03\x12\x15\n\rfencing_epoch\x18\x11 \x01(\x03\x12\x17\n\x0freclaim_time_us\x18\x12 \x01(\x03\x12\x1e\n\x16\x65xtension_price_locked\x18\x13 \x01(\x08\x12\r\n\x05order\x18\x1e \x01(\t\x12\x17\n\x0fretry_on_loss_s\x18\x1f \x01(\x03\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x0f\n\x0bSTATE_ENDED\x10\x02\x12\x14\n\x10STATE_RECLAIMING\x10\x03\"U\n\x07Timings\x12\x13\n\x0b\x64\x65\x63ision_us\x18\x01 \x01(\x03\x12\x10\n\x08\x61udit_us\x18\x02 \x01(\x03\x12\x10\n\x08\x61pply_us\x18\x03 \x01(\x03\x12\x11\n\tcommit_us\x18\x04 \x01(\x03\"C\n\x15\x45xplainClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\"\xfa\x01\n\x0b\x45xplanation\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tgpu_count\x18\x04 \x01(\x03\x12\x11\n\tgpus_free\x18\x05 \x01(\x03\x12/\n\x0b\x63onstraints\x18\x06 \x03(\x0b\x32\x1a.walras.v1.ConstraintCount\x12*\n\x0brelaxations\x18\x07 \x03(\x0b\x32\x15.walras.v1.Relaxation\x12\x1f\n\x05price\x18\x08 \x01(\x0b\x32\x10.walras.v1.Price\x12\x15\n\rfleet_version\x18\t \x01(\x03\"w\n\x0f\x43onstraintCount\x12\x12\n\nconstraint\x18\x01 \x01(\t\x12\x12\n\ngpus_alone\x18\x02 \x01(\x03\x12\x17\n\x0fgpus_cumulative\x18\x03 \x01(\x03\x12\x14\n\x0cgpus_without\x18\x04 \x01(\x03\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\"\x8b\x01\n\nRelaxation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\nfrom_value\x18\x02 \x01(\t\x12\x10\n\x08to_value\x18\x03 \x01(\t\x12\x17\n\x0ftotal_micro_usd\x18\x04 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x05 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"7\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eomit_placement\x18\x02 \x01(\x08\"L\n\x15ListLeaseNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x16ListLeaseNodesResponse\x12\'\n\tplacement\x18\x01 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rfencing_epoch\x18\x03 \x01(\x03\"N\n\x11ListLeasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nshow_ended\x18\x03 \x01(\x08\"f\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.walras.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rstate_version\x18\n \x01(\x03\"B\n\x12WatchLeasesRequest\x12\x1a\n\rafter_version\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"G\n\x13WatchLeasesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x10.walras.v1.Lease\"<\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\x8b\x01\n\x12\x45xtendLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nduration_s\x18\x02 \x01(\x03\x12!\n\x14max_amount_micro_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\tB\x17\n\x15_max_amount_micro_usd\"M\n\x12ShrinkLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t2\xcc\x06\n\x0e\x43lusterService\x12@\n\x0cQuoteCluster\x12\x1e.walras.v1.QuoteClusterRequest\x1a\x10.walras.v1.Quote\x12\x38\n\x08GetQuote\x12\x1a.walras.v1.GetQuoteRequest\x1a\x10.walras.v1.Quote\x12@\n\x0cReleaseQuote\x12\x1e.walras.v1.ReleaseQuoteRequest\x1a\x10.walras.v1.Quote\x12\x42\n\rDeployCluster\x12\x1f.walras.v1.DeployClusterRequest\x1a\x10.walras.v1.Lease\x12J\n\x0e\x45xplainCluster\x12 .walras.v1.ExplainClusterRequest\x1a\x16.walras.v1.Explanation\x12\x38\n\x08GetLease\x12\x1a.walras.v1.GetLeaseRequest\x1a\x10.walras.v1.Lease\x12U\n\x0eListLeaseNodes\x12 .walras.v1.ListLeaseNodesRequest\x1a!.walras.v1.ListLeaseNodesResponse\x12I\n\nListLeases\x12\x1c.walras.v1.ListLeasesRequest\x1a\x1d.walras.v1.ListLeasesResponse\x12@\n\x0cReleaseLease\x12\x1e.walras.v1.ReleaseLeaseRequest\x1a\x10.walras.v1.Lease\x12>\n\x0b\x45xtendLease\x12\x1d.walras.v1.ExtendLeaseRequest\x1a\x10.walras.v1.Lease\x12>\n\x0bShrinkLease\x12\x1d.walras.v1.ShrinkLeaseRequest\x1a\x10.walras.v1.Lease\x12N\n\x0bWatchLeases\x12\x1d.walras.v1.WatchLeasesRequest\x1a\x1e.walras.v1.WatchLeasesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fwalras/v1/cluster_service.proto\x12\twalras.v1\x1a\x1fwalras/v1/cluster_request.proto\x1a\x19walras/v1/placement.proto\"\xa4\x01\n\x13QuoteClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\x12\n\x05ttl_s\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x0c\n\x04hold\x18\x04 \x01(\x08\x12\x1c\n\x14lock_extension_price\x18\x05 \x01(\x08\x42\x08\n\x06_ttl_s\"\x1f\n\x0fGetQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"<\n\x13ReleaseQuoteRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\xb7\x02\n\x05Quote\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08quote_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\'\n\tplacement\x18\x04 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x05 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12\x16\n\x0e\x63reate_time_us\x18\x07 \x01(\x03\x12\x16\n\x0e\x65xpire_time_us\x18\x08 \x01(\x03\x12\x0c\n\x04hold\x18\t \x01(\x08\x12\r\n\x05state\x18\n \x01(\t\x12\r\n\x05lease\x18\x0b \x01(\t\x12\x1e\n\x16\x65xtension_price_locked\x18\x0c \x01(\x08\"\xb9\x01\n\x14\x44\x65ployClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\r\n\x05quote\x18\x02 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t\x12\x1c\n\x14lock_extension_price\x18\x04 \x01(\x08\x12\x16\n\x0eomit_placement\x18\x05 \x01(\x08\x12\x17\n\x0fretry_on_loss_s\x18\n \x01(\x03\"\x8e\x01\n\x15\x44\x65ployClustersRequest\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.walras.v1.ClusterDeployment\x12\x32\n\x06series\x18\x02 \x01(\x0b\x32\".walras.v1.ClusterDeploymentSeries\x12\x14\n\x0cwhole_leases\x18\x03 \x01(\x08\"\x8f\x01\n\x11\x43lusterDeployment\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\x12\x1c\n\x14lock_extension_price\x18\x03 \x01(\x08\x12\x17\n\x0fretry_on_loss_s\x18\x04 \x01(\x03\"y\n\x17\x43lusterDeploymentSeries\x12\x30\n\ndeployment\x18\x01 \x01(\x0b\x32\x1c.walras.v1.ClusterDeployment\x12\x18\n\x10idempotency_keys\x18\x02 \x03(\t\x12\x12\n\ngpu_counts\x18\x03 \x03(\x03\"\x82\x02\n\x16\x44\x65ployClustersResponse\x12\x11\n\tlease_ids\x18\x01 \x03(\t\x12\x12\n\ngpu_counts\x18\x02 \x03(\x03\x12\x18\n\x10totals_micro_usd\x18\x03 \x03(\x03\x12\x14\n\x0c\x65nd_times_us\x18\x04 \x03(\x03\x12\x13\n\x0bnode_counts\x18\x05 \x03(\x03\x12\'\n\tplacement\x18\x06 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x31\n\x06\x65rrors\x18\x07 \x03(\x0b\x32!.walras.v1.ClusterDeploymentError\x12 \n\x06leases\x18\x08 \x03(\x0b\x32\x10.walras.v1.Lease\"\x9c\x02\n\x16\x43lusterDeploymentError\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x41\n\x08metadata\x18\x05 \x03(\x0b\x32/.walras.v1.ClusterDeploymentError.MetadataEntry\x12\x39\n\nviolations\x18\x06 \x03(\x0b\x32%.walras.v1.ClusterDeploymentViolation\x12\x15\n\rretry_after_s\x18\x07 \x01(\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"@\n\x1a\x43lusterDeploymentViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x84\x05\n\x05Lease\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x11\n\ttenant_id\x18\x04 \x01(\t\x12\'\n\tplacement\x18\x05 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x1f\n\x05price\x18\x06 \x01(\x0b\x32\x10.walras.v1.Price\x12\x34\n\x0b\x63\x65rtificate\x18\x07 \x01(\x0b\x32\x1f.walras.v1.PlacementCertificate\x12%\n\x05state\x18\x08 \x01(\x0e\x32\x16.walras.v1.Lease.State\x12\x12\n\nend_reason\x18\t \x01(\t\x12\x15\n\rstart_time_us\x18\n \x01(\x03\x12\x13\n\x0b\x65nd_time_us\x18\x0b \x01(\x03\x12\x11\n\tgpu_count\x18\x0c \x01(\x03\x12#\n\x07timings\x18\r \x01(\x0b\x32\x12.walras.v1.Timings\x12\x0f\n\x07plan_id\x18\x0e \x01(\t\x12\x18\n\x10refund_micro_usd\x18\x0f \x01(\x03\x12\x19\n\x11\x63harged_micro_usd\x18\x10 \x01(\x03\x12\x15\n\rfencing_epoch\x18\x11 \x01(\x03\x12\x17\n\x0freclaim_time_us\x18\x12 \x01(\x03\x12\x1e\n\x16\x65xtension_price_locked\x18\x13 \x01(\x08\x12\r\n\x05order\x18\x1e \x01(\t\x12\x17\n\x0fretry_on_loss_s\x18\x1f \x01(\x03\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x0f\n\x0bSTATE_ENDED\x10\x02\x12\x14\n\x10STATE_RECLAIMING\x10\x03\"U\n\x07Timings\x12\x13\n\x0b\x64\x65\x63ision_us\x18\x01 \x01(\x03\x12\x10\n\x08\x61udit_us\x18\x02 \x01(\x03\x12\x10\n\x08\x61pply_us\x18\x03 \x01(\x03\x12\x11\n\tcommit_us\x18\x04 \x01(\x03\"C\n\x15\x45xplainClusterRequest\x12*\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x19.walras.v1.ClusterRequest\"\xfa\x01\n\x0b\x45xplanation\x12\x10\n\x08\x66\x65\x61sible\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x11\n\tgpu_count\x18\x04 \x01(\x03\x12\x11\n\tgpus_free\x18\x05 \x01(\x03\x12/\n\x0b\x63onstraints\x18\x06 \x03(\x0b\x32\x1a.walras.v1.ConstraintCount\x12*\n\x0brelaxations\x18\x07 \x03(\x0b\x32\x15.walras.v1.Relaxation\x12\x1f\n\x05price\x18\x08 \x01(\x0b\x32\x10.walras.v1.Price\x12\x15\n\rfleet_version\x18\t \x01(\x03\"w\n\x0f\x43onstraintCount\x12\x12\n\nconstraint\x18\x01 \x01(\t\x12\x12\n\ngpus_alone\x18\x02 \x01(\x03\x12\x17\n\x0fgpus_cumulative\x18\x03 \x01(\x03\x12\x14\n\x0cgpus_without\x18\x04 \x01(\x03\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\"\x8b\x01\n\nRelaxation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x12\n\nfrom_value\x18\x02 \x01(\t\x12\x10\n\x08to_value\x18\x03 \x01(\t\x12\x17\n\x0ftotal_micro_usd\x18\x04 \x01(\x03\x12\x1f\n\x17rate_micro_usd_per_hour\x18\x05 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"7\n\x0fGetLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0eomit_placement\x18\x02 \x01(\x08\"L\n\x15ListLeaseNodesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"q\n\x16ListLeaseNodesResponse\x12\'\n\tplacement\x18\x01 \x01(\x0b\x32\x14.walras.v1.Placement\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rfencing_epoch\x18\x03 \x01(\x03\"N\n\x11ListLeasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x12\n\nshow_ended\x18\x03 \x01(\x08\"f\n\x12ListLeasesResponse\x12 \n\x06leases\x18\x01 \x03(\x0b\x32\x10.walras.v1.Lease\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rstate_version\x18\n \x01(\x03\"B\n\x12WatchLeasesRequest\x12\x1a\n\rafter_version\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_after_version\"G\n\x13WatchLeasesResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x10.walras.v1.Lease\"<\n\x13ReleaseLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x02 \x01(\t\"\x8b\x01\n\x12\x45xtendLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nduration_s\x18\x02 \x01(\x03\x12!\n\x14max_amount_micro_usd\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\tB\x17\n\x15_max_amount_micro_usd\"M\n\x12ShrinkLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08replicas\x18\x02 \x01(\x03\x12\x17\n\x0fidempotency_key\x18\x03 \x01(\t2\xa7\x07\n\x0e\x43lusterService\x12@\n\x0cQuoteCluster\x12\x1e.walras.v1.QuoteClusterRequest\x1a\x10.walras.v1.Quote\x12\x38\n\x08GetQuote\x12\x1a.walras.v1.GetQuoteRequest\x1a\x10.walras.v1.Quote\x12@\n\x0cReleaseQuote\x12\x1e.walras.v1.ReleaseQuoteRequest\x1a\x10.walras.v1.Quote\x12\x42\n\rDeployCluster\x12\x1f.walras.v1.DeployClusterRequest\x1a\x10.walras.v1.Lease\x12Y\n\x0e\x44\x65ployClusters\x12 .walras.v1.DeployClustersRequest\x1a!.walras.v1.DeployClustersResponse(\x01\x30\x01\x12J\n\x0e\x45xplainCluster\x12 .walras.v1.ExplainClusterRequest\x1a\x16.walras.v1.Explanation\x12\x38\n\x08GetLease\x12\x1a.walras.v1.GetLeaseRequest\x1a\x10.walras.v1.Lease\x12U\n\x0eListLeaseNodes\x12 .walras.v1.ListLeaseNodesRequest\x1a!.walras.v1.ListLeaseNodesResponse\x12I\n\nListLeases\x12\x1c.walras.v1.ListLeasesRequest\x1a\x1d.walras.v1.ListLeasesResponse\x12@\n\x0cReleaseLease\x12\x1e.walras.v1.ReleaseLeaseRequest\x1a\x10.walras.v1.Lease\x12>\n\x0b\x45xtendLease\x12\x1d.walras.v1.ExtendLeaseRequest\x1a\x10.walras.v1.Lease\x12>\n\x0bShrinkLease\x12\x1d.walras.v1.ShrinkLeaseRequest\x1a\x10.walras.v1.Lease\x12N\n\x0bWatchLeases\x12\x1d.walras.v1.WatchLeasesRequest\x1a\x1e.walras.v1.WatchLeasesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'walras.v1.cluster_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CLUSTERDEPLOYMENTERROR_METADATAENTRY']._loaded_options = None
+  _globals['_CLUSTERDEPLOYMENTERROR_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_QUOTECLUSTERREQUEST']._serialized_start=107
   _globals['_QUOTECLUSTERREQUEST']._serialized_end=271
   _globals['_GETQUOTEREQUEST']._serialized_start=273
@@ -43,40 +45,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUOTE']._serialized_end=680
   _globals['_DEPLOYCLUSTERREQUEST']._serialized_start=683
   _globals['_DEPLOYCLUSTERREQUEST']._serialized_end=868
-  _globals['_LEASE']._serialized_start=871
-  _globals['_LEASE']._serialized_end=1515
-  _globals['_LEASE_STATE']._serialized_start=1428
-  _globals['_LEASE_STATE']._serialized_end=1515
-  _globals['_TIMINGS']._serialized_start=1517
-  _globals['_TIMINGS']._serialized_end=1602
-  _globals['_EXPLAINCLUSTERREQUEST']._serialized_start=1604
-  _globals['_EXPLAINCLUSTERREQUEST']._serialized_end=1671
-  _globals['_EXPLANATION']._serialized_start=1674
-  _globals['_EXPLANATION']._serialized_end=1924
-  _globals['_CONSTRAINTCOUNT']._serialized_start=1926
-  _globals['_CONSTRAINTCOUNT']._serialized_end=2045
-  _globals['_RELAXATION']._serialized_start=2048
-  _globals['_RELAXATION']._serialized_end=2187
-  _globals['_GETLEASEREQUEST']._serialized_start=2189
-  _globals['_GETLEASEREQUEST']._serialized_end=2244
-  _globals['_LISTLEASENODESREQUEST']._serialized_start=2246
-  _globals['_LISTLEASENODESREQUEST']._serialized_end=2322
-  _globals['_LISTLEASENODESRESPONSE']._serialized_start=2324
-  _globals['_LISTLEASENODESRESPONSE']._serialized_end=2437
-  _globals['_LISTLEASESREQUEST']._serialized_start=2439
-  _globals['_LISTLEASESREQUEST']._serialized_end=2517
-  _globals['_LISTLEASESRESPONSE']._serialized_start=2519
-  _globals['_LISTLEASESRESPONSE']._serialized_end=2621
-  _globals['_WATCHLEASESREQUEST']._serialized_start=2623
-  _globals['_WATCHLEASESREQUEST']._serialized_end=2689
-  _globals['_WATCHLEASESRESPONSE']._serialized_start=2691
-  _globals['_WATCHLEASESRESPONSE']._serialized_end=2762
-  _globals['_RELEASELEASEREQUEST']._serialized_start=2764
-  _globals['_RELEASELEASEREQUEST']._serialized_end=2824
-  _globals['_EXTENDLEASEREQUEST']._serialized_start=2827
-  _globals['_EXTENDLEASEREQUEST']._serialized_end=2966
-  _globals['_SHRINKLEASEREQUEST']._serialized_start=2968
-  _globals['_SHRINKLEASEREQUEST']._serialized_end=3045
-  _globals['_CLUSTERSERVICE']._serialized_start=3048
-  _globals['_CLUSTERSERVICE']._serialized_end=3892
+  _globals['_DEPLOYCLUSTERSREQUEST']._serialized_start=871
+  _globals['_DEPLOYCLUSTERSREQUEST']._serialized_end=1013
+  _globals['_CLUSTERDEPLOYMENT']._serialized_start=1016
+  _globals['_CLUSTERDEPLOYMENT']._serialized_end=1159
+  _globals['_CLUSTERDEPLOYMENTSERIES']._serialized_start=1161
+  _globals['_CLUSTERDEPLOYMENTSERIES']._serialized_end=1282
+  _globals['_DEPLOYCLUSTERSRESPONSE']._serialized_start=1285
+  _globals['_DEPLOYCLUSTERSRESPONSE']._serialized_end=1543
+  _globals['_CLUSTERDEPLOYMENTERROR']._serialized_start=1546
+  _globals['_CLUSTERDEPLOYMENTERROR']._serialized_end=1830
+  _globals['_CLUSTERDEPLOYMENTERROR_METADATAENTRY']._serialized_start=1783
+  _globals['_CLUSTERDEPLOYMENTERROR_METADATAENTRY']._serialized_end=1830
+  _globals['_CLUSTERDEPLOYMENTVIOLATION']._serialized_start=1832
+  _globals['_CLUSTERDEPLOYMENTVIOLATION']._serialized_end=1896
+  _globals['_LEASE']._serialized_start=1899
+  _globals['_LEASE']._serialized_end=2543
+  _globals['_LEASE_STATE']._serialized_start=2456
+  _globals['_LEASE_STATE']._serialized_end=2543
+  _globals['_TIMINGS']._serialized_start=2545
+  _globals['_TIMINGS']._serialized_end=2630
+  _globals['_EXPLAINCLUSTERREQUEST']._serialized_start=2632
+  _globals['_EXPLAINCLUSTERREQUEST']._serialized_end=2699
+  _globals['_EXPLANATION']._serialized_start=2702
+  _globals['_EXPLANATION']._serialized_end=2952
+  _globals['_CONSTRAINTCOUNT']._serialized_start=2954
+  _globals['_CONSTRAINTCOUNT']._serialized_end=3073
+  _globals['_RELAXATION']._serialized_start=3076
+  _globals['_RELAXATION']._serialized_end=3215
+  _globals['_GETLEASEREQUEST']._serialized_start=3217
+  _globals['_GETLEASEREQUEST']._serialized_end=3272
+  _globals['_LISTLEASENODESREQUEST']._serialized_start=3274
+  _globals['_LISTLEASENODESREQUEST']._serialized_end=3350
+  _globals['_LISTLEASENODESRESPONSE']._serialized_start=3352
+  _globals['_LISTLEASENODESRESPONSE']._serialized_end=3465
+  _globals['_LISTLEASESREQUEST']._serialized_start=3467
+  _globals['_LISTLEASESREQUEST']._serialized_end=3545
+  _globals['_LISTLEASESRESPONSE']._serialized_start=3547
+  _globals['_LISTLEASESRESPONSE']._serialized_end=3649
+  _globals['_WATCHLEASESREQUEST']._serialized_start=3651
+  _globals['_WATCHLEASESREQUEST']._serialized_end=3717
+  _globals['_WATCHLEASESRESPONSE']._serialized_start=3719
+  _globals['_WATCHLEASESRESPONSE']._serialized_end=3790
+  _globals['_RELEASELEASEREQUEST']._serialized_start=3792
+  _globals['_RELEASELEASEREQUEST']._serialized_end=3852
+  _globals['_EXTENDLEASEREQUEST']._serialized_start=3855
+  _globals['_EXTENDLEASEREQUEST']._serialized_end=3994
+  _globals['_SHRINKLEASEREQUEST']._serialized_start=3996
+  _globals['_SHRINKLEASEREQUEST']._serialized_end=4073
+  _globals['_CLUSTERSERVICE']._serialized_start=4076
+  _globals['_CLUSTERSERVICE']._serialized_end=5011
 # @@protoc_insertion_point(module_scope)

@@ -232,6 +232,282 @@ class DeployClusterRequest(_message.Message):
 Global___DeployClusterRequest: _TypeAlias = DeployClusterRequest  # noqa: Y015
 
 @_typing.final
+class DeployClustersRequest(_message.Message):
+    """Some of the clusters of a batch: as items, or as a series of alike ones. Exactly one of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    WHOLE_LEASES_FIELD_NUMBER: _builtins.int
+    whole_leases: _builtins.bool
+    """Answer with whole leases instead of columns."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterDeployment]:
+        """What is wanted, in the order in which it is decided. At most 1,000."""
+
+    @_builtins.property
+    def series(self) -> Global___ClusterDeploymentSeries:
+        """The same for items that are alike: shorter to send and faster to read."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ClusterDeployment] | None = ...,
+        series: Global___ClusterDeploymentSeries | None = ...,
+        whole_leases: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "series", b"series", "whole_leases", b"whole_leases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeployClustersRequest: _TypeAlias = DeployClustersRequest  # noqa: Y015
+
+@_typing.final
+class ClusterDeployment(_message.Message):
+    """One cluster of a batch, as in DeployClusterRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    LOCK_EXTENSION_PRICE_FIELD_NUMBER: _builtins.int
+    RETRY_ON_LOSS_S_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """As in DeployClusterRequest, whose keys these are: the same call under the same key is the same deployment,
+    whichever of the two methods it comes by.
+    """
+    lock_extension_price: _builtins.bool
+    """As in DeployClusterRequest."""
+    retry_on_loss_s: _builtins.int
+    """As in DeployClusterRequest."""
+    @_builtins.property
+    def cluster(self) -> _cluster_request_pb2.ClusterRequest:
+        """What is wanted."""
+
+    def __init__(
+        self,
+        *,
+        cluster: _cluster_request_pb2.ClusterRequest | None = ...,
+        idempotency_key: _builtins.str = ...,
+        lock_extension_price: _builtins.bool = ...,
+        retry_on_loss_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "idempotency_key", b"idempotency_key", "lock_extension_price", b"lock_extension_price", "retry_on_loss_s", b"retry_on_loss_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterDeployment: _TypeAlias = ClusterDeployment  # noqa: Y015
+
+@_typing.final
+class ClusterDeploymentSeries(_message.Message):
+    """Deployments that differ in their keys and numbers of GPUs only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPLOYMENT_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEYS_FIELD_NUMBER: _builtins.int
+    GPU_COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deployment(self) -> Global___ClusterDeployment:
+        """What they share; its key must be empty."""
+
+    @_builtins.property
+    def idempotency_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The key of each; there are as many items as keys. At most 1,000."""
+
+    @_builtins.property
+    def gpu_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The number of GPUs of each, in place of the shared one. Empty: all as shared."""
+
+    def __init__(
+        self,
+        *,
+        deployment: Global___ClusterDeployment | None = ...,
+        idempotency_keys: _abc.Iterable[_builtins.str] | None = ...,
+        gpu_counts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment", b"deployment", "gpu_counts", b"gpu_counts", "idempotency_keys", b"idempotency_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterDeploymentSeries: _TypeAlias = ClusterDeploymentSeries  # noqa: Y015
+
+@_typing.final
+class DeployClustersResponse(_message.Message):
+    """What became of the items of one message, in columns with an entry for each item, in order. An item with an error
+    has an empty id and zeros.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEASE_IDS_FIELD_NUMBER: _builtins.int
+    GPU_COUNTS_FIELD_NUMBER: _builtins.int
+    TOTALS_MICRO_USD_FIELD_NUMBER: _builtins.int
+    END_TIMES_US_FIELD_NUMBER: _builtins.int
+    NODE_COUNTS_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    LEASES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lease_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the leases; leases/{lease_id} has the lines and the certificate."""
+
+    @_builtins.property
+    def gpu_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of GPUs."""
+
+    @_builtins.property
+    def totals_micro_usd(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Prices of the whole clusters for their whole durations, micro-USD."""
+
+    @_builtins.property
+    def end_times_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Agreed ends, microseconds since the epoch, UTC."""
+
+    @_builtins.property
+    def node_counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows of the placement that belong to each lease. 0: left out, since 20,000 rows come before; ListLeaseNodes has
+        them.
+        """
+
+    @_builtins.property
+    def placement(self) -> _placement_pb2.Placement:
+        """Where the leases run, one after another."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterDeploymentError]:
+        """Why items have no lease, by index."""
+
+    @_builtins.property
+    def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
+        """Instead of the columns, if asked for: each lease as DeployCluster answers it, without timings; empty where there
+        is an error.
+        """
+
+    def __init__(
+        self,
+        *,
+        lease_ids: _abc.Iterable[_builtins.str] | None = ...,
+        gpu_counts: _abc.Iterable[_builtins.int] | None = ...,
+        totals_micro_usd: _abc.Iterable[_builtins.int] | None = ...,
+        end_times_us: _abc.Iterable[_builtins.int] | None = ...,
+        node_counts: _abc.Iterable[_builtins.int] | None = ...,
+        placement: _placement_pb2.Placement | None = ...,
+        errors: _abc.Iterable[Global___ClusterDeploymentError] | None = ...,
+        leases: _abc.Iterable[Global___Lease] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_times_us", b"end_times_us", "errors", b"errors", "gpu_counts", b"gpu_counts", "lease_ids", b"lease_ids", "leases", b"leases", "node_counts", b"node_counts", "placement", b"placement", "totals_micro_usd", b"totals_micro_usd"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeployClustersResponse: _TypeAlias = DeployClustersResponse  # noqa: Y015
+
+@_typing.final
+class ClusterDeploymentError(_message.Message):
+    """Why an item of a batch has no lease."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Which item of the message it is, from 0."""
+    code: _builtins.int
+    """The gRPC status code that DeployCluster would have answered with."""
+    reason: _builtins.str
+    """Typed reason."""
+    message: _builtins.str
+    """One sentence for people."""
+    retry_after_s: _builtins.float
+    """Come back after so many seconds, with RESOURCE_EXHAUSTED."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Figures of the refusal."""
+
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterDeploymentViolation]:
+        """What is wrong with the item, field by field, at most 4,000 bytes of it."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        violations: _abc.Iterable[Global___ClusterDeploymentViolation] | None = ...,
+        retry_after_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "index", b"index", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_after_s", b"retry_after_s", "violations", b"violations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterDeploymentError: _TypeAlias = ClusterDeploymentError  # noqa: Y015
+
+@_typing.final
+class ClusterDeploymentViolation(_message.Message):
+    """What is wrong with a field of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """items[3].cluster.gpu_count, or series[3].cluster.gpu_count."""
+    description: _builtins.str
+    """What is wrong with it."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClusterDeploymentViolation: _TypeAlias = ClusterDeploymentViolation  # noqa: Y015
+
+@_typing.final
 class Lease(_message.Message):
     """GPUs committed to a tenant from a start until an end."""
 

@@ -55,6 +55,11 @@ class ClusterServiceStub:
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.DeployClusterRequest.SerializeToString,
                 response_deserializer=walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
                 _registered_method=True)
+        self.DeployClusters = channel.stream_stream(
+                '/walras.v1.ClusterService/DeployClusters',
+                request_serializer=walras_dot_v1_dot_cluster__service__pb2.DeployClustersRequest.SerializeToString,
+                response_deserializer=walras_dot_v1_dot_cluster__service__pb2.DeployClustersResponse.FromString,
+                _registered_method=True)
         self.ExplainCluster = channel.unary_unary(
                 '/walras.v1.ClusterService/ExplainCluster',
                 request_serializer=walras_dot_v1_dot_cluster__service__pb2.ExplainClusterRequest.SerializeToString,
@@ -126,6 +131,15 @@ class ClusterServiceServicer:
     def DeployCluster(self, request, context):
         """Places a cluster, or the placement of a quote, and leases it durably. A "no" is FAILED_PRECONDITION with an
         Explanation among its details.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeployClusters(self, request_iterator, context):
+        """Places many clusters, each by a decision of its own as DeployCluster makes it, and leases them durably. Every
+        message is answered by one message, in order, once all its leases are durable. A bad item spoils no other: its
+        error says what DeployCluster would have answered, without the Explanation. Each item counts as a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +228,11 @@ def add_ClusterServiceServicer_to_server(servicer, server):
                     servicer.DeployCluster,
                     request_deserializer=walras_dot_v1_dot_cluster__service__pb2.DeployClusterRequest.FromString,
                     response_serializer=walras_dot_v1_dot_cluster__service__pb2.Lease.SerializeToString,
+            ),
+            'DeployClusters': grpc.stream_stream_rpc_method_handler(
+                    servicer.DeployClusters,
+                    request_deserializer=walras_dot_v1_dot_cluster__service__pb2.DeployClustersRequest.FromString,
+                    response_serializer=walras_dot_v1_dot_cluster__service__pb2.DeployClustersResponse.SerializeToString,
             ),
             'ExplainCluster': grpc.unary_unary_rpc_method_handler(
                     servicer.ExplainCluster,
@@ -365,6 +384,33 @@ class ClusterService:
             '/walras.v1.ClusterService/DeployCluster',
             walras_dot_v1_dot_cluster__service__pb2.DeployClusterRequest.SerializeToString,
             walras_dot_v1_dot_cluster__service__pb2.Lease.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeployClusters(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/walras.v1.ClusterService/DeployClusters',
+            walras_dot_v1_dot_cluster__service__pb2.DeployClustersRequest.SerializeToString,
+            walras_dot_v1_dot_cluster__service__pb2.DeployClustersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,11 @@ class ClusterServiceStub:
     """Places a cluster, or the placement of a quote, and leases it durably. A "no" is FAILED_PRECONDITION with an
     Explanation among its details.
     """
+    DeployClusters: _grpc.StreamStreamMultiCallable[_cluster_service_pb2.DeployClustersRequest, _cluster_service_pb2.DeployClustersResponse]
+    """Places many clusters, each by a decision of its own as DeployCluster makes it, and leases them durably. Every
+    message is answered by one message, in order, once all its leases are durable. A bad item spoils no other: its
+    error says what DeployCluster would have answered, without the Explanation. Each item counts as a call.
+    """
     ExplainCluster: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.ExplainClusterRequest, _cluster_service_pb2.Explanation]
     """Says how every constraint of a request narrows the fleet, and what would make it feasible. Changes nothing."""
     GetLease: _grpc.UnaryUnaryMultiCallable[_cluster_service_pb2.GetLeaseRequest, _cluster_service_pb2.Lease]
@@ -87,6 +92,11 @@ class ClusterServiceAsyncStub(ClusterServiceStub):
     DeployCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.DeployClusterRequest, _cluster_service_pb2.Lease]  # type: ignore[assignment]
     """Places a cluster, or the placement of a quote, and leases it durably. A "no" is FAILED_PRECONDITION with an
     Explanation among its details.
+    """
+    DeployClusters: _aio.StreamStreamMultiCallable[_cluster_service_pb2.DeployClustersRequest, _cluster_service_pb2.DeployClustersResponse]  # type: ignore[assignment]
+    """Places many clusters, each by a decision of its own as DeployCluster makes it, and leases them durably. Every
+    message is answered by one message, in order, once all its leases are durable. A bad item spoils no other: its
+    error says what DeployCluster would have answered, without the Explanation. Each item counts as a call.
     """
     ExplainCluster: _aio.UnaryUnaryMultiCallable[_cluster_service_pb2.ExplainClusterRequest, _cluster_service_pb2.Explanation]  # type: ignore[assignment]
     """Says how every constraint of a request narrows the fleet, and what would make it feasible. Changes nothing."""
@@ -151,6 +161,17 @@ class ClusterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_cluster_service_pb2.Lease, _abc.Awaitable[_cluster_service_pb2.Lease]]:
         """Places a cluster, or the placement of a quote, and leases it durably. A "no" is FAILED_PRECONDITION with an
         Explanation among its details.
+        """
+
+    @_abc_1.abstractmethod
+    def DeployClusters(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cluster_service_pb2.DeployClustersRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cluster_service_pb2.DeployClustersResponse], _abc.AsyncIterator[_cluster_service_pb2.DeployClustersResponse]]:
+        """Places many clusters, each by a decision of its own as DeployCluster makes it, and leases them durably. Every
+        message is answered by one message, in order, once all its leases are durable. A bad item spoils no other: its
+        error says what DeployCluster would have answered, without the Explanation. Each item counts as a call.
         """
 
     @_abc_1.abstractmethod

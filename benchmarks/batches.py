@@ -1,0 +1,90 @@
+"""Batched deploys a second: some streams of DeployClusters at once, each with one message under way.
+
+Every item has a key of its own, is placed, audited and booked by itself, and counts once its lease is durable and
+its answer is here. The items of a message are alike, of the size that single deploys have beside them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from walras.v1 import cluster_service_pb2 as pb
+
+from benchmarks.calls import TENANT
+from benchmarks.statistics import p50, p99
+from engine.cli.cluster_message import cluster_message
+from engine.cli.connection import CHANNEL_OPTIONS, Connection
+from engine.domain.cluster_request import ClusterRequest
+
+METHOD = "/walras.v1.ClusterService/DeployClusters"
+STREAM_S = 60.0
+
+
+@dataclass(slots=True)
+class BatchTally:
+    """What came of the messages of one run."""
+
+    placements: int = 0
+    failed: int = 0
+    message_ms: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def figures(self) -> dict[str, float]:
+        """Placements a second, percentiles of a message, items that failed."""
+        return {
+            "placements_per_s": self.placements / self.seconds,
+            "message_ms_p50": p50(self.message_ms),
+            "message_ms_p99": p99(self.message_ms),
+            "failed": float(self.failed),
+        }
+
+
+def batched(
+    target: str, requests: Sequence[ClusterRequest], streams: int, items: int, seconds: float
+) -> BatchTally:
+    """So many streams, each with one message of so many items under way, for so long."""
+    return asyncio.run(_run(target, requests, streams, items, seconds))
+
+
+async def _run(
+    target: str, requests: Sequence[ClusterRequest], streams: int, items: int, seconds: float
+) -> BatchTally:
+    tally = BatchTally()
+    async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+        await channel.channel_ready()
+        started_s = time.perf_counter()
+        alone = [
+            _stream(channel, requests[n % len(requests)], items, started_s + seconds, tally)
+            for n in range(streams)
+        ]
+        await asyncio.gather(*alone)
+        tally.seconds = time.perf_counter() - started_s
+    return tally
+
+
+async def _stream(
+    channel: grpc.aio.Channel, request: ClusterRequest, items: int, ends_s: float, tally: BatchTally
+) -> None:
+    method = channel.stream_stream(
+        METHOD,
+        request_serializer=pb.DeployClustersRequest.SerializeToString,
+        response_deserializer=pb.DeployClustersResponse.FromString,
+    )
+    call = method(metadata=Connection("", TENANT).metadata, timeout=STREAM_S)
+    shared = pb.ClusterDeployment(cluster=cluster_message(request))
+    while time.perf_counter() < ends_s:
+        began_s, run = time.perf_counter(), uuid.uuid4().hex
+        keys = [f"{run}-{place}" for place in range(items)]
+        series = pb.ClusterDeploymentSeries(deployment=shared, idempotency_keys=keys)
+        await call.write(pb.DeployClustersRequest(series=series))
+        answer = await call.read()
+        tally.message_ms.append(1e3 * (time.perf_counter() - began_s))
+        tally.failed += len(answer.errors)
+        tally.placements += len(answer.lease_ids) - len(answer.errors)
+    await call.done_writing()
+    await call.read()
