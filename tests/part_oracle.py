@@ -31,12 +31,12 @@ def seats_of(parts: PartWorld) -> list[Seat]:
     world = parts.world
     case = Case(world.fleet, world.rtt, world.posted, world.request)
     cap = world.request.get("max_price_micro_usd_per_gpu_hour")
-    milli, found = world.request["gpu_milli"], []
+    found = []
     for node in world.fleet:
         cards = parts.cards.get(node["node_id"], ())
         whole = node["gpu_free"] - len(cards)
         price = case.price(node)
-        dear = cap is not None and share(price, milli) > share(cap, milli)
+        dear = cap is not None and price > cap
         if node["state"] != "READY" or dear or case.replicas_beside(node) < 1:
             continue
         if all(rule(case, node) for rule in NODE_RULES.values()):
@@ -64,8 +64,3 @@ def best_seat(parts: PartWorld) -> tuple[int, tuple[int, int]] | None:
         raise NotProvenError(solver.status_name(status))
     chosen = next(seat for seat, here in zip(seats, stands, strict=True) if solver.value(here))
     return chosen.price, chosen.wasted
-
-
-def share(price: int, milli: int) -> int:
-    """What a part costs of a price, rounded up."""
-    return (price * milli + 999) // 1_000

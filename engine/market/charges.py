@@ -160,16 +160,21 @@ def _part_totals(inventory: Inventory, found: Placement, duration_s: int, gpu_mi
 
 
 def cheapest_cap(inventory: Inventory, cost: int, spread: int, request: ClusterRequest) -> int:
-    """The least price limit per GPU-hour that a placement's `rate` or `lower_bound`, plus a spread, keeps."""
+    """The least price limit per GPU-hour that a placement's `rate` or `lower_bound`, plus a spread, keeps.
+
+    Of a part: the price of the whole GPU keeps it, and the part with its spread keeps its share.
+    """
     duration_s, gpu_milli = request.priced_duration_s, request.gpu_milli
     flat = inventory.is_flat(duration_s)
     units, hours = (HOUR_S, duration_s) if flat else (units_per_hour(duration_s), 1)
+    beside = spread if gpu_milli is None else 0
+    whole = -(-(int(cost) * hours + beside * units) * HOUR_S // (request.gpu_count * duration_s * units))
     if gpu_milli is None:
-        return -(-(int(cost) * hours + spread * units) * HOUR_S // (request.gpu_count * duration_s * units))
+        return whole
     share = share_of_gpu(int(cost), gpu_milli) * duration_s
     if not flat:
         share = share_of_gpu(int(cost) * HOUR_S // units, gpu_milli)
-    return least_price_with_share(max(1, -(-(share + spread * HOUR_S) // duration_s)), gpu_milli)
+    return max(whole, least_price_with_share(max(1, -(-(share + spread * HOUR_S) // duration_s)), gpu_milli))
 
 
 def spread_micro_usd(total: int, spread_factor: float, volatility_ppb: int, ttl_s: int) -> int:

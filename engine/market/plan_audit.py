@@ -35,7 +35,10 @@ def plan_faults(state: MarketState, events: Sequence[AnyEvent]) -> list[str]:
 
 
 def _faults(state: MarketState, event: Changing, unused: Int) -> list[str]:
-    """What is wrong with one event; `unused` (nodes,) is carried on, in place."""
+    """What is wrong with one event; `unused` (nodes,) is carried on, in place. It knows whole GPUs alone."""
+    own = event.terms if isinstance(event, LeaseStarted) else state.leases[event.lease_id].standing
+    if not own.request.is_plain:
+        return ["has a part of a GPU, CPU or memory"]
     if not isinstance(event, LeaseStarted):
         left = state.leases[event.lease_id].standing
         np.add.at(unused, left.node_numbers, left.gpus_per_node)

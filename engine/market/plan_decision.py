@@ -148,6 +148,8 @@ class _Draft:
         lease = self._state.leases.get(lease_id)
         if lease is None or not lease.runs:
             return Obstacle(LEASE_ENDED, f"leases/{lease_id} has ended")
+        if not planned.request.is_plain:
+            return Obstacle(LEASE_CHANGED, f"leases/{lease_id} has more than whole GPUs: no plan changes it")
         if lease.state == RECLAIMING:
             return Obstacle(LEASE_CHANGED, f"leases/{lease_id} is being reclaimed since the plan was made")
         if (lease.standing.nodes, lease.standing.gpus) != (planned.nodes, planned.gpus):

@@ -13,7 +13,7 @@ from walras.v1 import oracle_service_pb2 as pb
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
-from engine.domain.money import least_price_with_share
+from engine.domain.limits import MILLI_OF_GPU
 from engine.market.events import Terms
 from engine.market.explain import explain_refusal
 from engine.market.state import MarketState
@@ -45,13 +45,14 @@ async def indicative_price(engine: Engine, request: ClusterRequest, within_s: fl
 
 
 def _least_limit(terms: Terms) -> int:
-    """The least price limit that allows the placement; at most 1 micro-USD above it where hours differ."""
+    """The least price limit that allows the placement; at most 1 micro-USD above it where hours differ, and of a
+    part so much as rounding its share up adds."""
     gpus, duration_s, part = terms.request.gpu_count, terms.duration_s, terms.request.gpu_milli
     if len({line.from_s for line in terms.lines}) == 1:
         least = -(-terms.rate_micro_usd_per_hour // gpus)
     else:
         least = -(-(2 * terms.total_micro_usd + 1) * 1_800 // (gpus * duration_s))
-    return least if part is None else least_price_with_share(least, part)
+    return least if part is None else least * MILLI_OF_GPU // part
 
 
 def _within_cap(

@@ -272,3 +272,11 @@ def test_a_part_charged_as_a_whole_gpu_is_caught(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(terms, "charge_of", whole)
     with pytest.raises(AuditFailed, match="max"):
         market_of(node("n1")).deploy(part(600))
+
+
+def test_a_part_keeps_a_price_limit_if_the_gpu_does() -> None:
+    """Law: a limit is a price per hour of a whole GPU; shares that round alike do not let a dearer GPU in."""
+    market = market_of(node("n1", ask_micro_usd_per_gpu_hour=2_000_000))
+    with pytest.raises(Refused, match="above the cap"):
+        market.deploy(part(1, max_price_micro_usd_per_gpu_hour=1_999_999))
+    market.deploy(part(1, max_price_micro_usd_per_gpu_hour=2_500_000))

@@ -135,8 +135,10 @@ def lent_and_kept(patch: pytest.MonkeyPatch) -> None:
     """The GPUs that a lease gives back for a look stay free in the eyes of placements."""
     true, forever = failure_placement._given_back, []
 
-    def keep(inventory: Any, seats: Any) -> Any:
-        forever.append(true(inventory, seats))
+    def keep(inventory: Any, terms: Any) -> Any:
+        if not terms.request.is_plain:
+            return true(inventory, terms)
+        forever.append(true(inventory, terms))
         forever[-1].__enter__()
         return nullcontext()
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.domain.money import share_of_gpu
 from engine.market.demand import demand_of
 from engine.market.inventory import Inventory
 from engine.market.use import Use
@@ -63,7 +62,7 @@ def part_faults(parts: PartWorld, inventory: Inventory, found: Placement | NoPla
     best, request = best_seat(parts), parts.world.request
     cap, milli = request.get("max_price_micro_usd_per_gpu_hour"), request["gpu_milli"]
     if isinstance(found, Placement) and cap is not None:
-        found = NoPlacement(True, 1) if share_of_gpu(found.rate, milli) > share_of_gpu(cap, milli) else found
+        found = NoPlacement(True, 1) if found.rate > cap else found
     if isinstance(found, NoPlacement) or best is None:
         return [] if isinstance(found, NoPlacement) == (best is None) else [f"ours {found}, twin {best}"]
     node_id = inventory.node_ids[found.nodes[0]]

@@ -62,6 +62,8 @@ def _step(
             size_drawn, seconds = draw.choice((1, 2, 3, 5, 8, 13, 21)), draw.choice((1, 59, 3_601, 7_200, 100_000))
             wish = {"interruptible": draw.random() < 0.4, "lock": draw.random() < 0.3}
             wish["max_price_micro_usd_per_gpu_hour"] = draw.choice((None, None, 1_900_000))
+            if draw.random() < 0.3:
+                size_drawn, wish["gpu_milli"] = 1, draw.choice((1, 160, 333, 500, 999))
             leases.append(market.deploy(size_drawn, draw.choice(TENANTS), duration_s=seconds, **wish))
         case "deposit", _:
             market.deposit(10 ** draw.randrange(4, 10) + draw.randrange(1_000), draw.choice(TENANTS))
