@@ -33,10 +33,22 @@ PASSES_PER_PRICE = 3
 stays.
 """
 PASSES_MAX = 12
-LEAST_GAIN = 3e-4
+LEAST_GAIN = 1e-4
 """If all passes at the same prices together improve welfare by a smaller share, they are the last."""
 LEAST_PROMISE = 0.3
 """Of a gang without regret, against the root of its dollars per hour: it may still be in the way."""
+NEAR = 0.95
+"""Refused gangs that bid more than so much of what they would pay at the market's prices are near it."""
+NEAR_TIMES = 4.0
+"""How much more often a round begins with one of those: it wins ten times as often as with one that is served."""
+NEAR_SHARE = 0.005
+"""Of their value, beside their regret, which is small where two large gangs bid for the same room."""
+POOR_PROMISE = 0.1
+"""Of all other refused gangs."""
+PRICE_NOISE = 0.1
+"""By how much a pass takes the prices of each model for higher or lower, as a logarithm. Where two models cost a
+gang alike, it goes now to one and now to the other, and leaves room for those who accept one of them only.
+"""
 MUST_SERVE_BONUS = 1e15
 """Larger than any welfare: no round may drop work that must stay served."""
 
@@ -89,12 +101,13 @@ def improve_in_parts(
                 follow = guide(prepared, cleared.result())
             whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
             owner, parts = (np.where(able, 0, -1), 1) if whole else cut(task.reach, able, random)
-            promise = np.sqrt(regrets(prepared, market, assignment)) + LEAST_PROMISE
+            promise = promises(task, market, assignment)
             jobs = [part_of(number, owner, promise, random) for number in range(parts)]
             if whole and number + 1 < passes:  # the pass leaves a core free for the prices after it
                 supply = left_to(divisible, prepared, assignment)
                 cleared = beside.submit(clear_the_rest, prepared, market, supply, buyers)
-            searchers.search(task, follow.price, follow.walk, owner, jobs, assignment, run.left_s)
+            price = follow.price * price_noise(prepared, random)
+            searchers.search(task, price, follow.walk, owner, jobs, assignment, run.left_s)
             run.is_out_of_time()  # if so, the pass was cut short
             welfare = assignment.welfare()
             run.report("improve", welfare, market.dual.bound)
@@ -102,6 +115,23 @@ def improve_in_parts(
                 if welfare - before < LEAST_GAIN * max(welfare, 1):
                     break
                 before = welfare
+
+
+def promises(task: Task, market: Market, assignment: Assignment) -> Float:
+    """How often rounds begin with each gang, relative to each other, (gangs,)."""
+    refused = ~assignment.placed
+    near = refused & (task.weight > NEAR)
+    stake = regrets(task.prepared, market, assignment) + near * NEAR_SHARE * task.prepared.value / 1e6
+    promise: Float = (np.sqrt(stake) + LEAST_PROMISE) * np.where(near, NEAR_TIMES, 1.0)
+    promise[refused & ~near] = POOR_PROMISE
+    return promise
+
+
+def price_noise(prepared: Prepared, random: np.random.Generator) -> Float:
+    """A factor for each slot, (slots,), the same for a whole model: walks stay in order."""
+    models = prepared.problem.model_sets.shape[1]
+    noise: Float = np.exp(random.normal(0.0, PRICE_NOISE, models))[prepared.supply[3]]
+    return noise
 
 
 def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator) -> Part:
