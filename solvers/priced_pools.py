@@ -25,13 +25,14 @@ class PricedPools:
     """Pools whose prices are costs of one GPU over `duration_s`, `units` per micro-dollar, at most `most`.
 
     Arrays as in `Pools`; `table` (POSTED: cost at the curve), `cost`, `histogram`, `from_price`, `by_price` and
-    `by_fabric` are its own and hold only what belongs to the models that `show` was called with.
+    `by_fabric` are its own and hold only what belongs to the models that `show` was called with, but for MODEL.
     """
 
     def __init__(self, pools: Pools, curves_of: CurvesOf, duration_s: int, most: int = LARGEST) -> None:
         self._pools, self._curves_of, self.duration_s, self._most = pools, curves_of, duration_s, most
         self.units = units_per_hour(duration_s)
         self.table, self.cost = np.empty_like(pools.table), np.empty_like(pools.ask)
+        self.table[:, MODEL] = pools.table[:, MODEL]  # shared cards are looked at by node, whatever their model
         self.histogram, self.from_price = np.zeros_like(pools.histogram), np.empty_like(pools.from_price)
         self.by_price, self.by_fabric = np.empty_like(pools.by_price), np.empty_like(pools.by_fabric)
         self.shown = np.zeros(pools.model_start.size - 1, dtype=np.bool_)

@@ -72,6 +72,16 @@ def test_a_lease_of_a_part_pays_its_share(parts: list[int], hours: int, curved: 
     assert sum(totals) >= whole - (len(parts) if curved else 0)  # each total along a curve is rounded half up
 
 
+def test_cards_of_models_that_were_never_priced_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 3 along a curve, whatever stands in memory that nobody has written to yet: here, model 0 for nothing."""
+    monkeypatch.setattr(np, "empty_like", np.zeros_like)
+    market = SmallMarket([node("n1", gpu_model="H100"), node("n2", gpu_model="A100")])
+    market.publish(2_000_001, 1_000_003)
+    for hours, model, name in ((10, "H100", "n1"), (20, "A100", "n2")):
+        lease = market.deploy(gpu_count=1, gpu_milli=500, gpu_models=(model,), duration_s=hours * HOUR_S)
+        assert market.state.inventory.node_ids[lease.terms.node_numbers].tolist() == [name]
+
+
 def test_parts_share_a_card_and_give_it_back() -> None:
     """Parts go onto the card they fit best; with the last of them the card is a whole GPU again."""
     market = market_of(node("n1", gpu_count=2))
