@@ -131,6 +131,11 @@ def with_request_id(request: ClusterRequest, request_id: str) -> ClusterRequest:
     return ClusterRequest(request.gpu_count, request_id, *_AFTER_ID(request))
 
 
+def wish_of(request: ClusterRequest) -> tuple[Any, ...]:
+    """What tells requests apart but their ids: ten times as fast as one without an id, made to be looked up."""
+    return request.gpu_count, *_AFTER_ID(request)
+
+
 def parse_cluster_request(raw: Mapping[str, Any], prefix: str = "") -> ClusterRequest:
     """Check raw fields and build the request; InvalidInput lists every violation, fields named with `prefix`."""
     reader = FieldReader(raw, prefix)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest, with_request_id
+from engine.domain.cluster_request import ClusterRequest, wish_of
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.market.inventory import Inventory
 from solvers.distances import RTT_TOLERANCE_MS
@@ -51,10 +51,10 @@ def demand_of(inventory: Inventory, request: ClusterRequest, catalogue: Collecti
 
 def known_demand(inventory: Inventory, request: ClusterRequest, catalogue: Collection[str]) -> Demand:
     """`demand_of`, kept for the requests of late: what it reads of a fleet never changes."""
-    known, nameless = inventory.demands, with_request_id(request, "")
-    demand = known.get(nameless)
+    known, wish = inventory.demands, wish_of(request)
+    demand = known.get(wish)
     if demand is None:
-        demand = known[nameless] = demand_of(inventory, request, catalogue)
+        demand = known[wish] = demand_of(inventory, request, catalogue)
         if len(known) > KNOWN_MAX:
             del known[next(iter(known))]
     return demand

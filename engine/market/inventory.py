@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
 from engine.market.fleet_columns import (
@@ -81,8 +81,8 @@ class Inventory(PricedFleet):
         )
         most = int(self.nodes.gpu_count.max(initial=0))
         self.spare = Spare(self.cpu_milli.copy(), self.memory_mib.copy(), most)
-        self.demands: dict[ClusterRequest, Demand] = {}
-        """Of requests without their ids; the fleet's columns never change, so they hold as long as it."""
+        self.demands: dict[tuple[Any, ...], Demand] = {}
+        """By `wish_of` their requests; the fleet's columns never change, so they hold as long as it."""
         self.audited_hours: object = None
         """What the audit of prices keeps; nobody else reads it."""
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
