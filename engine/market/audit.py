@@ -86,6 +86,8 @@ def _beside(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:
     """CPU and memory by node, and the card that a part stands on."""
     request, nodes, spare = terms.request, terms.node_numbers, inventory.spare
     yield (terms.card >= 0) == (request.gpu_milli is not None), "names a card without need, or none where it must"
+    if request.is_plain:
+        return
     replicas = terms.gpus_per_node // request.gpus_per_node
     for wanted, left, own, name in (
         (request.cpu_milli, spare.cpu_milli, seen.own.cpu_milli if seen.own else 0, "CPU"),
