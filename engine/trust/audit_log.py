@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ class Act:
     object: str
     outcome: str
 
+    def body(self, left_out: int) -> str:
+        """Its line but for the chain; `dataclasses.asdict` copies every string and takes ten times as long."""
+        return _body({name: getattr(self, name) for name in _FIELDS} | {"left_out": left_out})
+
+
+_FIELDS = tuple(field.name for field in fields(Act))
+
 
 class AuditLog:
     """The file of a running engine, which alone appends to it."""
@@ -59,7 +66,7 @@ class AuditLog:
                 self._left_out += 1
                 return
             self._failures.take("", 1.0)
-        body = _body({**asdict(act), "left_out": self._left_out})
+        body = act.body(self._left_out)
         self._chain, self._left_out = chained(self._chain, body), 0
         os.write(self._file, f'{body[:-1]},"chain":"{self._chain}"}}\n'.encode())
 
