@@ -153,7 +153,13 @@ ROWS: dict[str, Row] = {
     "OracleService/GetIndicativePrice": Row(
         CUSTOMERS, lambda ids: oracle.GetIndicativePriceRequest(cluster=cluster(gpu_count=1))
     ),
-    "PlanService/RunPlan": Row("tenant", lambda ids: plans.RunPlanRequest(requests=[wanted("m", 1)])),
+    "PlanService/RunPlan": Row(
+        "tenant",
+        lambda ids: plans.RunPlanRequest(
+            requests=[wanted("m", 1)], options=plans.PlanOptions(last_plan_id=ids["plan_id"])
+        ),
+        {"options.last_plan_id": "plan_id"},
+    ),
     "PlanService/GetPlan": Row("tenant", lambda ids: plans.GetPlanRequest(name=ids["plan"]), {"name": "plan"}),
     "PlanService/ApplyPlan": Row("tenant", lambda ids: plans.ApplyPlanRequest(name=ids["plan"]), {"name": "plan"}),
 }

@@ -44,6 +44,7 @@ class AccessWorld(Loopback):
             "lease": self.fresh("lease", self.theirs),
             "quote": self.fresh("quote", self.theirs),
             "plan": self.fresh("plan", self.theirs),
+            "plan_id": self.fresh("plan_id", self.theirs),
             "order": self.fresh("order", self.theirs),
         }
         self.leased = self.mine.deploy(gpu_count=1, gpu_models=["H100"], regions=["us-east"])
@@ -68,7 +69,8 @@ class AccessWorld(Loopback):
                 cluster=wanted("o", 1, gpu_models=["A100"], max_price_micro_usd_per_gpu_hour=1)
             )
             return str(OrderServiceStub(self.channel).PlaceOrder(request, metadata=owner.metadata).name)
-        return Planner(owner).plan(wanted("p", 1, gpu_models=["A100"]))
+        name = Planner(owner).plan(wanted("p", 1, gpu_models=["A100"]))
+        return name.removeprefix("plans/") if kind == "plan_id" else name
 
     def own(self, role: str, kinds: Iterable[str]) -> dict[str, str]:
         """Ids of objects that are the role's, by kind; those of `kinds` are new."""
