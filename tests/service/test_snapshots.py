@@ -40,6 +40,11 @@ DERIVED = {
     "_at_asks",
     "freed",
     "_names_of_market",
+    "names_by_place",
+    "demands",
+    "audited_hours",
+    "_curves",
+    "_curves_s",
     "market_index",
     "_interruptible",
 }
