@@ -33,6 +33,8 @@ from tests.simulation.witness import Witness
 LATEST_US = 1_200 * SECOND_US
 REPLAYED = 0.3
 """Share of the runs whose journal is replayed from the beginning, as that takes as long as a fifth of a run."""
+READ_ANYWHERE, LOST_IN_THE_END = 0.3, 0.3
+"""Share of the reads that are asked of any server, and of the runs that end with nodes that stay silent."""
 OPERATIONS, SESSIONS = 200, 2
 """Of a run; of a tenant, at the same time."""
 
@@ -107,8 +109,10 @@ class Life:
         await asyncio.sleep(delay_us / SECOND_US)
 
     async def ask(self, call: Call, arrives_in_us: int | None) -> Reply:
-        """Ask the server that answered last; after one that does not lead, the other."""
+        """Ask the server that answered last; after one that does not lead, the other. Reads go anywhere at times."""
         asked = self.asked_first
+        if self.is_shared and call.command is None and self.kernel.draw.random() < READ_ANYWHERE:
+            asked = self.kernel.draw.choice(self.names)
         reply = await self.network.ask(call, asked, arrives_in_us)
         if reply.error in UNKNOWN and self.asked_first == asked:
             self.asked_first = self.names[(self.names.index(asked) + 1) % len(self.names)]
@@ -139,6 +143,8 @@ class Life:
         self.disk.fates.clear()
         for server in self.servers.values():
             server.process.resume()
+        if self.kernel.draw.random() < LOST_IN_THE_END:
+            self.trouble.lose_for_good()
         await self.sleep_us((9 if self.is_shared else 6) * SECOND_US)
 
     async def _restart_all(self) -> None:
