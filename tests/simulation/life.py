@@ -24,6 +24,7 @@ from tests.simulation.calls import UNKNOWN, Call, Reply
 from tests.simulation.differences import all_differences
 from tests.simulation.kernel import SECOND_US, Kernel, Process, ProcessLoop
 from tests.simulation.network import CALM, Network
+from tests.simulation.remembered import remembered
 from tests.simulation.server import Server
 from tests.simulation.store import Disk
 from tests.simulation.system import installed
@@ -197,7 +198,7 @@ class Life:
 def run(seed: int, operations: int = OPERATIONS) -> Report:
     """Live one life."""
     life = Life(seed, operations)
-    with installed(life.kernel), quiet(), life.trouble.solver():
+    with installed(life.kernel), remembered(), quiet(), life.trouble.solver():
         life.begin_all()
         task = life.loop.create_task(life.live())
         life.kernel.run(lambda: life.is_over or task.done(), LATEST_US)

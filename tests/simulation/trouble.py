@@ -17,7 +17,7 @@ from engine.market.events import Key
 from solvers.placement import Placement, Placer
 from tests.market.small_market import published
 from tests.simulation import planner
-from tests.simulation.base import nodes
+from tests.simulation.base import TENANTS, nodes
 from tests.simulation.callers import Caller
 from tests.simulation.calls import Call
 from tests.simulation.kernel import SECOND_US, START_US, TICK_US
@@ -56,7 +56,7 @@ class Trouble:
             (5, "", self._commit),
             (2, "slow disk", self._slow_disk),
             (1, "", self._away),
-            (3, "server paused", self._pause),
+            (6 if self.life.is_shared else 2, "server paused", self._pause),
             (3, "network storm", self._storm),
             (2, "30 % of the nodes lost", self._lose_nodes),
             (2, "node flaps", self._flap),
@@ -126,7 +126,16 @@ class Trouble:
             await self._until(lambda: engine.state.version > disk.sequence, 1)
         server.process.pause()
         await self._stay_paused()
+        self._ask_only(server.name)
+        await self._for_s(0, 0.04)
         server.process.resume()
+
+    def _ask_only(self, name: str) -> None:
+        """Readers that know one server only, whatever another has told meanwhile."""
+        for tenant in TENANTS:
+            acked_version = self.life.witness.acked_version
+            call = Call(next(self.life.numbers), tenant, "Balance", acked_version=acked_version)
+            self.life.network.tell(call, name)
 
     async def _stay_paused(self) -> None:
         """Where another can take over: less than a lease, until it just has, or long after."""
@@ -136,7 +145,7 @@ class Trouble:
         length, epoch = self.draw.choice(("short", "just", "just", "long")), self.life.disk.epoch
         if length == "just":
             await self._until(lambda: self.life.disk.epoch > epoch, 6)
-            await self._for_s(0, 0.5)
+            await self._for_s(0, 0.3)
         else:
             await self._for_s(*((0.1, 2.4) if length == "short" else (2.5, 6)))
 
