@@ -34,8 +34,9 @@ from tests.simulation.witness import Witness
 LATEST_US = 1_200 * SECOND_US
 REPLAYED = 0.3
 """Share of the runs whose journal is replayed from the beginning, as that takes as long as a fifth of a run."""
-READ_ANYWHERE, LOST_IN_THE_END = 0.3, 0.3
-"""Share of the reads that are asked of any server, and of the runs that end with nodes that stay silent."""
+DEPOSED_IN_SILENCE, READ_ANYWHERE, LOST_IN_THE_END = 0.3, 0.3, 0.3
+"""Share of the shared runs whose first leader is deposed before all else, of the reads that are asked of any server,
+and of the runs that end with nodes that stay silent."""
 OPERATIONS, SESSIONS = 200, 2
 """Of a run; of a tenant, at the same time."""
 
@@ -121,6 +122,8 @@ class Life:
 
     async def live(self) -> None:
         """All of it, in order."""
+        if self.is_shared and self.kernel.draw.random() < DEPOSED_IN_SILENCE:
+            await self.trouble.depose_in_silence()
         beats = self.loop.create_task(self.trouble.beat())
         trouble = self.loop.create_task(self.trouble.run())
         await asyncio.gather(*(caller.run() for caller in self.callers))

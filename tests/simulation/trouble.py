@@ -119,7 +119,7 @@ class Trouble:
 
     async def _pause(self) -> None:
         """Stop who leads, mostly while a commit is under way."""
-        leads = [s for s in self.life.servers.values() if s.engine is not None and s.engine.leads]
+        leads = self._leaders()
         server = leads[0] if leads else self._server()
         disk, engine = self.life.disk, server.engine
         if engine is not None and self.draw.random() < 0.7:
@@ -129,6 +129,23 @@ class Trouble:
         self._ask_only(server.name)
         await self._for_s(0, 0.04)
         server.process.resume()
+
+    async def depose_in_silence(self) -> None:
+        """Stop who leads until another does and has answered, while no node beats and nothing comes to its end: so
+        a leader that wakes up has nothing to write, and only its lease keeps it from answering."""
+        await self._until(lambda: bool(self._leaders()), 10)
+        paused = self._leaders()[0]
+        paused.process.pause()
+        await self._until(lambda: len(self._leaders()) > 1, 10)
+        await self.operator.do("Deposit", lambda key: commands.DepositFunds(TENANTS[0], 1_000, key))
+        self.life.injected["deposed in silence"] += 1
+        self._ask_only(paused.name)
+        await self._for_s(0, 0.04)
+        paused.process.resume()
+
+    def _leaders(self) -> list[Any]:
+        """Who believes to lead, paused or not."""
+        return [server for server in self.life.servers.values() if server.engine and server.engine.leads]
 
     def _ask_only(self, name: str) -> None:
         """Readers that know one server only, whatever another has told meanwhile."""
@@ -197,7 +214,7 @@ class Trouble:
 
     async def _plan(self) -> None:
         """A plan on a snapshot: honest, late or wrong."""
-        engine = next((s.engine for s in self.life.servers.values() if s.engine and s.engine.leads), None)
+        engine = next((server.engine for server in self._leaders()), None)
         how = self.draw.choice(("honest", "late", "late", *planner.WRONG))
         changes = None if engine is None else planner.changes(engine.state, self.draw, how)
         if changes is None:
