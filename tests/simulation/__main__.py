@@ -2,7 +2,7 @@
 
 usage: python -m tests.simulation [--seeds N] [--first SEED] [--operations N] [--processes N]
        python -m tests.simulation --seed N [--bug NAME]     replays one seed and tells what it finds
-       python -m tests.simulation --bugs [--seeds N] [--first SEED]   plants every bug; N is the most seeds it may take
+       python -m tests.simulation --bugs [--seeds N] [--first SEED]   plants every bug, N seeds at most
 """
 
 from __future__ import annotations

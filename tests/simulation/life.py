@@ -35,7 +35,7 @@ LATEST_US = 1_200 * SECOND_US
 REPLAYED = 0.3
 """Share of the runs whose journal is replayed from the beginning, as that takes as long as a fifth of a run."""
 DEPOSED_IN_SILENCE, READ_ANYWHERE, LOST_IN_THE_END = 0.3, 0.3, 0.3
-"""Share of the shared runs whose first leader is deposed before all else, of the reads that are asked of any server,
+"""Share of the shared runs whose first leader is deposed before all else, of the reads that any server is asked,
 and of the runs that end with nodes that stay silent."""
 OPERATIONS, SESSIONS = 200, 2
 """Of a run; of a tenant, at the same time."""
@@ -111,7 +111,7 @@ class Life:
         await asyncio.sleep(delay_us / SECOND_US)
 
     async def ask(self, call: Call, arrives_in_us: int | None) -> Reply:
-        """Ask the server that answered last; after one that does not lead, the other. Reads go anywhere at times."""
+        """Ask the server that answered last; after one that does not lead, the other. Some reads go anywhere."""
         asked = self.asked_first
         if self.is_shared and call.command is None and self.kernel.draw.random() < READ_ANYWHERE:
             asked = self.kernel.draw.choice(self.names)
