@@ -136,6 +136,7 @@ class Life:
                 await caller.settle(call)
             if caller.unresolved and not self.kernel.violations:
                 self.kernel.fault("4", f"{caller.unresolved[0]} cannot be resolved by its key")
+        self._settle()  # also before a restart, which tries every order again
         await self._restart_all()
         beats.cancel()
         self._last_questions()
@@ -157,15 +158,24 @@ class Life:
             self.crash(server.process)
         await self.sleep_us((9 if self.is_shared else 4) * SECOND_US)
 
-    def _last_questions(self) -> None:
-        """All is as it should be when nothing has gone wrong for a while."""
+    def _settle(self) -> Engine | None:
+        """What leads has done all its work when nothing has gone wrong for a while."""
         server = next((s for s in self.servers.values() if s.engine and s.engine.leads), None)
         if server is None or server.engine is None:
             self.kernel.fault("4", "nobody leads although all is calm")
-            return
+            return None
         engine = server.engine
         engine.end_due(engine.now_us())  # what ends just now may let an order in
         server.upkeep.settle()
+        if not self.injected["placement: wrong"]:
+            self._look_for_work(engine)
+        return engine
+
+    def _last_questions(self) -> None:
+        """All is as it should be."""
+        engine = self._settle()
+        if engine is None:
+            return
         for told in self.witness.ledger.finish():
             self.kernel.fault("6", str(told))
         if engine.state.version == self.disk.sequence:
@@ -173,8 +183,6 @@ class Life:
                 self.kernel.fault("4", f"in the end {told}")
             if self.kernel.draw.random() < REPLAYED:
                 self._replay(engine.state)
-        if not self.injected["placement: wrong"]:
-            self._look_for_work(engine)
 
     def _replay(self, state: MarketState) -> None:
         """The state of who leads is what the journal gives, replayed from the beginning."""
