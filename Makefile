@@ -87,11 +87,12 @@ crash: .venv/dev
 # Seeded lives of the engine with simulated clock, network, store, nodes and solver faults, and the planted bugs.
 SEEDS ?= 2000
 BUG_SEEDS ?= 500
+FIRST ?= 1
 simulate: .venv/dev kernels
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 simulate-bugs: .venv/dev kernels
-	$(BIN)/python -m tests.simulation --bugs --seeds $(BUG_SEEDS)
+	$(BIN)/python -m tests.simulation --bugs --seeds $(BUG_SEEDS) --first $(FIRST)
 
 # The published experiment on shared GPUs: ten seeds, both traces; DATA=DIR or $WALRAS_DATA.
 replay: .venv/dev

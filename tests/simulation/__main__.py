@@ -2,7 +2,7 @@
 
 usage: python -m tests.simulation [--seeds N] [--first SEED] [--operations N] [--processes N]
        python -m tests.simulation --seed N [--bug NAME]     replays one seed and tells what it finds
-       python -m tests.simulation --bugs [--seeds N]        plants every bug; N is the most seeds it may take
+       python -m tests.simulation --bugs [--seeds N] [--first SEED]   plants every bug, N seeds at most
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
     if given.seed is not None:
         return replay(given.seed, given.operations, given.bug)
     if given.bugs:
-        return bugs(given.seeds or BUG_SEEDS, given.processes)
+        return bugs(given.seeds or BUG_SEEDS, given.first, given.processes)
     return many(given.first, given.seeds or 2_000, given.operations, given.processes)
 
 

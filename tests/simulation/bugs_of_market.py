@@ -32,10 +32,13 @@ from tests.simulation.planting import both, bug, instead
 
 @bug("held GPUs leased again (double lease)")
 def _() -> Any:
-    def hold(inventory: Inventory, nodes: Any, gpus: Any) -> None:
-        inventory.held[nodes] += gpus
+    def take(right: Any, inventory: Inventory, use: Any, sign: int, *, held: bool) -> None:
+        if held:
+            inventory.held[use.nodes] += sign * use.gpus
+        else:
+            right(inventory, use, sign, held=held)
 
-    return patch.object(Inventory, "hold", hold)
+    return instead(Inventory, "_take", take)
 
 
 @bug("one GPU of a lease forgotten when it starts")
@@ -134,7 +137,7 @@ def _() -> Any:
         held = quote.holds
         right(state, quote, now_us)
         if held:
-            state.inventory.hold(quote.terms.node_numbers, -quote.terms.gpus_per_node)
+            state.inventory.give(apply.use_of(quote.terms), held=True)
 
     return instead(apply, "_give_back", give_back)
 

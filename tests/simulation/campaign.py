@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import nullcontext
+from multiprocessing.pool import Pool
 
 from tests.simulation.base import base
 from tests.simulation.bugs import BUGS
@@ -36,6 +40,24 @@ def replay(seed: int, operations: int, bug: str) -> int:
     return 1 if report.violations else 0
 
 
+def _processes(count: int) -> Pool:
+    """Workers that end with this process, whatever ends it; used with `with`."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    return multiprocessing.get_context("spawn").Pool(count, _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _one(task: tuple[int, int]) -> Report:
     return run(*task)
 
@@ -44,7 +66,7 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
     """So many seeds on all cores, with progress; 1 if any violates a law."""
     tasks = ((seed, operations) for seed in range(first, first + seeds))
     total, failed, began_s = Report(0), list[Report](), time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with _processes(processes) as pool:
         for done, report in enumerate(pool.imap_unordered(_one, tasks, chunksize=8), 1):
             total.operations += report.operations
             total.outcomes += report.outcomes
@@ -70,26 +92,26 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
     return 1 if failed else 0
 
 
-def seeds_to_find(bug: str, most: int) -> tuple[int, str]:
+def seeds_to_find(bug: str, most: int, first: int = 1) -> tuple[int, str]:
     """(seeds that a planted bug took, what was violated); 0 if it was not found."""
     base()
     with BUGS[bug]():
-        for seed in range(1, most + 1):
-            if (report := run(seed)).violations:
-                return seed, report.violations[0]
+        for took in range(1, most + 1):
+            if (report := run(first + took - 1)).violations:
+                return took, report.violations[0]
     return 0, ""
 
 
-def _hunt(task: tuple[str, int]) -> tuple[str, int, str]:
+def _hunt(task: tuple[str, int, int]) -> tuple[str, int, str]:
     return task[0], *seeds_to_find(*task)
 
 
-def bugs(most: int, processes: int) -> int:
+def bugs(most: int, first: int, processes: int) -> int:
     """Every bug, as a table; 1 if any stays hidden."""
     hidden = 0
     print("| planted bug | seeds | found as |\n| --- | ---: | --- |")
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for bug, seeds, told in pool.imap(_hunt, [(bug, most) for bug in BUGS]):
+    with _processes(processes) as pool:
+        for bug, seeds, told in pool.imap(_hunt, [(bug, most, first) for bug in BUGS]):
             hidden += not seeds
             print(f"| {bug} | {seeds or f'NOT within {most}'} | {told.partition(' (at ')[0][:110]} |", flush=True)
     print(f"\n{len(BUGS) - hidden} of {len(BUGS)} planted bugs found within {most} seeds")

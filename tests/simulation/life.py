@@ -24,6 +24,7 @@ from tests.simulation.calls import UNKNOWN, Call, Reply
 from tests.simulation.differences import all_differences
 from tests.simulation.kernel import SECOND_US, Kernel, Process, ProcessLoop
 from tests.simulation.network import CALM, Network
+from tests.simulation.remembered import remembered
 from tests.simulation.server import Server
 from tests.simulation.store import Disk
 from tests.simulation.system import installed
@@ -33,6 +34,9 @@ from tests.simulation.witness import Witness
 LATEST_US = 1_200 * SECOND_US
 REPLAYED = 0.3
 """Share of the runs whose journal is replayed from the beginning, as that takes as long as a fifth of a run."""
+DEPOSED_IN_SILENCE, READ_ANYWHERE, LOST_IN_THE_END = 0.3, 0.3, 0.3
+"""Share of the shared runs whose first leader is deposed before all else, of the reads that any server is asked,
+and of the runs that end with nodes that stay silent."""
 OPERATIONS, SESSIONS = 200, 2
 """Of a run; of a tenant, at the same time."""
 
@@ -107,8 +111,10 @@ class Life:
         await asyncio.sleep(delay_us / SECOND_US)
 
     async def ask(self, call: Call, arrives_in_us: int | None) -> Reply:
-        """Ask the server that answered last; after one that does not lead, the other."""
+        """Ask the server that answered last; after one that does not lead, the other. Some reads go anywhere."""
         asked = self.asked_first
+        if self.is_shared and call.command is None and self.kernel.draw.random() < READ_ANYWHERE:
+            asked = self.kernel.draw.choice(self.names)
         reply = await self.network.ask(call, asked, arrives_in_us)
         if reply.error in UNKNOWN and self.asked_first == asked:
             self.asked_first = self.names[(self.names.index(asked) + 1) % len(self.names)]
@@ -116,6 +122,8 @@ class Life:
 
     async def live(self) -> None:
         """All of it, in order."""
+        if self.is_shared and self.kernel.draw.random() < DEPOSED_IN_SILENCE:
+            await self.trouble.depose_in_silence()
         beats = self.loop.create_task(self.trouble.beat())
         trouble = self.loop.create_task(self.trouble.run())
         await asyncio.gather(*(caller.run() for caller in self.callers))
@@ -128,6 +136,7 @@ class Life:
                 await caller.settle(call)
             if caller.unresolved and not self.kernel.violations:
                 self.kernel.fault("4", f"{caller.unresolved[0]} cannot be resolved by its key")
+        self._settle()  # also before a restart, which tries every order again
         await self._restart_all()
         beats.cancel()
         self._last_questions()
@@ -139,6 +148,8 @@ class Life:
         self.disk.fates.clear()
         for server in self.servers.values():
             server.process.resume()
+        if self.kernel.draw.random() < LOST_IN_THE_END:
+            self.trouble.lose_for_good()
         await self.sleep_us((9 if self.is_shared else 6) * SECOND_US)
 
     async def _restart_all(self) -> None:
@@ -147,15 +158,24 @@ class Life:
             self.crash(server.process)
         await self.sleep_us((9 if self.is_shared else 4) * SECOND_US)
 
-    def _last_questions(self) -> None:
-        """All is as it should be when nothing has gone wrong for a while."""
+    def _settle(self) -> Engine | None:
+        """What leads has done all its work when nothing has gone wrong for a while."""
         server = next((s for s in self.servers.values() if s.engine and s.engine.leads), None)
         if server is None or server.engine is None:
             self.kernel.fault("4", "nobody leads although all is calm")
-            return
+            return None
         engine = server.engine
         engine.end_due(engine.now_us())  # what ends just now may let an order in
         server.upkeep.settle()
+        if not self.injected["placement: wrong"]:
+            self._look_for_work(engine)
+        return engine
+
+    def _last_questions(self) -> None:
+        """All is as it should be."""
+        engine = self._settle()
+        if engine is None:
+            return
         for told in self.witness.ledger.finish():
             self.kernel.fault("6", str(told))
         if engine.state.version == self.disk.sequence:
@@ -163,8 +183,6 @@ class Life:
                 self.kernel.fault("4", f"in the end {told}")
             if self.kernel.draw.random() < REPLAYED:
                 self._replay(engine.state)
-        if not self.injected["placement: wrong"]:
-            self._look_for_work(engine)
 
     def _replay(self, state: MarketState) -> None:
         """The state of who leads is what the journal gives, replayed from the beginning."""
@@ -191,7 +209,7 @@ class Life:
 def run(seed: int, operations: int = OPERATIONS) -> Report:
     """Live one life."""
     life = Life(seed, operations)
-    with installed(life.kernel), quiet(), life.trouble.solver():
+    with installed(life.kernel), remembered(), quiet(), life.trouble.solver():
         life.begin_all()
         task = life.loop.create_task(life.live())
         life.kernel.run(lambda: life.is_over or task.done(), LATEST_US)

@@ -128,8 +128,11 @@ class Server:
         try:
             source = Following.open_url(place) if self.life.is_shared else place
             engine = WatchedEngine(source, self)
-        except WalrasError:
+        except (Unavailable, NotLeader):
             self.life.restart(self)
+            return
+        except WalrasError as error:
+            self.life.kernel.fault("4", f"{self.name} cannot start: {error!r}")
             return
         self.process.loop.call_soon(self._start, engine, place)
 

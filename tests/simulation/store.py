@@ -44,7 +44,7 @@ class Disk:
         self.fates: list[str] = []
         """Of the next commits that add entries, the last of them first."""
         self.latency_ticks = (1, 5)
-        self.is_down = False
+        self.is_down, self._laid_out = False, image is not None
         self.writes: Link | None = None
         self.injected: Counter[str] = Counter()
         self.sequence, self.epoch = self._head() if image is not None else (0, 0)
@@ -52,6 +52,11 @@ class Disk:
 
     def image(self) -> bytes:
         return bytes(self.raw.serialize())
+
+    def _is_laid_out(self) -> bool:
+        """Whether there is a journal; once there is, there always is."""
+        self._laid_out = self._laid_out or _has_head(self.raw)
+        return self._laid_out
 
     def _head(self) -> tuple[int, int]:
         row = self.raw.execute("SELECT sequence, epoch FROM journal_head").fetchone()
@@ -79,7 +84,7 @@ class Disk:
         if not self.raw.in_transaction:
             return
         process, before = here().process, self.sequence
-        sequence, epoch = self._head() if _has_head(self.raw) else (0, 0)
+        sequence, epoch = self._head() if self._is_laid_out() else (0, 0)
         fate = self.fates.pop() if sequence > before and self.fates else CLEAN
         if fate != CLEAN:
             self.injected[f"commit: {fate}"] += 1
@@ -141,6 +146,7 @@ class Link:
         """The database lives as long as the disk."""
 
 
+@cache
 def _now_us_of_sqlite(statement: str) -> str:
     """PostgreSQL's statements as SQLite takes them."""
     if statement.startswith("SET LOCAL"):
@@ -159,7 +165,7 @@ def _engine(*, writes: bool) -> Engine:
         if writes:
             World.kernel.disk.begin(connection)  # type: ignore[attr-defined]
         World.kernel.disk.writes = connection.connection.dbapi_connection  # type: ignore[attr-defined]
-        connection.exec_driver_sql("BEGIN")
+        World.kernel.disk.raw.execute("BEGIN")  # type: ignore[attr-defined]
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def translate(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> tuple[str, Any]:

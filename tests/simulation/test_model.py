@@ -135,13 +135,13 @@ class Markets(RuleBasedStateMachine):
 
 def _run(machine: type[Markets], quick: int, full: int) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=size(quick, full), stateful_step_count=size(20, 50))
+        machine, settings=settings(max_examples=size(quick, full), stateful_step_count=size(14, 50))
     )
 
 
 def test_model_and_sqlite_agree() -> None:
     """Laws 1, 4, 5 and 6 on the embedded database."""
-    _run(Markets, 4, 200)
+    _run(Markets, 3, 200)
 
 
 def test_model_sqlite_and_postgresql_agree(postgres: Cluster) -> None:
@@ -150,4 +150,4 @@ def test_model_sqlite_and_postgresql_agree(postgres: Cluster) -> None:
     class Both(Markets):
         new_url = postgres.new_url
 
-    _run(Both, 3, 100)
+    _run(Both, 2, 100)

@@ -17,12 +17,13 @@ from engine.market.events import Key
 from solvers.placement import Placement, Placer
 from tests.market.small_market import published
 from tests.simulation import planner
-from tests.simulation.base import nodes
+from tests.simulation.base import TENANTS, nodes
 from tests.simulation.callers import Caller
 from tests.simulation.calls import Call
-from tests.simulation.kernel import SECOND_US, START_US
+from tests.simulation.kernel import SECOND_US, START_US, TICK_US
 from tests.simulation.network import STORM, Weather
 from tests.simulation.store import CRASH_AFTER, CRASH_BEFORE, KEPT, LOST
+from tests.simulation.system import World
 
 if TYPE_CHECKING:
     from tests.simulation.life import Life
@@ -55,7 +56,7 @@ class Trouble:
             (5, "", self._commit),
             (2, "slow disk", self._slow_disk),
             (1, "", self._away),
-            (3, "server paused", self._pause),
+            (6 if self.life.is_shared else 2, "server paused", self._pause),
             (3, "network storm", self._storm),
             (2, "30 % of the nodes lost", self._lose_nodes),
             (2, "node flaps", self._flap),
@@ -110,12 +111,60 @@ class Trouble:
         await self._for_s(0.2, 2)
         self.life.disk.is_down = False
 
+    async def _until(self, is_so: Callable[[], bool], most_s: float) -> None:
+        """Look at every tick."""
+        latest_us = self.life.kernel.now_us + most_s * SECOND_US
+        while not is_so() and self.life.kernel.now_us < latest_us:
+            await self.life.sleep_us(TICK_US)
+
     async def _pause(self) -> None:
-        leads = [s for s in self.life.servers.values() if s.engine is not None and s.engine.leads]
+        """Stop who leads, mostly while a commit is under way."""
+        leads = self._leaders()
         server = leads[0] if leads else self._server()
+        disk, engine = self.life.disk, server.engine
+        if engine is not None and self.draw.random() < 0.7:
+            await self._until(lambda: engine.state.version > disk.sequence, 1)
         server.process.pause()
-        await self._for_s(*((2.5, 5) if self.life.is_shared else (0.1, 2)))
+        await self._stay_paused()
+        self._ask_only(server.name)
+        await self._for_s(0, 0.04)
         server.process.resume()
+
+    async def depose_in_silence(self) -> None:
+        """Stop who leads until another does and has answered, while no node beats and nothing comes to its end: so
+        a leader that wakes up has nothing to write, and only its lease keeps it from answering."""
+        await self._until(lambda: bool(self._leaders()), 10)
+        paused = self._leaders()[0]
+        paused.process.pause()
+        await self._until(lambda: len(self._leaders()) > 1, 10)
+        await self.operator.do("Deposit", lambda key: commands.DepositFunds(TENANTS[0], 1_000, key))
+        self.life.injected["deposed in silence"] += 1
+        self._ask_only(paused.name)
+        await self._for_s(0, 0.04)
+        paused.process.resume()
+
+    def _leaders(self) -> list[Any]:
+        """Who believes to lead, paused or not."""
+        return [server for server in self.life.servers.values() if server.engine and server.engine.leads]
+
+    def _ask_only(self, name: str) -> None:
+        """Readers that know one server only, whatever another has told meanwhile."""
+        for tenant in TENANTS:
+            acked_version = self.life.witness.acked_version
+            call = Call(next(self.life.numbers), tenant, "Balance", acked_version=acked_version)
+            self.life.network.tell(call, name)
+
+    async def _stay_paused(self) -> None:
+        """Where another can take over: less than a lease, until it just has, or long after."""
+        if not self.life.is_shared:
+            await self._for_s(0.1, 2)
+            return
+        length, epoch = self.draw.choice(("short", "just", "just", "long")), self.life.disk.epoch
+        if length == "just":
+            await self._until(lambda: self.life.disk.epoch > epoch, 6)
+            await self._for_s(0, 0.3)
+        else:
+            await self._for_s(*((0.1, 2.4) if length == "short" else (2.5, 6)))
 
     async def _storm(self) -> None:
         self.life.network.weather = STORM
@@ -165,7 +214,7 @@ class Trouble:
 
     async def _plan(self) -> None:
         """A plan on a snapshot: honest, late or wrong."""
-        engine = next((s.engine for s in self.life.servers.values() if s.engine and s.engine.leads), None)
+        engine = next((server.engine for server in self._leaders()), None)
         how = self.draw.choice(("honest", "late", "late", *planner.WRONG))
         changes = None if engine is None else planner.changes(engine.state, self.draw, how)
         if changes is None:
@@ -185,13 +234,26 @@ class Trouble:
         await asyncio.gather(*self._later)
         self.silent.clear()
 
+    def lose_for_good(self) -> None:
+        """Nodes fall silent on which something runs for long, when all else is calm."""
+        truth, later_us = self.life.witness.truth, START_US + self.life.kernel.now_us + 60 * SECOND_US
+        long = [name for name in truth.running if truth.leases[name].ends_us > later_us]
+        if long:
+            self.life.injected["nodes lost in the end"] += 1
+            self.silent.update(truth.leases[self.draw.choice(long)].placement)
+
     @contextmanager
     def solver(self) -> Iterator[None]:
-        """The real solver, whose answers are sometimes spoiled before the market sees them."""
+        """The real solver, whose answers are sometimes spoiled before the market sees them.
+
+        Only a replay asks it in a thread, and none should: there it answers as a later release might.
+        """
         place = Placer.place
 
         def spoiled(placer: Placer, *given: Any) -> Any:
             found = place(placer, *given)
+            if World.thread is not None and isinstance(found, Placement):
+                return replace(found, nodes=(found.nodes + 1) % 12)
             if self.wrong_answers and isinstance(found, Placement):
                 self.wrong_answers -= 1
                 self.life.injected["placement: wrong"] += 1
