@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from multiprocessing.pool import Pool
 
 from tests.simulation.base import base
@@ -65,8 +65,8 @@ def _one(task: tuple[int, int]) -> Report:
 def many(first: int, seeds: int, operations: int, processes: int) -> int:
     """So many seeds on all cores, with progress; 1 if any violates a law."""
     tasks = ((seed, operations) for seed in range(first, first + seeds))
-    total, failed, began_s = Report(0), list[Report](), time.monotonic()
-    with _processes(processes) as pool:
+    total, failed, began_s, done = Report(0), list[Report](), time.monotonic(), 0
+    with suppress(KeyboardInterrupt), _processes(processes) as pool:  # what was done until then is told
         for done, report in enumerate(pool.imap_unordered(_one, tasks, chunksize=8), 1):
             total.operations += report.operations
             total.outcomes += report.outcomes
@@ -85,11 +85,11 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
     print(_listed("operations", total.operations), _listed("answers", total.outcomes), sep="\n")
     print(_listed("faults injected", total.faults))
     print(
-        f"{seeds:,} seeds, {total.operations.total():,} operations, {total.faults.total():,} faults, "
+        f"{done:,} of {seeds:,} seeds, {total.operations.total():,} operations, {total.faults.total():,} faults, "
         f"{total.events:,} events, {total.lived_s / 3_600:.1f} simulated hours in "
         f"{time.monotonic() - began_s:,.0f} s: {len(failed)} seeds violate a law"
     )
-    return 1 if failed else 0
+    return 1 if failed or done < seeds else 0
 
 
 def seeds_to_find(bug: str, most: int, first: int = 1) -> tuple[int, str]:
