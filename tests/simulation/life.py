@@ -195,7 +195,8 @@ class Life:
     def _look_for_work(self, engine: Engine) -> None:
         """No order waits that could be served, no lease runs on a node that is lost."""
         truth = self.witness.truth
-        for name in truth.running:
+        repaired = engine.state.version > self.disk.sequence  # just now: it is not durable yet
+        for name in () if repaired else truth.running:
             if any(truth.rows[node]["state"] == "DOWN" for node in truth.leases[name].placement):
                 self.kernel.fault("3", f"{name} still runs on a node that is DOWN")
         for order_id in list(engine.state.open_orders):
