@@ -6,9 +6,7 @@ layouts are written down where they are built (`solvers.placement.Placer`).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, TypeVar, cast
 
 from numba import njit
@@ -16,22 +14,6 @@ from numba import njit
 Function = TypeVar("Function", bound=Callable[..., Any])
 Arrays = tuple[Any, ...]
 """A tuple of arrays and numbers, as Numba takes it."""
-
-BLAS = "scipy.linalg"
-
-
-def _settle_blas() -> None:
-    """Let Numba find no BLAS: asking SciPy took two fifths of loading the first kernel, and none here needs it."""
-    if BLAS in sys.modules:
-        return
-    sys.modules[BLAS] = None  # type: ignore[assignment]  # so that importing it fails at once
-    try:
-        import_module("numba.np.arraymath")
-    finally:
-        del sys.modules[BLAS]
-
-
-_settle_blas()
 
 
 def kernel(function: Function) -> Function:

@@ -13,7 +13,7 @@ from engine.journal.postgres import DRIVER, PostgresDatabase
 from engine.journal.sqlite import SqliteDatabase
 
 Place = Path | str | Database
-"""A data directory, or a URL: `postgresql://…` (also `postgresql+psycopg://…`) `sqlite:///path`; or a database."""
+"""A data directory; a URL, `postgresql://…` (also `postgresql+psycopg://…`) or `sqlite:///path`; a database."""
 
 
 def database_at(place: Place) -> Database:

@@ -29,7 +29,7 @@ from engine.domain.money import (
 from engine.market.events import PriceLine
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
-from engine.market.periods import BAND_EDGES_S
+from engine.market.periods import band_edges
 from solvers.forward import HOUR_S, LARGEST, average_prices, band_costs, line_parts, units_per_hour
 from solvers.placement import Placement
 
@@ -98,17 +98,10 @@ def _forward_totals(found: Placement, duration_s: int) -> tuple[int, int, Int]:
 
 def _forward_lines(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> list[PriceLine]:
     """By market, band and what sets the price; amounts are the differences of the rounded running sum."""
-    units, edges = (
-        units_per_hour(duration_s),
-        (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s),
-    )
-    market, ask = np.ascontiguousarray(seen.market), np.ascontiguousarray(seen.ask_micro_usd)
-    curves, row = inventory.rows_of(
-        np.concatenate((market, inventory.cheapest_for(market, duration_s))), duration_s
-    )
+    edges, market = band_edges(0, duration_s), np.ascontiguousarray(seen.market)
     parts = line_parts(
-        curves.rate, curves.running, row[: market.size], row[market.size :],
-        market, inventory.markets.size, ask, found.gpus, np.array(edges), units,
+        *_curve_rows(inventory, market, duration_s), market, inventory.markets.size,
+        np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units_per_hour(duration_s),
     )  # fmt: skip
     lines, bands, names = [], list(pairwise(edges)), inventory.names_by_place
     for place, band, set_by, kind, count, amount, rate in parts.tolist():
@@ -122,7 +115,7 @@ def _forward_lines(inventory: Inventory, found: Placement, duration_s: int, seen
 def _part_charge(inventory: Inventory, found: Placement, duration_s: int, seen: Glance, gpu_milli: int) -> Charge:
     """As for the whole GPU, with its share of every running sum."""
     flat, units = inventory.is_flat(duration_s), units_per_hour(duration_s)
-    edges = (0, duration_s) if flat else (0, *(edge for edge in BAND_EDGES_S if edge < duration_s), duration_s)
+    edges = [0, duration_s] if flat else band_edges(0, duration_s)
     own = _flat_parts(inventory, found, seen) if flat else _band_parts(inventory, found, duration_s, edges, seen)
     parts = list(own)
     running = accumulate(part.cost for part in parts)
@@ -215,16 +208,13 @@ def _flat_parts(inventory: Inventory, found: Placement, seen: Glance) -> Iterato
 
 
 def _band_parts(
-    inventory: Inventory, found: Placement, duration_s: int, edges: tuple[int, ...], seen: Glance
+    inventory: Inventory, found: Placement, duration_s: int, edges: list[int], seen: Glance
 ) -> Iterator[_Part]:
     """The parts of one node, by band."""
-    market, ask = np.ascontiguousarray(seen.market), np.ascontiguousarray(seen.ask_micro_usd)
-    curves, row = inventory.rows_of(
-        np.concatenate((market, inventory.cheapest_for(market, duration_s))), duration_s
-    )
+    market = np.ascontiguousarray(seen.market)
     costs, gpus = band_costs(
-        curves.rate, curves.running, row[:1], row[1:], np.zeros_like(market), 1, ask, found.gpus,
-        np.array(edges), units_per_hour(duration_s),
+        *_curve_rows(inventory, market, duration_s), np.zeros_like(market), 1,
+        np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units_per_hour(duration_s),
     )  # fmt: skip
     for _, band, set_by in np.argwhere(gpus).tolist():
         base, premium = costs[0, band, set_by].tolist()
@@ -232,6 +222,14 @@ def _band_parts(
         yield _Part(int(market[0]), band, set_by, GPU_HOURS, count, base)
         if premium:
             yield _Part(int(market[0]), band, set_by, LOCALITY, count, premium)
+
+
+def _curve_rows(inventory: Inventory, market: Int, duration_s: int) -> tuple[Int, Int, Int, Int]:
+    """(prices, their sums, the row of each market, that of the cheapest one of its model and tier)."""
+    curves, row = inventory.rows_of(
+        np.concatenate((market, inventory.cheapest_for(market, duration_s))), duration_s
+    )
+    return curves.rate, curves.running, row[: market.size], row[market.size :]
 
 
 def _premiums(inventory: Inventory, found: Placement, seen: Glance) -> Int:

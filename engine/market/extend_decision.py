@@ -21,7 +21,7 @@ from engine.market.commands import ExtendLease
 from engine.market.events import AnyEvent, LeaseExtended, PriceLine, Profile
 from engine.market.extension_lines import current_parts, itemised, locked_parts
 from engine.market.lease_decision import owned_lease, still_active
-from engine.market.periods import BAND_EDGES_S, curve_costs
+from engine.market.periods import band_edges, curve_costs
 from engine.market.refunds import due_micro_usd
 from engine.market.state import Lease, MarketState
 from engine.market.terms import network_fee_of, profile_of
@@ -133,9 +133,7 @@ def _at_curve(state: MarketState, lease: Lease, from_s: int, left_s: int, durati
     """`left_s`: seconds from now until the first added one, which is second `from_s` of the lease."""
     standing = lease.standing
     inventory = state.inventory.sold_as(interruptible=standing.request.interruptible)
-    ends_s = from_s + duration_s
-    edges = [from_s, *(edge for edge in BAND_EDGES_S if from_s < edge < ends_s), ends_s]
-    parts = current_parts(inventory, standing, edges, left_s)
+    parts = current_parts(inventory, standing, band_edges(from_s, from_s + duration_s), left_s)
     nodes, gpus = standing.node_numbers, standing.gpus_per_node
     seen = inventory.glance(nodes)
     curves, row = inventory.rows_of(np.ascontiguousarray(seen.market), left_s + duration_s)

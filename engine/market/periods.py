@@ -73,7 +73,12 @@ def edges_of(period: Period, from_s: int, to_s: int) -> list[int]:
     first, last = max(from_s, period.from_s), min(to_s, period.to_s)
     if first >= last:
         return []
-    return [first, *(edge for edge in BAND_EDGES_S if first < edge < last), last]
+    return band_edges(first, last)
+
+
+def band_edges(from_s: int, to_s: int) -> list[int]:
+    """Where the bands of hours between two seconds of a curve begin, and where the last one ends."""
+    return [from_s, *(edge for edge in BAND_EDGES_S if from_s < edge < to_s), to_s]
 
 
 class Costs(NamedTuple):

@@ -40,7 +40,7 @@ LEAST_PROMISE = 0.3
 NEAR = 0.95
 """Refused gangs that bid more than so much of what they would pay at the market's prices are near it."""
 NEAR_TIMES = 4.0
-"""How much more often a round begins with one of those: it wins ten times as often as with one that is served."""
+"""How much more often a round begins with one of them: it wins several times as much as one with a served gang."""
 NEAR_SHARE = 0.005
 """Of their value, beside their regret, which is small where two large gangs bid for the same room."""
 POOR_PROMISE = 0.1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from engine.market.charges import per_hour
 from engine.market.periods import curve_costs, least_cost
@@ -73,25 +74,34 @@ def test_costs_are_cut_off_before_they_overflow() -> None:
     assert cost(curves.rate[0], curves.running[0], 10**11, 315_359_999, 3_600, 10**15) == 10**15
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=3),
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**7), st.integers(1, 64)), min_size=1, max_size=8),
-    st.integers(3_601, 10**6),
-)
-def test_bands_sum_to_the_cost(
-    prices: list[tuple[int, int]], nodes: list[tuple[int, int, int]], duration_s: int
-) -> None:
-    """Law: over bands, kinds and premiums costs sum to those of the nodes; every band has all GPUs."""
+Int = NDArray[np.int64]
+PricedNodes = tuple[tuple[Int, Int, Int, Int], tuple[Int, Int, Int, int]]
+
+
+@st.composite
+def priced_nodes(draw: st.DrawFn) -> PricedNodes:
+    """(prices and sums of curves, market of each node and one beside it), (asks, GPUs, edges, units an hour)."""
+    prices = draw(st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=3))
+    node = st.tuples(st.integers(0, 2), st.integers(0, 10**7), st.integers(1, 64))
+    nodes, duration_s = draw(st.lists(node, min_size=1, max_size=8)), draw(st.integers(3_601, 10**6))
     posted, long_run = (np.array(column) for column in zip(*prices, strict=True))
-    curves, units = Curves.of(posted, long_run, 48.0, duration_s), units_per_hour(duration_s)
+    curves = Curves.of(posted, long_run, 48.0, duration_s)
     market, ask, gpus = (np.array(column) for column in zip(*nodes, strict=True))
     market %= posted.size
     edges = np.array([0, *(edge for edge in (3_600, 21_600, 86_400, 604_800) if edge < duration_s), duration_s])
-    other, groups = np.zeros_like(market), posted.size
-    costs, counts = band_costs(curves.rate, curves.running, market, other, market, groups, ask, gpus, edges, units)
+    named = curves.rate, curves.running, market, np.zeros_like(market)
+    return named, (ask, gpus, edges, units_per_hour(duration_s))
+
+
+@settings(max_examples=100, deadline=None)
+@given(priced_nodes())
+def test_bands_sum_to_the_cost(nodes: PricedNodes) -> None:
+    """Law: over bands, kinds and premiums costs sum to those of the nodes; every band has all GPUs."""
+    named, elsewhere = nodes
+    (rate, running, market, _), (ask, gpus, edges, units) = nodes
+    costs, counts = band_costs(*named, market, rate.shape[0], *elsewhere)
     whole = sum(
-        n * cost(curves.rate[m], curves.running[m], a, duration_s, units, LARGEST)
+        n * cost(rate[m], running[m], a, int(edges[-1]), units, LARGEST)
         for m, a, n in zip(market.tolist(), ask.tolist(), gpus.tolist(), strict=True)
     )
     assert costs.sum() == whole and (costs >= 0).all()
@@ -99,23 +109,13 @@ def test_bands_sum_to_the_cost(
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(PRICES, PRICES), min_size=1, max_size=3),
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 10**7), st.integers(1, 64)), min_size=1, max_size=8),
-    st.integers(3_601, 10**6),
-)
-def test_lines_are_the_bands_in_order_and_sum_to_the_total(
-    prices: list[tuple[int, int]], nodes: list[tuple[int, int, int]], duration_s: int
-) -> None:
+@given(priced_nodes())
+def test_lines_are_the_bands_in_order_and_sum_to_the_total(nodes: PricedNodes) -> None:
     """Law 6: lines are the bands of each market in order, amounts the differences of the rounded running sum."""
-    posted, long_run = (np.array(column) for column in zip(*prices, strict=True))
-    curves, units = Curves.of(posted, long_run, 48.0, duration_s), units_per_hour(duration_s)
-    market, ask, gpus = (np.array(column) for column in zip(*nodes, strict=True))
-    market %= posted.size
-    edges = np.array([0, *(edge for edge in (3_600, 21_600, 86_400, 604_800) if edge < duration_s), duration_s])
-    named, elsewhere = (curves.rate, curves.running, market, np.zeros_like(market)), (ask, gpus, edges, units)
-    costs, counts = band_costs(*named, market, posted.size, *elsewhere)
-    lines = line_parts(*named, market, posted.size, *elsewhere).tolist()
+    named, elsewhere = nodes
+    (rate, _, market, _), (*_, edges, units) = nodes
+    costs, counts = band_costs(*named, market, rate.shape[0], *elsewhere)
+    lines = line_parts(*named, market, rate.shape[0], *elsewhere).tolist()
     running, expected = 0, []
     for own, band, kind in np.argwhere(counts).tolist():
         for adds, part in enumerate(costs[own, band, kind].tolist()):

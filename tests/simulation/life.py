@@ -194,10 +194,9 @@ class Life:
 
     def _look_for_work(self, engine: Engine) -> None:
         """No order waits that could be served, no lease runs on a node that is lost."""
-        truth = self.witness.truth
-        repaired = engine.state.version > self.disk.sequence  # just now: it is not durable yet
-        for name in () if repaired else truth.running:
-            if any(truth.rows[node]["state"] == "DOWN" for node in truth.leases[name].placement):
+        twin = engine.twin  # its own: what it repaired just now need not be durable yet
+        for name in twin.running:
+            if any(twin.rows[node]["state"] == "DOWN" for node in twin.leases[name].placement):
                 self.kernel.fault("3", f"{name} still runs on a node that is DOWN")
         for order_id in list(engine.state.open_orders):
             try:
