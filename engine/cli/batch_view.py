@@ -32,7 +32,8 @@ def batch_json(outcomes: Outcomes) -> dict[str, Any]:
 
 def show_batch(console: Console, outcomes: Outcomes) -> None:
     """Totals, and what was refused and why."""
-    leases, refusals = (batch_json(outcomes)[name] for name in ("leases", "refusals"))
+    told = batch_json(outcomes)
+    leases, refusals = told["leases"], told["refusals"]
     rows = [
         ("requests", f"{len(leases) + len(refusals):,}"),
         ("leases", f"{len(leases):,}"),
@@ -44,10 +45,10 @@ def show_batch(console: Console, outcomes: Outcomes) -> None:
     if refusals:
         counts = Counter(refusal["reason"] for refusal in refusals).most_common()
         console.print(text_table("why", ("reason",), ("requests",), [(name, f"{n:,}") for name, n in counts]))
-        told: list[Row] = [
+        shown: list[Row] = [
             (refusal["request_id"], refusal["reason"], str(refusal["message"])) for refusal in refusals
         ]
-        console.print(text_table("refused", ("request", "reason", "detail"), (), shortened(told)))
+        console.print(text_table("refused", ("request", "reason", "detail"), (), shortened(shown)))
 
 
 def _leases(request_ids: tuple[str, ...], answer: pb.DeployClustersResponse) -> Iterator[dict[str, Any]]:
