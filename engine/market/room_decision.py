@@ -40,12 +40,15 @@ def in_turn(requests: Iterable[ClusterRequest]) -> list[ClusterRequest]:
 
 def make_room(state: MarketState, command: MakeRoom, now_us: int, book: PriceBook) -> list[AnyEvent]:
     """The notices that let the request in; none if it fits or if nothing helps."""
+    lower = _lower_bids(state, command.request)
+    if not lower:
+        return []
     with _thinking(state.inventory) as thought:
         thought.give_back([lease for lease in state.leases.values() if lease.state == RECLAIMING])
         for earlier in command.before:
             if placed := _placed_without(state, earlier, thought, [], book):
                 thought.take(use_of(placed))
-        going = _going(state, command.request, thought, book)
+        going = _going(state, command.request, lower, thought, book)
     ends_at_us = now_us + command.notice_us
     return [
         LeaseReclaiming(at_us=now_us, lease_id=lease.lease_id, reason=EndReason.OUTBID, reclaim_at_us=ends_at_us)
@@ -54,11 +57,17 @@ def make_room(state: MarketState, command: MakeRoom, now_us: int, book: PriceBoo
     ]
 
 
-def _going(state: MarketState, request: ClusterRequest, thought: _Thought, book: PriceBook) -> list[Lease]:
-    """The leases that have to go: a bisection, as thinking more away never hurts."""
+def _lower_bids(state: MarketState, request: ClusterRequest) -> list[Lease]:
+    """The leases that bid less than a request, the lowest bids first; not more than can be thought away."""
     lower = [lease for lease in state.leases.values() if _yields(lease, request)]
     lower.sort(key=lambda lease: (_limit(lease.standing.request), -lease.starts_at_us, lease.lease_id))
-    del lower[LEASES_MAX:]
+    return lower[:LEASES_MAX]
+
+
+def _going(
+    state: MarketState, request: ClusterRequest, lower: list[Lease], thought: _Thought, book: PriceBook
+) -> list[Lease]:
+    """Those of the lower bids that have to go: a bisection, as thinking more away never hurts."""
     fewest, most = 0, len(lower)
     placed = _placed_without(state, request, thought, lower, book)
     while placed is not None and fewest < most:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError
@@ -35,10 +33,6 @@ Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice]]
 VOLATILITY_EPOCHS = 288
 SETTLED_AT_ONCE, ROOM_FOR_MAX = 200, 16
 """Interruptible leases priced between two calls; waiting requests that room is made for after an epoch."""
-PRICING_TURN_S = 0.0001
-"""A call passes the interpreter between the loop, gRPC's thread and the journal's some ten times. While prices are
-found beside it, each pass may wait for a turn of the pricing thread to end: the turns are short meanwhile.
-"""
 REFUSED_MAX = 1_000
 """Refused requests kept between two notes; what is more is dropped, as a flood says nothing new."""
 
@@ -88,8 +82,7 @@ class OracleRunner:
         seen = glimpse(engine.state, now_us, self.parameters.window_s)
         previous = self.feed.snapshot()
         past = tuple(engine.state.oracle.history)[-VOLATILITY_EPOCHS:]
-        with _short_turns():
-            priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
+        priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
         if priced is None:
             return False
         event, snapshot, by_name = priced
@@ -107,6 +100,8 @@ class OracleRunner:
             chunk = tuple(lease_ids[first : first + SETTLED_AT_ONCE])
             self._engine.submit(SettleInterruptible(chunk, self._notice_us), NO_STOPWATCH)
             await asyncio.sleep(0)
+        if not lease_ids:
+            return  # nobody could make room
         waiting = in_turn(self._waiting(self._engine.state))[:ROOM_FOR_MAX]
         for place, request in enumerate(waiting):
             self._engine.submit(MakeRoom(request, tuple(waiting[:place]), self._notice_us), NO_STOPWATCH)
@@ -132,13 +127,3 @@ class OracleRunner:
             except Exception:
                 log.exception("an epoch failed; prices stay as they are")
             await asyncio.sleep(tick_s)
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    usual_s = sys.getswitchinterval()
-    sys.setswitchinterval(min(usual_s, PRICING_TURN_S))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(usual_s)
