@@ -76,16 +76,17 @@ def cleared(wants: Wants, states: SharedFleet, scale: tuple[float, float], fill:
 
 def states_of(model: Int, free: Int, spare: Spare, cards: int) -> SharedFleet:
     """What is left of open nodes, equal ones once. `model`, `free` whole GPUs (nodes,); `cards`: a node's most."""
-    left = _cards_left(free, spare, cards)
-    used = np.flatnonzero(left.any(axis=1))
-    rows = np.column_stack((model[used], spare.cpu_milli[used], spare.memory_mib[used], left[used]))
-    step = 1
+    left, pattern = _cards_left(free, spare, cards)
+    something = np.flatnonzero(left.sum(axis=1))
+    used = np.flatnonzero(np.isin(pattern, something) & spare.is_open)
+    model, pattern = model[used], pattern[used]
+    cpu_milli, memory_mib, step = spare.cpu_milli[used], spare.memory_mib[used], 1
     while True:
-        states, alike = np.unique(_rounded(rows, step), axis=0, return_counts=True)
-        if states.shape[0] <= STATES_MAX:
-            break
-        step *= 2
-    return _fleet(states, alike.astype(np.int64))
+        cpu, memory = _rounded(cpu_milli, step), _rounded(memory_mib, step)
+        first, alike = _alike(model, pattern, cpu, memory)
+        if first.size <= STATES_MAX:
+            return _fleet(model[first], cpu[first], memory[first], left[pattern[first]], alike)
+        step *= 4
 
 
 def scale_of(gpus: Int, cpu_milli: Int, memory_mib: Int) -> tuple[float, float]:
@@ -98,27 +99,34 @@ def _per_unit(gpus: Int, there: Int) -> float:
     return float(gpus[limited].sum()) * MILLI / max(float(there[limited].sum()), 1.0)
 
 
-def _cards_left(free: Int, spare: Spare, cards: int) -> Int:
-    """(nodes, cards) thousandths left on each card, most first."""
-    left = np.where(np.arange(cards) < np.where(spare.is_open, free, 0)[:, None], MILLI, 0)
-    shared = np.flatnonzero((spare.cards.row_of != NO_ROW) & spare.is_open)
-    if shared.size:
-        own = np.maximum(spare.cards.left[spare.cards.row_of[shared]], 0)
-        left[shared] = -np.sort(-np.concatenate((left[shared], own), axis=1), axis=1)[:, :cards]
-    return left
+def _cards_left(free: Int, spare: Spare, cards: int) -> tuple[Int, Int]:
+    """Thousandths left on each card, most first, (patterns, cards); and which pattern each node has, (nodes,)."""
+    whole = np.where(np.arange(cards) < np.arange(cards + 1)[:, None], MILLI, 0)
+    shared = np.flatnonzero(spare.cards.row_of != NO_ROW)
+    parts = np.maximum(spare.cards.left[spare.cards.row_of[shared]], 0)
+    both = -np.sort(-np.concatenate((whole[free[shared]], parts), axis=1), axis=1)[:, :cards]
+    distinct, which = np.unique(both, axis=0, return_inverse=True)
+    pattern = free.copy()
+    pattern[shared] = cards + 1 + which.reshape(-1)
+    return np.concatenate((whole, distinct)), pattern
 
 
-def _rounded(rows: Int, step: int) -> Int:
-    beside = rows[:, 1:3]
-    return np.column_stack(
-        (rows[:, 0], np.where(beside < NOT_LIMITED, beside // step * step, NOT_LIMITED), rows[:, 3:])
-    )
+def _rounded(left: Int, step: int) -> Int:
+    return np.where(left < NOT_LIMITED, left // step * step, NOT_LIMITED)
 
 
-def _fleet(states: Int, alike: Int) -> SharedFleet:
-    left = np.ascontiguousarray(states[:, 3:])
-    model, cpu_milli, memory_mib = (np.ascontiguousarray(column) for column in states[:, :3].T)
+def _alike(*columns: Int) -> tuple[Int, Int]:
+    """(the first row of each kind, how many of it there are) of equal rows."""
+    key = np.zeros(columns[0].size, dtype=np.int64)
+    for column in columns:
+        values, place = np.unique(column, return_inverse=True)
+        key = np.unique(key * max(values.size, 1) + place.reshape(-1), return_inverse=True)[1].reshape(-1)
+    _, first, alike = np.unique(key, return_index=True, return_counts=True)
+    return first, alike.astype(np.int64)
+
+
+def _fleet(model: Int, cpu_milli: Int, memory_mib: Int, left: Int, alike: Int) -> SharedFleet:
     fleet = SharedFleet(Machines(model, (left > 0).sum(axis=1), cpu_milli, memory_mib))
-    fleet.card_left, fleet.alike = left, alike
+    fleet.card_left, fleet.alike = np.ascontiguousarray(left), alike
     fleet.untouched[:] = False
     return fleet
