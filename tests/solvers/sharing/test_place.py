@@ -129,14 +129,14 @@ def check_part(seed: int) -> bool:
 @pytest.mark.exact
 def test_law_a_part_goes_where_least_is_destroyed_at_the_least_price() -> None:
     """Laws: prices of what is left change no cost; of the cheapest places that which destroys least is taken."""
-    assert sum(check_part(seed) for seed in range(size(300, 1_000))) > size(60, 200)
+    assert sum(check_part(seed) for seed in range(size(120, 1_000))) > size(25, 200)
 
 
 @pytest.mark.exact
 def test_law_whole_gpus_with_cpu_or_memory_cost_what_they_did() -> None:
     """Laws: the same for whole GPUs beside CPU and memory; gangs of several replicas keep their placement."""
     moved = 0
-    for seed in range(size(150, 400)):
+    for seed in range(size(80, 400)):
         asked = Asked(tight_world_from_seed(seed))
         for replicas in (1, asked.demand.replicas):
             demand, inventory = replace(asked.demand, replicas=replicas), asked.inventory
