@@ -63,7 +63,7 @@ kernels-single: .venv/dev
 	@$(BIN)/python -c "from solvers.warmup import warm_up; warm_up()"
 
 kernels-joint: .venv/dev
-	@$(BIN)/python -c "from benchmarks.planning import warm_up; warm_up()"
+	@$(BIN)/python -c "from benchmarks.planning import warm_up; warm_up(); from solvers.warmup import warm_up_worth; warm_up_worth()"
 
 pytest: .venv/dev
 	@$(MAKE) --no-print-directory -j2 kernels

@@ -25,6 +25,7 @@ from solvers.pools import FABRIC, GPU_COUNT, SITE, START, Pools
 from solvers.priced_pools import PricedPools
 from solvers.runs import count_by_site
 from solvers.seen import Seen
+from solvers.sharing.place import least_destroyed
 from solvers.spare import Spare
 from solvers.walk import NO_LIMIT, best_of
 
@@ -111,6 +112,11 @@ class Options:
         """One of the alternatives alone."""
         return Options(self.listed, self.first[option : option + 1], self.last[option : option + 1])
 
+    def listed_pools(self) -> Int:
+        """The pools of all alternatives."""
+        parts = [self.listed[a:b] for a, b in zip(self.first.tolist(), self.last.tolist(), strict=True)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def each(self) -> Iterator[Options]:
         """The alternatives, one by one."""
         return (self.only(option) for option in range(self.first.size))
@@ -148,13 +154,21 @@ class Placer:
         return other
 
     def place(self, demand: Demand, search: Search = Search()) -> Placement | NoPlacement:
-        """The cheapest placement of `demand`, ties by the rules in `solvers.walk.best_of` and `solvers.cards`."""
+        """The cheapest placement of `demand`, ties by the rules in `solvers.walk.best_of` and `solvers.cards`.
+
+        Where `spare.worth` says what is left is worth, one replica with a part of a GPU, CPU or memory goes where,
+        at the same cost, it destroys least of that (`solvers.sharing.place`).
+        """
         options = self.options(demand)
         if demand.gpu_milli:
-            return self._place_part(demand, options)
-        if demand.cpu_milli or demand.memory_mib:
-            return self._seen_by(demand)._place_whole(demand, options, search)
-        return self._place_whole(demand, options, search)
+            found = self._place_part(demand, options)
+        elif demand.cpu_milli or demand.memory_mib:
+            found = self._seen_by(demand)._place_whole(demand, options, search)
+        else:
+            return self._place_whole(demand, options, search)
+        if self.spare.worth is None or demand.replicas > 1 or isinstance(found, NoPlacement):
+            return found
+        return self._where_least_is_destroyed(demand, options, found, self.spare.worth)
 
     def _place_whole(self, demand: Demand, options: Options, search: Search) -> Placement | NoPlacement:
         if demand.max_cluster_rtt_ms is None:
@@ -177,6 +191,33 @@ class Placer:
         one, slots = np.ones(1, dtype=np.int64), np.array([slot])
         columns = describe(self.supply, self.pools.node, slots, one, 1, *self._lines)
         return Placement(*columns, rate, rate, idle_broken=0, relaxations=1, card=card)
+
+    def _where_least_is_destroyed(
+        self, demand: Demand, options: Options, found: Placement, worth: Arrays
+    ) -> Placement:
+        """Another place for one replica at the price of the one found."""
+        g, spare = demand.gpus_per_replica, self.spare
+        need = g, demand.gpu_milli, demand.cpu_milli, demand.memory_mib
+        filters, row_of = filters_of(demand, demand.site_ok), spare.cards.row_of
+        slot, card = least_destroyed(
+            self.supply,
+            filters,
+            options.listed_pools(),
+            self.pools.node,
+            row_of,
+            spare.arrays(),
+            worth,
+            need,
+            found.rate // g,
+        )
+        slots, node = np.array([slot]), int(self.pools.node[slot])
+        if demand.gpu_milli and card == NO_CARD:
+            card = spare.cards.first_whole(node)
+        free, count = self.pools.free[slot], self.pools.table[self.pools.pool_of[slot], GPU_COUNT]
+        on_whole_card = card == NO_CARD or card not in spare.cards.of(node)
+        columns = describe(self.supply, self.pools.node, slots, np.ones(1, dtype=np.int64), g, *self._lines)
+        broken = int(on_whole_card and free == count and g < count)
+        return Placement(*columns, found.rate, found.lower_bound, broken, found.relaxations, card)
 
     def _seen_by(self, demand: Demand) -> Placer:
         """The same, for demands that need CPU or memory as this one does."""

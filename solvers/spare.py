@@ -7,6 +7,8 @@ cards are few, so only nodes that have some get a row of cards.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,6 +99,16 @@ class Spare:
         self.cpu_milli, self.memory_mib = cpu_milli, memory_mib
         self.cards = Cards(cpu_milli.size, cards)
         self.is_open = np.zeros(cpu_milli.size, dtype=np.bool_)
+        self.worth: Arrays | None = None
+        """What demand pays for what is left (`solvers.sharing.worth.Worth.arrays`), once a market has cleared."""
+
+    def copy(self) -> Spare:
+        """The same, to be read while this one changes."""
+        other, cards = copy(self), copy(self.cards)
+        cards.row_of, cards.left, cards.node_of = cards.row_of.copy(), cards.left.copy(), cards.node_of.copy()
+        other.cpu_milli, other.memory_mib = self.cpu_milli.copy(), self.memory_mib.copy()
+        other.is_open, other.cards = self.is_open.copy(), cards
+        return other
 
     def arrays(self) -> Arrays:
         """As kernels take it."""

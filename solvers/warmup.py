@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from solvers.distances import Distances
@@ -10,6 +12,8 @@ from solvers.most import NO_LIMIT, most_by_group
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
+from solvers.sharing.fleet import Shapes
+from solvers.sharing.worth import Wants, cleared, states_of
 from solvers.spare import Spare
 from solvers.wake import NO_PRICE, ORDER_COLUMNS, could_hold, could_use, least_asks, room_by_pool
 
@@ -33,6 +37,18 @@ def warm_up() -> None:
     placer.pools.set_free(np.array([0]), np.array([1]))
     _count(placer.pools)
     _wake(placer.pools)
+
+
+@cache
+def warm_up_worth() -> None:
+    """The same for what only a market with parts of GPUs, CPU or memory needs; once."""
+    placer = _tiny()
+    zeros, ones, spare = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64), placer.spare
+    shapes = Shapes(zeros, zeros, ones, 500 * ones, np.ones((1, 1), dtype=bool))
+    states = states_of(np.zeros(4, dtype=np.int64), 8 * np.ones(4, dtype=np.int64), spare, 8)
+    wants = Wants(shapes, np.ones(1), 500 * np.ones(1))
+    spare.worth = cleared(wants, states, (1.0, 1.0), np.ones(0)).arrays()
+    placer.place(Demand(1, 1, np.array([0]), np.ones(2, dtype=bool), gpu_milli=500))
 
 
 def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:

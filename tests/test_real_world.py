@@ -30,7 +30,7 @@ from tests.full_size import size
 DATA = os.environ.get("WALRAS_DATA")
 pytestmark = pytest.mark.skipif(DATA is None, reason="$WALRAS_DATA names no folder of public traces")
 GPUS, BIG_GPUS, SEED = 1_000_000, 10_000, 7
-BIG, MIXED = size(30, 100), size(250, 1_000)
+BIG, MIXED = size(15, 100), size(120, 1_000)
 DEV = (("x-walras-tenant", "researcher"),)
 ENUMS = {
     "min_security_tier": "SECURITY_TIER_",

@@ -22,7 +22,9 @@ from engine.oracle.epoch import MarketView
 from engine.oracle.markets import Bids, Market, MarketSets, Supply
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
+from engine.service.replica_shapes import Left, ShapeMarket, left_of
 from engine.service.usable_markets import NOWHERE, UsableMarkets
+from solvers.sharing.worth import Worth
 
 Int = NDArray[np.int64]
 UNLIMITED = NO_LIMIT = -1
@@ -39,15 +41,18 @@ class Glimpse:
     sellable: Int
     wanted: tuple[Wanted, ...]
     orders: tuple[Order, ...]
+    left: Left | None = None
+    """Of nodes, if somebody wants to know."""
 
 
-def glimpse(state: MarketState, now_us: int, window_s: int) -> Glimpse:
+def glimpse(state: MarketState, now_us: int, window_s: int, *, left: bool = False) -> Glimpse:
     """Copy what can change."""
     inventory = state.inventory
     ready = inventory.state == int(NodeState.READY)
     sellable = np.where(ready, inventory.nodes.gpu_count - inventory.outside, 0)
     wanted = tuple(state.demand.since(now_us - window_s * 1_000_000))
-    return Glimpse(now_us, inventory, sellable, wanted, tuple(map(state.orders.__getitem__, state.open_orders)))
+    orders = tuple(map(state.orders.__getitem__, state.open_orders))
+    return Glimpse(now_us, inventory, sellable, wanted, orders, left_of(inventory) if left else None)
 
 
 class Demand(NamedTuple):
@@ -63,6 +68,7 @@ class Bid(NamedTuple):
     limit: int
     gpu_seconds: int
     market_set: int
+    shape: int
     is_leased: bool
 
 
@@ -74,6 +80,11 @@ class ViewMaker:
     def __init__(self, parameters: OracleParameters) -> None:
         self._parameters = parameters
         self._usable: UsableMarkets | None = None
+        self._shapes: ShapeMarket | None = None
+        self._shaped = np.zeros((3, 0), dtype=np.int64)
+        """Shape, value and GPU-seconds of the last view's bids."""
+        self.wants_left = False
+        """Whether `worth` would like to know what is left of nodes: somebody wanted more than whole GPUs."""
         self._orders: dict[str, Bid] = {}
         self._wanted: dict[int, tuple[Wanted, Bid]] = {}
         """By identity, which lasts as long as the object is kept beside it: comparing requests takes longer."""
@@ -92,37 +103,68 @@ class ViewMaker:
         opening = _opening(inventory, of_own, len(markets))
         view = MarketView(markets, _supply(seen, of_own, code), opening, seen.taken_at_us)
         ceiling = np.maximum(_caps(markets, previous), opening)
-        usable = self._usable_on(seen)
-        orders = self._order_bids(seen, usable, of_own, code, ceiling)
-        return view, Demand(orders, self._arrivals(seen, usable, of_own, code, ceiling))
+        usable, shapes = self._known_on(seen)
+        orders, order_shapes = self._order_bids(seen, usable, shapes, of_own, code, ceiling)
+        arrivals, arrival_shapes = self._arrivals(seen, usable, shapes, of_own, code, ceiling)
+        values = [bids.value_micro_usd_per_gpu_hour for bids in (orders, arrivals)]
+        self._shaped = np.stack(
+            (
+                np.concatenate((order_shapes, arrival_shapes)),
+                np.minimum(np.concatenate(values), ceiling.max(initial=0)),
+                np.concatenate((orders.gpu_seconds, arrivals.gpu_seconds)),
+            )
+        )
+        return view, Demand(orders, arrivals)
+
+    def worth(self, seen: Glimpse) -> Worth | None:
+        """What the bids of the last view pay for what is left of nodes.
+
+        None if all are for whole GPUs, or were until now.
+        """
+        assert self._shapes is not None
+        wants = self._shapes.wants(*self._shaped)
+        self.wants_left = wants is not None
+        return None if wants is None or seen.left is None else self._shapes.clear(wants, seen.left)
 
     def _order_bids(
-        self, seen: Glimpse, usable: UsableMarkets, of_own: Int, code: dict[str, int], ceiling: Int
-    ) -> Bids:
+        self,
+        seen: Glimpse,
+        usable: UsableMarkets,
+        shapes: ShapeMarket,
+        of_own: Int,
+        code: dict[str, int],
+        ceiling: Int,
+    ) -> tuple[Bids, Int]:
         """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
         known, self._orders = self._orders, {}
         for order in seen.orders:
-            self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, order)
+            self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, shapes, order)
         tenant = [code[order.tenant_id] for order in seen.orders]
-        bids, _ = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling)
-        return bids
+        bids, _, shape = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling)
+        return bids, shape
 
     def _arrivals(
-        self, seen: Glimpse, usable: UsableMarkets, of_own: Int, code: dict[str, int], ceiling: Int
-    ) -> Bids:
+        self,
+        seen: Glimpse,
+        usable: UsableMarkets,
+        shapes: ShapeMarket,
+        of_own: Int,
+        code: dict[str, int],
+        ceiling: Int,
+    ) -> tuple[Bids, Int]:
         """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
         known, self._wanted = self._wanted, {}
         rows = []
         for wanted in seen.wanted:
-            kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, wanted))
+            kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, shapes, wanted))
             self._wanted[id(wanted)] = kept
             rows.append(kept[1])
         tenant = [code[wanted.tenant_id] for wanted in seen.wanted]
-        bids, used = _listed(usable, rows, tenant, of_own, ceiling)
+        bids, used, shape = _listed(usable, rows, tenant, of_own, ceiling)
         most = self._most(seen, of_own, bids.sets, ceiling.size)[bids.market_set]
         is_leased = np.array([row.is_leased for row in rows], dtype=bool)[used]
         amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.where(is_leased, UNLIMITED, most))
-        return replace(bids, gpu_seconds=amounts)
+        return replace(bids, gpu_seconds=amounts), shape
 
     def _most(self, seen: Glimpse, of_own: Int, sets: MarketSets, market_count: int) -> Int:
         """GPU-seconds in the markets of each set, (sets,), that one tenant's wishes may count for; at least 1."""
@@ -132,15 +174,16 @@ class ViewMaker:
         wishable = _over_sets(np.add, gpus * share_s, sets)
         return np.maximum(wishable.astype(np.int64), 1)
 
-    def _usable_on(self, seen: Glimpse) -> UsableMarkets:
+    def _known_on(self, seen: Glimpse) -> tuple[UsableMarkets, ShapeMarket]:
         """What was found out about this fleet and not about too many requests that nobody makes any more."""
         requests = len(seen.wanted) + len(seen.orders)
         known = self._usable
         if known is None or known.inventory is not seen.inventory or len(known) > 4 * requests + 1_000:
-            self._usable = UsableMarkets(seen.inventory, seen.sellable)
+            self._usable, self._shapes = UsableMarkets(seen.inventory, seen.sellable), ShapeMarket(seen.inventory)
             self._orders, self._wanted = {}, {}
         assert self._usable is not None
-        return self._usable
+        assert self._shapes is not None
+        return self._usable, self._shapes
 
 
 def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
@@ -148,29 +191,33 @@ def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
     return -(-request.gpu_share * duration_s // MILLI_OF_GPU)
 
 
-def _order_bid(usable: UsableMarkets, order: Order) -> Bid:
+def _order_bid(usable: UsableMarkets, shapes: ShapeMarket, order: Order) -> Bid:
     request = replace(order.request, request_id="") if order.request.request_id else order.request
     found = usable.of(request)
     gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
-    return Bid(order.limit_micro_usd, gpu_seconds, found.number if found.holds else NOWHERE, False)
+    return Bid(
+        order.limit_micro_usd, gpu_seconds, found.number if found.holds else NOWHERE, shapes.number(request), False
+    )
 
 
-def _wanted_bid(usable: UsableMarkets, wanted: Wanted) -> Bid:
+def _wanted_bid(usable: UsableMarkets, shapes: ShapeMarket, wanted: Wanted) -> Bid:
     request, limit = wanted.request, wanted.request.max_price_micro_usd_per_gpu_hour
     gpu_seconds = _gpu_seconds(request, wanted.duration_s)
-    return Bid(NO_LIMIT if limit is None else limit, gpu_seconds, usable.of(request).number, wanted.is_leased)
+    limit_micro_usd = NO_LIMIT if limit is None else limit
+    return Bid(limit_micro_usd, gpu_seconds, usable.of(request).number, shapes.number(request), wanted.is_leased)
 
 
 def _listed(
     usable: UsableMarkets, rows: list[Bid], tenant: list[int], of_own: Int, ceiling: Int
-) -> tuple[Bids, Int]:
-    """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places)."""
-    limit, amount, number = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
+) -> tuple[Bids, Int, Int]:
+    """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places; their
+    shapes)."""
+    limit, amount, number, shape = np.array([row[:4] for row in rows], dtype=np.int64).reshape(-1, 4).T
     used = np.flatnonzero(number != NOWHERE)
     own_sets, place = usable.sets(number[used])
     sets = MarketSets(own_sets.first, of_own[own_sets.markets])
     value = np.where(limit[used] == NO_LIMIT, _over_sets(np.maximum, ceiling, sets)[place], limit[used])
-    return Bids(value, amount[used], np.array(tenant, dtype=np.int64)[used], place, sets), used
+    return Bids(value, amount[used], np.array(tenant, dtype=np.int64)[used], place, sets), used, shape[used]
 
 
 def _over_sets(combine: np.ufunc, of_market: NDArray[Any], sets: MarketSets) -> NDArray[Any]:

@@ -27,9 +27,10 @@ from engine.service.market_view import Glimpse, ViewMaker, glimpse
 from engine.service.oracle_feed import OracleFeed
 from engine.service.published_code import by_name_of, event_of
 from engine.service.references import References
+from solvers.sharing.worth import Worth
 
 log = logging.getLogger("walras.oracle")
-Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice]]
+Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice], Worth | None]
 VOLATILITY_EPOCHS = 288
 SETTLED_AT_ONCE, ROOM_FOR_MAX = 200, 16
 """Interruptible leases priced between two calls; waiting requests that room is made for after an epoch."""
@@ -79,16 +80,17 @@ class OracleRunner:
         """Price the market of now and publish it."""
         engine, started_s = self._engine, time.perf_counter()
         now_us = engine.now_us()
-        seen = glimpse(engine.state, now_us, self.parameters.window_s)
+        seen = glimpse(engine.state, now_us, self.parameters.window_s, left=self._views.wants_left)
         previous = self.feed.snapshot()
         past = tuple(engine.state.oracle.history)[-VOLATILITY_EPOCHS:]
         priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
         if priced is None:
             return False
-        event, snapshot, by_name = priced
+        event, snapshot, by_name, worth = priced
         published, _ = engine.submit(PublishPrices(event), NO_STOPWATCH)
         if published:
             self.feed.show(snapshot, by_name)
+            seen.inventory.spare.worth = None if worth is None else worth.arrays()
             await self._settle_interruptible()
         log.info("epoch %d: %d markets, %.1f s", event.epoch, len(event.markets), time.perf_counter() - started_s)
         return bool(published)
@@ -115,7 +117,8 @@ class OracleRunner:
         snapshot = next_epoch(previous, view, *demand, references, now_us, self.parameters)
         if snapshot is previous:
             return None
-        return event_of(snapshot, past, self.parameters), snapshot, by_name_of(snapshot)
+        event = event_of(snapshot, past, self.parameters)
+        return event, snapshot, by_name_of(snapshot), self._views.worth(seen)
 
     async def run(self, tick_s: float) -> None:
         """Tick until cancelled; what is refused or fails is tried again at the next tick."""

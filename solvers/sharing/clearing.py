@@ -5,7 +5,7 @@
 The gradient at x is the bid w_k = b_k/x_k; the fleet's best answer to the bids is a vertex (each node takes its
 own best filling, `solvers.sharing.values`); x moves by `STEP` towards it. Kept per shape is the fill
 r_k = x_k/D_k, D_k being the slots its money would buy if all that is free were sold in the proportions of what has
-arrived, so that w_k = g_k/r_k with g_k the milli of one pod: fills stay comparable while the fleet runs full.
+arrived, so that w_k = g_k/r_k with g_k the money of one pod: fills stay comparable while the fleet runs full.
 Everyone starts at 1: served as asked.
 """
 
@@ -26,20 +26,28 @@ LEAST_FILL = 0.2
 
 @finite_kernel
 def clear(
-    shapes: Arrays, fleet: Arrays, arrived: Float, grid: Arrays, tables: Arrays, kept: Arrays, steps: int
+    shapes: Arrays,
+    fleet: Arrays,
+    arrived: Float,
+    pays: Float,
+    grid: Arrays,
+    tables: Arrays,
+    kept: Arrays,
+    steps: int,
 ) -> None:
     """`steps` Frank–Wolfe steps from the fills kept so far; then tables and values are those of the last bids.
 
-    `arrived` (K,) counts pods so far, refused ones too. `kept` is (fill, bid, vectors, free, value).
+    `arrived` (K,) counts pods so far, refused ones too; `pays` (K,) is the money of one, its GPU milli if all pay
+    alike. `kept` is (fill, bid, vectors, free, value).
     """
     filled, bid, vectors, free, value = kept
     card, group, _, size_by, size_chosen, _, group_by, group_chosen = tables
     chosen = (size_by, size_chosen, group_by, group_chosen)
-    slots = _slots_of_money(shapes, fleet[2], arrived)
+    slots = _slots_of_money(shapes, fleet[2], fleet[7], arrived)
     used = np.zeros(bid.size)
     for _ in range(steps):
         for shape in range(bid.size):
-            bid[shape] = shapes[2][shape] * shapes[3][shape] / max(filled[shape], LEAST_FILL)
+            bid[shape] = pays[shape] / max(filled[shape], LEAST_FILL)
             if arrived[shape] == 0:
                 bid[shape] = 0.0
         fill(shapes, bid, grid, tables)
@@ -51,13 +59,13 @@ def clear(
 
 
 @finite_kernel
-def _slots_of_money(shapes: Arrays, card_left: Int, arrived: Float) -> Float:
+def _slots_of_money(shapes: Arrays, card_left: Int, alike: Int, arrived: Float) -> Float:
     """D (K,): pods of each shape if the free milli were sold in the proportions of the arrived milli."""
     asked, free, slots = 0.0, 0.0, np.zeros(arrived.size)
     for shape in range(arrived.size):
         asked += arrived[shape] * shapes[2][shape] * shapes[3][shape]
-    for left in card_left.flat:
-        free += left
+    for node in range(alike.size):
+        free += alike[node] * card_left[node].sum()
     for shape in range(arrived.size):
         slots[shape] = arrived[shape] * max(free, LEVEL_MILLI) / max(asked, 1.0)
     return slots
@@ -75,16 +83,17 @@ def _answer(shapes: Arrays, fleet: Arrays, grid: Arrays, kept: Arrays, chosen: A
     for node in range(free.size):
         if value[node] <= 0.0:
             continue
+        alike = float(fleet[7][node])
         low = least_point(vectors[node])
         have, low_cpu = float(fleet[0][node]), _filling(shapes, fleet, free, chosen, node, low, 0.0, used)
         high = low + 1 if low_cpu > have else low - 1
         if high < 0 or high >= grid[0].size or grid[1][high] != grid[1][low]:
-            _filling(shapes, fleet, free, chosen, node, low, 1.0, used)
+            _filling(shapes, fleet, free, chosen, node, low, alike, used)
             continue
         high_cpu = _filling(shapes, fleet, free, chosen, node, high, 0.0, used)
         weight = min(max((have - high_cpu) / (low_cpu - high_cpu), 0.0), 1.0) if low_cpu != high_cpu else 1.0
-        _filling(shapes, fleet, free, chosen, node, low, weight, used)
-        _filling(shapes, fleet, free, chosen, node, high, 1.0 - weight, used)
+        _filling(shapes, fleet, free, chosen, node, low, alike * weight, used)
+        _filling(shapes, fleet, free, chosen, node, high, alike * (1.0 - weight), used)
 
 
 @finite_kernel

@@ -63,12 +63,14 @@ class SharedFleet:
         columns = np.stack((machines.model, machines.gpus, machines.cpu_milli, machines.memory_mib), axis=1)
         self.kind: Int = np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
         """Untouched nodes of one kind are equal: only the first need be looked at."""
+        self.alike: Int = np.ones(machines.gpus.size, dtype=np.int64)
+        """(N,) how many nodes each row stands for; more than one only where nothing is placed."""
 
     def arrays(self) -> Arrays:
-        """(cpu left, memory left, card left, cards, model, untouched, kind) as kernels take them."""
+        """(cpu left, memory left, card left, cards, model, untouched, kind, alike) as kernels take them."""
         machines = self.machines
         left = self.cpu_left, self.memory_left, self.card_left
-        return *left, machines.gpus, machines.model, self.untouched, self.kind
+        return *left, machines.gpus, machines.model, self.untouched, self.kind, self.alike
 
     def take(self, shapes: Shapes, shape: int, node: int, card: int) -> int:
         """Place one pod; the cards it got, as bits. A part goes to `card`, whole GPUs to the first free cards."""
@@ -87,7 +89,7 @@ class SharedFleet:
 def fits(shapes: Arrays, fleet: Arrays, shape: int, node: int) -> bool:
     """Whether one more pod of this shape has room on this node, on a model that it accepts."""
     cpu, memory, gpus, gpu_milli, models = shapes
-    cpu_left, memory_left, card_left, cards, model, _, _ = fleet
+    cpu_left, memory_left, card_left, cards, model = fleet[:5]
     if cpu_left[node] < cpu[shape] or memory_left[node] < memory[shape]:
         return False
     if gpus[shape] == 0:

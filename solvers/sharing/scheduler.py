@@ -7,7 +7,7 @@ import numpy as np
 from solvers.kernel import Arrays
 from solvers.sharing.choice import least_cost_place
 from solvers.sharing.clearing import clear
-from solvers.sharing.fleet import CARD_MILLI, Shapes, SharedFleet
+from solvers.sharing.fleet import CARD_MILLI, Int, Shapes, SharedFleet
 from solvers.sharing.values import Float, empty_tables, value_node
 
 CLEARING_EVERY = 100
@@ -22,8 +22,9 @@ class SharingScheduler:
     """Places pods on a fleet that it alone changes, by `took`."""
 
     def __init__(self, shapes: Shapes, fleet: SharedFleet) -> None:
-        self._shapes, self._fleet = _alike_as_one(shapes, fleet)
+        self._shapes, self._fleet, _ = alike_as_one(shapes, fleet)
         self._arrived = np.zeros(shapes.gpus.size)
+        self._pays = shapes.gpu_milli_each().astype(np.float64)
         self._pods, self._next_clearing = 0, 1
         self._grid = _grid(fleet)
         points, nodes = self._grid[0].size, fleet.machines.gpus.size
@@ -59,23 +60,33 @@ class SharingScheduler:
         first = self._pods <= CLEARING_EVERY
         self._next_clearing = self._pods + min(self._pods, CLEARING_EVERY)
         steps = FIRST_STEPS if first else STEPS
-        clear(self._shapes, self._fleet, self._arrived, self._grid, self._tables, self._kept, steps)
+        clear(self._shapes, self._fleet, self._arrived, self._pays, self._grid, self._tables, self._kept, steps)
 
 
-def _alike_as_one(shapes: Shapes, fleet: SharedFleet) -> tuple[Arrays, Arrays]:
-    """Both as kernels take them, with models that every shape accepts alike counted as one: fewer tables."""
+def alike_as_one(shapes: Shapes, fleet: SharedFleet) -> tuple[Arrays, Arrays, Int]:
+    """Both as kernels take them, with models that every shape accepts alike counted as one: fewer tables.
+
+    And the number that each model counts as, (models,).
+    """
     models, code = np.unique(shapes.models, axis=1, return_inverse=True)
-    cpu_left, memory_left, card_left, cards, model, untouched, kind = fleet.arrays()
-    one = code.reshape(-1).astype(np.int64)[model]
+    arrays, one = fleet.arrays(), code.reshape(-1).astype(np.int64)
     accepted = np.ascontiguousarray(models)
-    return (*shapes.arrays()[:4], accepted), (cpu_left, memory_left, card_left, cards, one, untouched, kind)
+    return (*shapes.arrays()[:4], accepted), (*arrays[:4], one[fleet.machines.model], *arrays[5:]), one
+
+
+def grid_of(cpu: float, memory: float) -> tuple[Float, Float]:
+    """(α per milli-CPU, β per MiB), every pair of points (Q,), around what a unit would be worth alone."""
+    pairs = np.array(
+        [(cpu * a, memory * b) for b in _points(MEMORY_POINTS, memory) for a in _points(CPU_POINTS, cpu)]
+    )
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+
+
+def _points(points: tuple[float, ...], worth: float) -> tuple[float, ...]:
+    return points if worth > 0.0 else (0.0,)
 
 
 def _grid(fleet: SharedFleet) -> Arrays:
-    """(α per milli-CPU, β per MiB), every pair of points (Q,)."""
     machines = fleet.machines
     milli = float(machines.gpus.sum()) * CARD_MILLI
-    cpu = milli / max(float(machines.cpu_milli.sum()), 1.0)
-    memory = milli / max(float(machines.memory_mib.sum()), 1.0)
-    pairs = np.array([(cpu * a, memory * b) for b in MEMORY_POINTS for a in CPU_POINTS])
-    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+    return grid_of(*(milli / max(float(there.sum()), 1.0) for there in (machines.cpu_milli, machines.memory_mib)))

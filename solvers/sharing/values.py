@@ -117,7 +117,7 @@ def _fill_groups(group: Float, whole_card: Float, brings: Float, chosen: Int) ->
 @finite_kernel
 def value_node(fleet: Arrays, node: int, grid: Arrays, card: Float, group: Float, vector: Float) -> int:
     """Write the node's vector over the grid; how many of its cards are whole."""
-    cpu_left, memory_left, card_left, cards, model, _, _ = fleet
+    cpu_left, memory_left, card_left, cards, model = fleet[:5]
     cpu_price, memory_price = grid
     cpu, memory, kind, free = cpu_left[node], memory_left[node], model[node], 0
     for q in range(vector.size):

@@ -57,7 +57,7 @@ def broken_laws(draw: random.Random, acts: int = ACTS) -> list[str]:
     return found
 
 
-@settings(max_examples=size(40, 1_000))
+@settings(max_examples=size(25, 1_000))
 @given(st.randoms(use_true_random=False))
 def test_the_laws_of_orders_and_failures(draw: random.Random) -> None:
     """Laws 1 to 4 and 10, and those of orders: conservation, whole gangs, constraints and price after a move,

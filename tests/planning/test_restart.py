@@ -70,7 +70,7 @@ def test_after_a_change_the_plan_holds_and_is_near(instance: Instance, earlier: 
     )
 
 
-@pytest.mark.parametrize("seed", range(size(20, 200)))
+@pytest.mark.parametrize("seed", range(size(10, 200)))
 def test_small_worlds_with_running_work_start_from_the_plan_of_another_world(seed: int, tmp_path: Path) -> None:
     """Law 3: whatever the earlier plan said, the new one keeps every constraint of its own world."""
     world = joint_world_from_seed(seed)

@@ -60,3 +60,27 @@ def test_a_part_counts_as_its_share_of_demand(empty: Loopback) -> None:
     client.deploy(**SHARE, gpu_milli=160)
     (wanted,) = empty.engine.state.demand.leased.values()
     assert _gpu_seconds(wanted.request, wanted.duration_s) == 1_152
+
+
+def test_what_demand_would_pay_decides_among_equal_prices(empty: Loopback) -> None:
+    """Law: once epochs know what is wanted, a part that needs no CPU leaves the CPU to those who do; at no cost.
+
+    A fleet that changed has to be looked at anew.
+    """
+    client = empty.client
+    client.load([node("n1", cpu_milli=800_000), node("n2", cpu_milli=8_000)])
+    placed = [client.deploy(**SHARE, gpu_milli=100)]
+    assert placed[0].placement.node_ids == ["n1"], "by the id: nothing else tells them apart"
+    client.release(placed[0].name)
+    for _ in range(3):
+        lease = client.deploy(**SHARE, cpu_milli=100_000)
+        assert lease.placement.node_ids == ["n1"]
+        client.release(lease.name)
+        client.quote(**SHARE, cpu_milli=100_000)
+    assert empty.epoch() and empty.epoch()
+    part = client.deploy(**SHARE, gpu_milli=100)
+    assert part.placement.node_ids == ["n2"]
+    (whole,) = client.quote(**SHARE).placement.prices_micro_usd_per_gpu_hour
+    assert 0 <= part.price.rate_micro_usd_per_hour - whole * 100 // 1_000 <= 1
+    client.load([node("n3")])
+    assert empty.engine.state.inventory.spare.worth is None

@@ -18,7 +18,7 @@ from tests.solvers.bridge import as_rows
 from tests.solvers.laws import Asked
 from tests.worlds import World, world_from_seed, worlds
 
-WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", str(size(120, 250))))
+WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", str(size(80, 250))))
 PLANTED_SEEDS = range(400)
 CAP = "max_price_micro_usd_per_gpu_hour"
 
@@ -46,7 +46,7 @@ def test_seeded_worlds_agree_with_the_twin() -> None:
 def test_shrinking_branches_changes_no_answer(shrink_after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law: dropping sites that cannot hold the gang only saves work; the twin agrees with and without it."""
     monkeypatch.setattr(close_sites, "SHRINK_AFTER", shrink_after)
-    for seed in range(size(120, 200)):
+    for seed in range(size(60, 200)):
         asked = Asked(world_from_seed(seed))
         if asked.demand.max_cluster_rtt_ms is not None:
             assert asked.faults(asked.place()) == [], f"world_from_seed({seed})"

@@ -22,7 +22,8 @@ def _cleared(shapes: Shapes, arrived: list[int], steps: int = 2_000) -> tuple[Fl
     vectors, free = np.zeros((nodes, points)), np.zeros(nodes, dtype=np.int64)
     kept = np.ones(kinds), np.zeros(kinds), vectors, free, np.zeros(nodes)
     tables = empty_tables(2, 4, points)
-    clear(shapes.arrays(), fleet.arrays(), np.array(arrived, dtype=np.float64), GRID, tables, kept, steps)
+    pays = shapes.gpu_milli_each().astype(np.float64)
+    clear(shapes.arrays(), fleet.arrays(), np.array(arrived, dtype=np.float64), pays, GRID, tables, kept, steps)
     return kept[1], float(kept[4].sum() / fleet.card_left.sum())
 
 
