@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -60,18 +61,20 @@ def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | N
 
 
 def run_pressure(effort: Effort) -> Results:
-    """Throughput, the oracle's epochs and overload."""
+    """The oracle's epochs on a server of their own, then throughput and overload on another."""
     gpus = effort.pressure_fleet
     _say(f"pressure on a synthetic world of {gpus:,} GPUs")
     world = world_of("synthetic", gpus, None)
     requests = requests_for(world.fleet, PRESSURE_GPUS, {})
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
-        data_dir = Path(place) / "data"
+        data_dir, of_epochs = Path(place) / "data", Path(place) / "epochs"
         measure_startup(world, data_dir, 0)
+        shutil.copytree(data_dir, of_epochs)
+        with floor_process(of_epochs, "--epochs-asked") as child:
+            results = measure_epochs(child, world.fleet, requests, effort)
         with floor_process(data_dir, "--epochs-asked") as child:
-            results, peak = measure_throughput(child, requests, effort)
-            results |= measure_overload(child, requests, effort, peak)
-            return results | measure_epochs(child, world.fleet, requests, effort)
+            found, peak = measure_throughput(child, requests, effort)
+            return results | found | measure_overload(child, requests, effort, peak)
 
 
 def _worlds(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Iterator[tuple[WorldKind, int]]:

@@ -27,12 +27,12 @@ from engine.market import commands
 from engine.market.events import LeaseEnded, LeaseMoved, encode
 from engine.market.heartbeats import HeartbeatRules, Heartbeats
 from engine.market.stopwatch import NO_STOPWATCH
-from engine.oracle.epoch import next_epoch
 from engine.service.engine import Engine
 from engine.service.market_view import ViewMaker, glimpse
 from engine.service.options import default_parameters
+from engine.service.past_prices import PastPrices
 from engine.service.price_book import ReferenceBook
-from engine.service.published_code import event_of
+from engine.service.pricing import Seen, priced
 from engine.service.references import references_of
 from engine.service.upkeep import Upkeep
 from solvers.warmup import warm_up
@@ -141,10 +141,12 @@ class Bench:
             seen = glimpse(engine.state, now_us, parameters.window_s)
             view, demand = views.view(seen, None)
             named = references(seen.inventory.models.names, now_us)
-            snapshot = next_epoch(None, view, *demand, named, now_us, parameters)
+            moves = PastPrices().moves([], ())
+            event = priced(Seen(b"", view, *demand, named, moves, now_us, parameters))
             figures[f"{name}_epoch_cpu_s"] = round(time.process_time() - cpu_s, 2)
         figures["order_bids"] = int(demand.orders.tenant.size)
-        engine.submit(commands.PublishPrices(event_of(snapshot, (), parameters)), NO_STOPWATCH)
+        assert event is not None
+        engine.submit(commands.PublishPrices(event), NO_STOPWATCH)
         return {**figures, "waking": self.settle()}
 
     def lose(self) -> Figures:

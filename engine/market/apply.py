@@ -147,6 +147,8 @@ def _start(state: MarketState, event: LeaseStarted) -> None:
     state.demand.lease(event.at_us, event.tenant_id, event.terms.request, event.lease_id)
     state.leases[lease.lease_id] = lease
     state.leases_of.setdefault(lease.tenant_id, {})[lease.lease_id] = None
+    if event.terms.request.interruptible:
+        state.interruptible[lease.lease_id] = None
     state.active += 1
     heapq.heappush(state.due, (lease.ends_at_us, lease.lease_id))
     state.remember(event.key, lease.lease_id, event.at_us)
@@ -172,6 +174,7 @@ def _end(state: MarketState, event: LeaseEnded) -> None:
     lease.state, lease.end_reason, lease.ends_at_us = ENDED, event.reason, event.ended_at_us
     lease.refunded_micro_usd += event.refund_micro_usd
     state.active -= 1
+    state.interruptible.pop(event.lease_id, None)
     state.demand.end(event.lease_id, event.ended_at_us)
     state.forgettable.append((event.at_us, event.lease_id))
     state.remember(event.key, event.lease_id, event.at_us)
@@ -241,8 +244,7 @@ def _publish(state: MarketState, event: PricesPublished) -> None:
     state.oracle.publish(event, columns)
     state.demand.kept_us = event.demand_kept_us
     posted, long_run = inventory.posted_of_market.copy(), inventory.long_run.copy()
-    sources, known = list(state.price_sources), inventory.market_index
-    places = np.array([known.get(market, -1) for market in event.markets], dtype=np.int64)
+    sources, places = list(state.price_sources), inventory.places_of(state.oracle.history[-1].markets)
     priced = places >= 0
     own = places[priced]
     posted[own], long_run[own] = columns[POSTED, priced], columns[LONG_RUN, priced]

@@ -248,13 +248,10 @@ class SettleInterruptible:
 
 @dataclass(frozen=True, slots=True)
 class MakeRoom:
-    """Give notice to interruptible leases that bid less than a waiting request, where that lets it in.
-
-    `before`: requests that room was made for already.
-    """
+    """Give notice to the interruptible leases that a waiting request was found to need, which bid less."""
 
     request: ClusterRequest
-    before: tuple[ClusterRequest, ...]
+    lease_ids: tuple[str, ...]
     notice_us: int
 
 

@@ -112,7 +112,7 @@ def _decide(
         case SettleInterruptible():
             return settle(state, command, now_us)
         case MakeRoom():
-            return make_room(state, command, now_us, book)
+            return make_room(state, command, now_us)
         case PublishPrices():
             newer = command.event.epoch > state.oracle.epoch
             return [msgspec.structs.replace(command.event, at_us=now_us)] if newer else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -62,6 +64,15 @@ class Freed:
         """Some nodes may have more free GPUs than before."""
         self._is_freed[nodes] = True
         self.any = True
+
+    @contextmanager
+    def unnoted(self) -> Iterator[None]:
+        """Around changes of what is free that are all taken back: nobody wakes for them."""
+        kept = self._is_freed.copy(), self.any, self.revision
+        try:
+            yield
+        finally:
+            self._is_freed, self.any, self.revision = kept
 
     def forget(self) -> None:
         """Forget all of them: nobody waits."""

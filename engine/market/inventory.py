@@ -86,9 +86,9 @@ class Inventory(PricedFleet):
         self.audited_hours: object = None
         """What the audit of prices keeps; nobody else reads it."""
         self._names_of_market: dict[int, tuple[str, str, str]] = {}
+        self._listed: tuple[list[tuple[str, str, str]], Int] = [], np.empty(0, dtype=np.int64)
         self.distances = self._distances()
         self.measured_ms = {(min(a, b), max(a, b)): rtt_ms for a, b, rtt_ms in rtt.sort("rtt_ms").iter_rows()}
-        self.posted = np.zeros(frame.height, dtype=np.int64)
         self._lay_side_by_side()
         self.price_snapshot_id = ""
         self.posted_of_market = self.long_run = np.zeros(self.markets.size, dtype=np.int64)
@@ -134,8 +134,8 @@ class Inventory(PricedFleet):
 
     def glance(self, nodes: Int) -> Glance:
         """What every placement needs to know of some nodes, read at once."""
-        seen = Glance(*self._side_by_side[nodes].T)
-        return seen if self._own_pools is None else seen._replace(posted_micro_usd=self.posted[nodes])
+        rank, model, site, ask, market, state, unused, _ = self._side_by_side[nodes].T
+        return Glance(rank, model, site, ask, market, self.posted_of_market[market], state, unused)
 
     @property
     def leased(self) -> Int:
@@ -162,6 +162,13 @@ class Inventory(PricedFleet):
     def market_index(self) -> dict[tuple[str, str, str], int]:
         """Place among `markets` of (GPU model, region, security tier)."""
         return {self.market_names(key): place for place, key in enumerate(self.markets.tolist())}
+
+    def places_of(self, markets: list[tuple[str, str, str]]) -> Int:
+        """The place of each name among `markets`, -1 if it is none. A list that comes again is looked up once."""
+        if self._listed[0] is not markets:
+            known = self.market_index
+            self._listed = markets, np.array([known.get(market, -1) for market in markets], dtype=np.int64)
+        return self._listed[1]
 
     @cached_property
     def by_price(self) -> ByPrice:
@@ -311,12 +318,12 @@ class Inventory(PricedFleet):
             nodes.site,
             nodes.ask_micro_usd,
             self.market,
-            self.posted,
             self.state,
             self.unused,
+            np.zeros_like(self.unused),  # eight columns are a line
         )
         self._side_by_side = np.stack(columns, axis=1)
-        rank, model, site, ask, self.market, self.posted, self.state, self.unused = self._side_by_side.T
+        rank, model, site, ask, self.market, self.state, self.unused, _ = self._side_by_side.T
         self.nodes = replace(nodes, rank=rank, model=model, site=site, ask_micro_usd=ask)
 
     def _distances(self) -> Distances:

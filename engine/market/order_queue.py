@@ -27,7 +27,7 @@ Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 PRIORITY_WEIGHT_MICRO_USD = 10_000
 """A point of priority counts as so much surplus per GPU-hour: a cent."""
-FREED_MAX, ADDED_MAX, PRICED_MAX, TRIED_MAX = 256, 32, 2_048, 32
+FREED_MAX, ADDED_MAX, PRICED_MAX, TRIED_MAX = 256, 32, 512, 32
 """In one step: freed nodes looked up, orders made known, orders priced anew, orders handed out."""
 
 
@@ -101,7 +101,8 @@ class OrderQueue:
         if (fell := index.prices.moved()) is not None:
             self._fell = fell | self._fell if self._to_price.size else fell
             self._to_price = index.rows
-        if self._unknown:
+            index.prices.of_pools()
+        elif self._unknown:
             self._make_known(state)
         elif self._to_price.size:
             rows, self._to_price = self._to_price[:PRICED_MAX], self._to_price[PRICED_MAX:]

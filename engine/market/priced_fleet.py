@@ -31,7 +31,6 @@ class PricedFleet:
     distances: Distances
     market: Int
     kind: Int
-    posted: Int
     model_count: int
     posted_of_market: Int
     long_run: Int
@@ -50,6 +49,12 @@ class PricedFleet:
     """Pools at the prices of interruptible work, of the fleet as such work sees it."""
 
     @property
+    def posted(self) -> Int:
+        """The posted price of each node's market, (nodes,)."""
+        posted: Int = self.posted_of_market[self.market]
+        return posted
+
+    @property
     def free(self) -> Int:
         """GPUs of each node that can be placed on now."""
         raise NotImplementedError
@@ -65,17 +70,15 @@ class PricedFleet:
 
     def publish(self, posted_of_market: Int, long_run: Int, half_life_h: float, price_snapshot_id: str) -> None:
         """Take over forward curves, (markets,); pools are folded once and then priced anew in place."""
-        self.posted[:] = posted_of_market[self.market]
         self.posted_of_market, self.long_run, self.half_life_h = posted_of_market, long_run, half_life_h
         self.price_snapshot_id = price_snapshot_id
-        self.spare.is_open[:] = self.is_open
         self.__dict__.pop("by_price", None)
         self.cheapest = self._cheapest()
         if hasattr(self, "placer"):
-            self.pools.free[:] = self.free[self.pools.node]
             self.pools.reprice(posted_of_market)
             self.placer.reprice()
         else:
+            self.spare.is_open[:] = self.is_open
             self.pools = Pools(self.nodes, self.free, self.market, posted_of_market, self.model_count)
             self.placer = Placer(self.pools, self.distances, self.spare)
         self._priced: dict[int, Placer] = {}
@@ -152,7 +155,6 @@ class PricedFleet:
         other = copy(self)
         other.__dict__.pop("by_price", None)
         other.posted_of_market = other.long_run = prices
-        other.posted = prices[self.market]
         other.cheapest, other._cheapest_known, other._priced = other._cheapest(), {}, {}
         other._curves, other._curves_s = None, 0
         other._own_pools = PricedPools(self.pools, other.curves_of, HOUR_S)

@@ -57,14 +57,14 @@ class OracleState:
         self.price_snapshot_id, self.snapshot = event.price_snapshot_id, event.snapshot
         self.spread_factor = event.spread_factor
         self.history_kept_us = event.history_kept_us
-        volatility = zip(event.markets, columns[VOLATILITY].tolist(), strict=True)
-        self.volatility_ppb = {market: sigma for market, sigma in volatility if sigma}
-        if event.interruptible:
-            prices = np.frombuffer(zlib.decompress(event.interruptible), dtype="<i8")
-            self.interruptible |= zip(event.markets, prices.tolist(), strict=True)
         markets = event.markets
         if self.history and self.history[-1].markets == markets:
             markets = self.history[-1].markets  # one list for all epochs between two loads
+        volatility = zip(markets, columns[VOLATILITY].tolist(), strict=True)
+        self.volatility_ppb = {market: sigma for market, sigma in volatility if sigma}
+        if event.interruptible:
+            prices = np.frombuffer(zlib.decompress(event.interruptible), dtype="<i8")
+            self.interruptible |= zip(markets, prices.tolist(), strict=True)
         self.history.append(
             PricePoint(event.epoch, event.taken_at_us, event.price_snapshot_id, markets, event.columns)
         )

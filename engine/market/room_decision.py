@@ -1,18 +1,23 @@
-"""Deciding MakeRoom: on-demand work that waits gets the GPUs of interruptible leases that bid less, after notice.
+"""Who makes room: on-demand work that waits gets the GPUs of interruptible leases that bid less, after notice.
 
 A request that fits once leases under notice have gone needs nothing more. Otherwise the leases that bid less are
 thought away, the lowest bids first, until it fits; of those only the ones whose GPUs its placement takes get
-notice. Requests come by falling limit, one a decision; each finds the GPUs of those before it taken. Prices alone
+notice. Requests come by falling limit, each placed once; it finds the GPUs of those before it taken. Prices alone
 would not do this: at the margin the price is the bid of the very lease that should go.
+
+Calls come between two requests. So each looks at the state of its own turn, and finds taken what those before it
+found as far as that is still free and they still wait. Who was served meanwhile needs no room.
 
 The inventory is changed while thinking and is as before afterwards; whatever was thought away is put back.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,41 +38,76 @@ LEASES_MAX = 1_000
 """Leases thought away for one request, the lowest bids: it holds up all calls."""
 
 
-def in_turn(requests: Iterable[ClusterRequest]) -> list[ClusterRequest]:
-    """Those that room is made for, the highest limits first."""
-    return sorted((each for each in requests if not each.interruptible), key=lambda each: -_limit(each))
+def in_turn(requests: Iterable[ClusterRequest], most: int) -> list[ClusterRequest]:
+    """So many of those that room is made for, the highest limits first."""
+    return heapq.nlargest(most, (each for each in requests if not each.interruptible), key=_limit)
 
 
-def make_room(state: MarketState, command: MakeRoom, now_us: int, book: PriceBook) -> list[AnyEvent]:
-    """The notices that let the request in; none if it fits or if nothing helps."""
-    lower = _lower_bids(state, command.request)
-    if not lower:
-        return []
-    with _thinking(state.inventory) as thought:
-        thought.give_back([lease for lease in state.leases.values() if lease.state == RECLAIMING])
-        for earlier in command.before:
-            if placed := _placed_without(state, earlier, thought, [], book):
-                thought.take(use_of(placed))
-        going = _going(state, command.request, lower, thought, book)
+def make_room(state: MarketState, command: MakeRoom, now_us: int) -> list[AnyEvent]:
+    """Notice to those of the leases that still bid less and run for longer."""
     ends_at_us = now_us + command.notice_us
+    leases = [lease for each in command.lease_ids if (lease := state.leases.get(each)) is not None]
     return [
         LeaseReclaiming(at_us=now_us, lease_id=lease.lease_id, reason=EndReason.OUTBID, reclaim_at_us=ends_at_us)
-        for lease in going
-        if ends_at_us < lease.ends_at_us
+        for lease in leases
+        if _yields(lease, command.request) and ends_at_us < lease.ends_at_us
     ]
 
 
-def _lower_bids(state: MarketState, request: ClusterRequest) -> list[Lease]:
-    """The leases that bid less than a request, the lowest bids first; not more than can be thought away."""
-    lower = [lease for lease in state.leases.values() if _yields(lease, request)]
-    lower.sort(key=lambda lease: (_limit(lease.standing.request), -lease.starts_at_us, lease.lease_id))
-    return lower[:LEASES_MAX]
+class Rooms:
+    """Room for some requests in turn, of one state. `candidates`: whether any lease could have to go."""
+
+    def __init__(self, state: MarketState) -> None:
+        self._state = state
+        self._ranked = _by_bid(state)
+        self._found: list[tuple[ClusterRequest, Use]] = []
+
+    @property
+    def candidates(self) -> bool:
+        """Whether there are leases that could have to go."""
+        return bool(self._ranked)
+
+    def leases_for(
+        self, request: ClusterRequest, waiting: Iterable[ClusterRequest], book: PriceBook
+    ) -> tuple[str, ...]:
+        """Ids of the leases that have to go for the next request; none if it fits, if nothing helps, or if it is
+        not one of those `waiting` any more: these very objects, as equal requests can wait twice."""
+        state = self._state
+        lower = list(islice((lease for lease in self._ranked if _yields(lease, request)), LEASES_MAX))
+        if not lower:
+            return ()
+        waits = set(map(id, waiting))
+        self._found = [(each, use) for each, use in self._found if id(each) in waits]
+        if id(request) not in waits:
+            return ()
+        leases = map(state.leases.__getitem__, state.interruptible)
+        with _thinking(state.inventory) as thought:
+            thought.give_back([lease for lease in leases if lease.state == RECLAIMING])
+            for _, use in self._found:
+                if state.inventory.has_room(use).all():
+                    thought.take(use)
+            placed, count = _placed_by_bid(state, request, lower, thought, book)
+            if placed is None:
+                return ()
+            self._found.append((request, use_of(placed)))
+            if placed.request.is_plain:
+                going = _in_the_way(state.inventory, placed, lower[:count])
+            else:
+                going = _until_it_fits(state.inventory, placed, lower[:count], thought)
+        return tuple(lease.lease_id for lease in going)
 
 
-def _going(
+def _by_bid(state: MarketState) -> list[Lease]:
+    """The leases that may have to go, the lowest bids first."""
+    leases = map(state.leases.__getitem__, state.interruptible)
+    bidding = [each for each in leases if each.state == ACTIVE and _is_limited(each.standing.request)]
+    return sorted(bidding, key=lambda lease: (_limit(lease.standing.request), -lease.starts_at_us, lease.lease_id))
+
+
+def _placed_by_bid(
     state: MarketState, request: ClusterRequest, lower: list[Lease], thought: _Thought, book: PriceBook
-) -> list[Lease]:
-    """Those of the lower bids that have to go: a bisection, as thinking more away never hurts."""
+) -> tuple[Terms | None, int]:
+    """(the placement without the fewest of the lower bids, how many): a bisection, as less never hurts."""
     fewest, most = 0, len(lower)
     placed = _placed_without(state, request, thought, lower, book)
     while placed is not None and fewest < most:
@@ -75,18 +115,18 @@ def _going(
         fits = _placed_without(state, request, thought, lower[:middle], book)
         fewest, most = (fewest, middle) if fits else (middle + 1, most)
         placed = fits or placed
-    if placed is None:
-        return []
-    if placed.request.is_plain:
-        return _in_the_way(state.inventory, placed, lower[:most])
-    return _until_it_fits(state.inventory, placed, lower[:most], thought)
+    return placed, most
 
 
 def _yields(lease: Lease, request: ClusterRequest) -> bool:
-    """Whether a lease has to go for a request; one without a limit pays any price."""
+    """Whether a lease has to go for a request."""
     own = lease.standing.request
-    limited = own.interruptible and own.max_price_micro_usd_per_gpu_hour is not None
-    return lease.state == ACTIVE and limited and _limit(own) < _limit(request)
+    return lease.state == ACTIVE and _is_limited(own) and _limit(own) < _limit(request)
+
+
+def _is_limited(request: ClusterRequest) -> bool:
+    """Whether a lease may have to go at all; one without a limit pays any price."""
+    return request.interruptible and request.max_price_micro_usd_per_gpu_hour is not None
 
 
 def _limit(request: ClusterRequest) -> int:
@@ -172,7 +212,8 @@ class _Thought:
 @contextmanager
 def _thinking(inventory: Inventory) -> Iterator[_Thought]:
     thought = _Thought(inventory)
-    try:
-        yield thought
-    finally:
-        thought.back_to(0)
+    with inventory.freed.unnoted():
+        try:
+            yield thought
+        finally:
+            thought.back_to(0)

@@ -32,9 +32,8 @@ def settle(state: MarketState, command: SettleInterruptible, now_us: int) -> lis
 
 
 def interruptible_leases(state: MarketState) -> list[str]:
-    """Ids of those that run without a notice."""
-    leases = state.leases.values()
-    return [each.lease_id for each in leases if each.state == ACTIVE and each.terms.request.interruptible]
+    """Ids of those that run without a notice, oldest first."""
+    return [lease_id for lease_id in state.interruptible if state.leases[lease_id].state == ACTIVE]
 
 
 def _settled(state: MarketState, command: SettleInterruptible, now_us: int) -> Iterator[AnyEvent]:

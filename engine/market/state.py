@@ -166,6 +166,8 @@ class MarketState:
     inventory: Inventory = field(default_factory=Inventory.empty)
     leases: dict[str, Lease] = field(default_factory=dict)
     leases_of: dict[str, dict[str, None]] = field(default_factory=dict)
+    interruptible: dict[str, None] = field(default_factory=dict)
+    """Interruptible leases that run, also under notice, oldest first."""
     quotes: dict[str, Quote] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
     orders_of: dict[str, dict[str, None]] = field(default_factory=dict)

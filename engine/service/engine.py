@@ -46,6 +46,8 @@ class Engine:
         self.book, self._clock_us = book, clock_us
         self.listeners: list[Callable[[], object]] = []
         """Called after events were applied."""
+        self.calls = 0
+        """How many came so far; whoever works beside them sees whether there are any."""
         self.leads = not isinstance(source, Following)
         self.journal = source if isinstance(source, Following) else Journal.open_at(source)
         try:
@@ -76,6 +78,7 @@ class Engine:
     ) -> Answer:
         """Decide a command, record and apply its events; `answer` is read off the state at once, given out once
         durable. A refusal, too, waits until what it was decided on is durable."""
+        self.calls += 1
         try:
             events, receipt = self.submit(command, stopwatch)
             reply = answer(self.state, events)
@@ -89,6 +92,7 @@ class Engine:
 
     async def read(self, answer: Callable[[MarketState], Answer]) -> Answer:
         """What `answer` reads off the state, given out once all that it shows is durable."""
+        self.calls += 1
         self.end_due(self.now_us())
         try:
             return answer(self.state)

@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.limits import MILLI_OF_GPU
-from engine.domain.tiers import NodeState, SecurityTier
+from engine.domain.tiers import NodeState
 from engine.market.demand_window import Wanted
 from engine.market.inventory import Inventory
 from engine.market.orders import Order
 from engine.market.state import MarketState
 from engine.oracle.epoch import MarketView
-from engine.oracle.markets import Bids, Market, MarketSets, Supply
+from engine.oracle.markets import Bids, Market, MarketSets
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
+from engine.service.fleet_supply import FleetSupply
 from engine.service.replica_shapes import Left, ShapeMarket, left_of
-from engine.service.usable_markets import NOWHERE, UsableMarkets
+from engine.service.usable_markets import NONE, NOWHERE, UsableMarkets
 from solvers.sharing.worth import Worth
 
 Int = NDArray[np.int64]
@@ -85,23 +86,22 @@ class ViewMaker:
         """Shape, value and GPU-seconds of the last view's bids."""
         self.wants_left = False
         """Whether `worth` would like to know what is left of nodes: somebody wanted more than whole GPUs."""
+        self._supply: FleetSupply | None = None
+        self._markets: tuple[tuple[Market, ...], Int] = (), NONE
         self._orders: dict[str, Bid] = {}
         self._wanted: dict[int, tuple[Wanted, Bid]] = {}
         """By identity, which lasts as long as the object is kept beside it: comparing requests takes longer."""
 
     def view(self, seen: Glimpse, previous: PriceSnapshot | None) -> tuple[MarketView, Demand]:
         """Supply and demand. Markets of `previous` that the fleet has left keep their place."""
-        inventory = seen.inventory
-        own = [_market(inventory, key) for key in inventory.markets.tolist()]
-        known = [price.market for price in previous.markets] if previous is not None else []
-        markets = tuple(sorted(set(own) | set(known)))
-        place = {market: index for index, market in enumerate(markets)}
-        of_own = np.array([place[market] for market in own], dtype=np.int64)
+        inventory, supply = seen.inventory, self._supply_of(seen.inventory)
+        markets, of_own = self._listed_with(supply.markets, previous)
         names = set(inventory.suppliers.names)
         names.update([wanted.tenant_id for wanted in seen.wanted], [order.tenant_id for order in seen.orders])
         code = {name: index for index, name in enumerate(sorted(names))}
         opening = _opening(inventory, of_own, len(markets))
-        view = MarketView(markets, _supply(seen, of_own, code), opening, seen.taken_at_us)
+        owners = np.array([code[name] for name in inventory.suppliers.names], dtype=np.int64)
+        view = MarketView(markets, supply.rows(seen.sellable, of_own, owners), opening, seen.taken_at_us)
         ceiling = np.maximum(_caps(markets, previous), opening)
         usable, shapes = self._known_on(seen)
         orders, order_shapes = self._order_bids(seen, usable, shapes, of_own, code, ceiling)
@@ -125,6 +125,20 @@ class ViewMaker:
         wants = self._shapes.wants(*self._shaped)
         self.wants_left = wants is not None
         return None if wants is None or seen.left is None else self._shapes.clear(wants, seen.left)
+
+    def _supply_of(self, inventory: Inventory) -> FleetSupply:
+        if self._supply is None or self._supply.inventory is not inventory:
+            self._supply, self._markets = FleetSupply(inventory), ((), NONE)
+        return self._supply
+
+    def _listed_with(self, own: list[Market], previous: PriceSnapshot | None) -> tuple[tuple[Market, ...], Int]:
+        """(own markets and those of `previous`, sorted; the place of each own one among them)."""
+        known = [price.market for price in previous.markets] if previous is not None else []
+        if not known or known != list(self._markets[0]):
+            markets = tuple(sorted({*own, *known}))
+            place = {market: index for index, market in enumerate(markets)}
+            self._markets = markets, np.array([place[market] for market in own], dtype=np.int64)
+        return self._markets
 
     def _order_bids(
         self,
@@ -212,7 +226,7 @@ def _listed(
 ) -> tuple[Bids, Int, Int]:
     """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places; their
     shapes)."""
-    limit, amount, number, shape = np.array([row[:4] for row in rows], dtype=np.int64).reshape(-1, 4).T
+    limit, amount, number, shape = (np.fromiter((row[k] for row in rows), np.int64, len(rows)) for k in range(4))
     used = np.flatnonzero(number != NOWHERE)
     own_sets, place = usable.sets(number[used])
     sets = MarketSets(own_sets.first, of_own[own_sets.markets])
@@ -238,24 +252,6 @@ def bounded_wishes(gpu_seconds: Int, tenant: Int, most: Int) -> Int:
     total = np.bincount(tenant, weights=share)[tenant]
     shrunk = np.floor(gpu_seconds / np.maximum(total, 1.0)).astype(np.int64)
     return np.where(wish & (total > 1), shrunk, gpu_seconds)
-
-
-def _market(inventory: Inventory, key: int) -> Market:
-    model, region, tier = inventory.market_names(key)
-    return Market(model, region, SecurityTier[tier])
-
-
-def _supply(seen: Glimpse, of_own: Int, code: dict[str, int]) -> Supply:
-    inventory, nodes = seen.inventory, seen.inventory.nodes
-    owner = np.array([code[name] for name in inventory.suppliers.names], dtype=np.int64)
-    used = np.flatnonzero(seen.sellable)
-    market = of_own[inventory.market[used]] if used.size else used
-    rows = np.stack((market, nodes.ask_micro_usd[used], owner[nodes.supplier[used]] if used.size else used))
-    order = np.lexsort(rows[::-1])
-    rows, gpus = rows[:, order], seen.sellable[used][order]
-    first = np.flatnonzero(np.append(True, (np.diff(rows, axis=1) != 0).any(axis=0))[: order.size])
-    total = np.add.reduceat(gpus, first) if first.size else gpus
-    return Supply(rows[0, first], rows[1, first], total, rows[2, first])
 
 
 def _opening(inventory: Inventory, of_own: Int, count: int) -> Int:

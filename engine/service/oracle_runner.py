@@ -15,25 +15,27 @@ from engine.domain.errors import WalrasError
 from engine.market.commands import MakeRoom, NoteDemand, PublishPrices, SettleInterruptible
 from engine.market.events import PricesPublished, WantedRequest
 from engine.market.published import MarketName, PricePoint
-from engine.market.room_decision import in_turn
+from engine.market.room_decision import Rooms, in_turn
 from engine.market.settle_decision import interruptible_leases
 from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH
-from engine.oracle.epoch import next_epoch
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import MarketPrice, PriceSnapshot
 from engine.service.engine import Engine
 from engine.service.market_view import Glimpse, ViewMaker, glimpse
 from engine.service.oracle_feed import OracleFeed
-from engine.service.published_code import by_name_of, event_of
+from engine.service.past_prices import PastPrices
+from engine.service.pauses import Pauses
+from engine.service.pricing import Pricing, Seen, priced
+from engine.service.published_code import by_name_of, name_of, snapshot_in
 from engine.service.references import References
 from solvers.sharing.worth import Worth
 
 log = logging.getLogger("walras.oracle")
 Priced = tuple[PricesPublished, PriceSnapshot, dict[MarketName, MarketPrice], Worth | None]
 VOLATILITY_EPOCHS = 288
-SETTLED_AT_ONCE, ROOM_FOR_MAX = 200, 16
-"""Interruptible leases priced between two calls; waiting requests that room is made for after an epoch."""
+SETTLED_AT_ONCE, ROOM_FOR_MAX = 25, 16
+"""Interruptible leases priced at once, some 3 ms; waiting requests that room is made for after an epoch."""
 REFUSED_MAX = 1_000
 """Refused requests kept between two notes; what is more is dropped, as a flood says nothing new."""
 
@@ -48,14 +50,18 @@ class OracleRunner:
         parameters: OracleParameters,
         notice_s: int = 120,
         waiting: Callable[[MarketState], Iterable[ClusterRequest]] = lambda _: (),
+        pricing: Pricing = priced,
     ) -> None:
         """`notice_s`: how long interruptible work that was outbid goes on. `waiting`: requests for which it makes
-        room; they must have committed themselves, as asking is free.
+        room; they must have committed themselves, as asking is free. `pricing`: as `priced`, wherever it is done.
         """
         self._notice_us, self._waiting = notice_s * 1_000_000, waiting
         self._engine, self._references, self.parameters = engine, references, parameters
         self.feed, self._views = OracleFeed(engine), ViewMaker(parameters)
         self._refused: dict[WantedRequest, None] = {}
+        self._pauses, self._pricing, self._past = Pauses(engine), pricing, PastPrices()
+        self._gone: PriceSnapshot | None = None
+        """The snapshot before the last one, until a thread lets go of its objects: on the loop 5 ms."""
 
     def note_refused(self, wanted: WantedRequest) -> None:
         """Remember a refused request until the next tick makes it durable; one a period of the same is enough."""
@@ -82,42 +88,57 @@ class OracleRunner:
         now_us = engine.now_us()
         seen = glimpse(engine.state, now_us, self.parameters.window_s, left=self._views.wants_left)
         previous = self.feed.snapshot()
-        past = tuple(engine.state.oracle.history)[-VOLATILITY_EPOCHS:]
-        priced = await asyncio.to_thread(self._price, seen, previous, past, now_us)
-        if priced is None:
+        oracle = engine.state.oracle
+        past = tuple(oracle.history)[-VOLATILITY_EPOCHS:]
+        found = await asyncio.to_thread(self._price, seen, previous, oracle.snapshot, past)
+        if found is None:
             return False
-        event, snapshot, by_name, worth = priced
+        event, snapshot, by_name, worth = found
+        self._pauses.begin()
         published, _ = engine.submit(PublishPrices(event), NO_STOPWATCH)
         if published:
+            self._gone = previous
             self.feed.show(snapshot, by_name)
             seen.inventory.spare.worth = None if worth is None else worth.arrays()
             await self._settle_interruptible()
+            await self._make_room()
         log.info("epoch %d: %d markets, %.1f s", event.epoch, len(event.markets), time.perf_counter() - started_s)
         return bool(published)
 
     async def _settle_interruptible(self) -> None:
-        """Let interruptible leases pay the new prices, some at a time so that calls come between."""
+        """Let interruptible leases pay the new prices, some at a time."""
         lease_ids = interruptible_leases(self._engine.state)
         for first in range(0, len(lease_ids), SETTLED_AT_ONCE):
+            await self._pauses.pause()
             chunk = tuple(lease_ids[first : first + SETTLED_AT_ONCE])
             self._engine.submit(SettleInterruptible(chunk, self._notice_us), NO_STOPWATCH)
-            await asyncio.sleep(0)
-        if not lease_ids:
-            return  # nobody could make room
-        waiting = in_turn(self._waiting(self._engine.state))[:ROOM_FOR_MAX]
-        for place, request in enumerate(waiting):
-            self._engine.submit(MakeRoom(request, tuple(waiting[:place]), self._notice_us), NO_STOPWATCH)
-            await asyncio.sleep(0)
+
+    async def _make_room(self) -> None:
+        """Let interruptible leases go for what waits, one request at a time."""
+        engine = self._engine
+        await self._pauses.pause()
+        rooms = Rooms(engine.state)
+        if not rooms.candidates:
+            return
+        for request in in_turn(self._waiting(engine.state), ROOM_FOR_MAX):
+            await self._pauses.pause()
+            if lease_ids := rooms.leases_for(request, self._waiting(engine.state), engine.book):
+                engine.submit(MakeRoom(request, lease_ids, self._notice_us), NO_STOPWATCH)
 
     def _price(
-        self, seen: Glimpse, previous: PriceSnapshot | None, past: Sequence[PricePoint], now_us: int
+        self, seen: Glimpse, previous: PriceSnapshot | None, packed: bytes, past: Sequence[PricePoint]
     ) -> Priced | None:
+        """`packed`: `previous` as the market keeps it."""
+        self._gone = None
+        now_us = seen.taken_at_us
         view, demand = self._views.view(seen, previous)
         references = self._references(seen.inventory.models.names, now_us)
-        snapshot = next_epoch(previous, view, *demand, references, now_us, self.parameters)
-        if snapshot is previous:
+        moves = self._past.moves([name_of(market) for market in view.markets], past)
+        event = self._pricing(Seen(packed, view, *demand, references, moves, now_us, self.parameters))
+        if event is None:
             return None
-        event = event_of(snapshot, past, self.parameters)
+        snapshot = snapshot_in(event.snapshot)
+        assert snapshot is not None
         return event, snapshot, by_name_of(snapshot), self._views.worth(seen)
 
     async def run(self, tick_s: float) -> None:

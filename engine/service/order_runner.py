@@ -12,7 +12,7 @@ from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.engine import Engine
 
 log = logging.getLogger("walras.orders")
-STEP_NS = 10_000_000
+STEP_NS = 4_000_000
 """After so long a step begins no further try, so that other calls get their turn."""
 
 

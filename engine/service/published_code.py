@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.market.events import PricesPublished
-from engine.market.published import HIDDEN, POSTED, MarketName, PricePoint, columns_of, packed
+from engine.market.published import HIDDEN, POSTED, VOLATILITY, MarketName, packed
 from engine.oracle.interruptible import interruptible_price
+from engine.oracle.markets import Market
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import Limit, MarketPrice, PriceSnapshot
+from engine.service.past_prices import Moves
 
 Int = NDArray[np.int64]
 HOUR_US = 3_600_000_000
 BILLION = 1_000_000_000
-_decoder = msgspec.msgpack.Decoder(PriceSnapshot)
 
 
-def event_of(snapshot: PriceSnapshot, past: Sequence[PricePoint], parameters: OracleParameters) -> PricesPublished:
-    """The event of a snapshot; `past`: the epochs before it, for the volatility."""
-    names = [name_of(price) for price in snapshot.markets]
+class _Packed(msgspec.Struct):
+    """A snapshot whose markets are still bytes."""
+
+    price_snapshot_id: str
+    epoch: int
+    taken_at_us: int
+    markets: list[msgspec.Raw]
+
+
+_decoder, _price_decoder = msgspec.msgpack.Decoder(_Packed), msgspec.msgpack.Decoder(MarketPrice)
+
+
+def event_of(snapshot: PriceSnapshot, moves: Moves, parameters: OracleParameters) -> PricesPublished:
+    """The event of a snapshot; `moves`: of the epochs before it, for the volatility."""
+    names = [name_of(price.market) for price in snapshot.markets]
     columns = np.array(
         [
             [price.posted_micro_usd_per_gpu_hour for price in snapshot.markets],
@@ -37,7 +49,7 @@ def event_of(snapshot: PriceSnapshot, past: Sequence[PricePoint], parameters: Or
         dtype=np.int64,
     )
     interruptible = [interruptible_price(price, parameters) for price in snapshot.markets]
-    columns[5] = _volatility_ppb(names, columns[POSTED], past, parameters)
+    columns[VOLATILITY] = _volatility_ppb(columns[POSTED], moves, parameters)
     return PricesPublished(
         at_us=snapshot.taken_at_us,
         price_snapshot_id=snapshot.price_snapshot_id,
@@ -56,18 +68,22 @@ def event_of(snapshot: PriceSnapshot, past: Sequence[PricePoint], parameters: Or
 
 
 def snapshot_in(packed_snapshot: bytes) -> PriceSnapshot | None:
-    """The snapshot that an event carried; None before the first."""
-    return _decoder.decode(zlib.decompress(packed_snapshot)) if packed_snapshot else None
+    """The snapshot that an event carried; None before the first. Market by market, so that threads take turns."""
+    if not packed_snapshot:
+        return None
+    seen = _decoder.decode(zlib.decompress(packed_snapshot))
+    markets = tuple(_price_decoder.decode(raw) for raw in seen.markets)
+    return PriceSnapshot(seen.price_snapshot_id, seen.epoch, seen.taken_at_us, markets)
 
 
-def name_of(price: MarketPrice) -> MarketName:
+def name_of(market: Market) -> MarketName:
     """(GPU model, region, security tier) as the market names it."""
-    return price.market.gpu_model, price.market.region, price.market.tier.name
+    return market.gpu_model, market.region, market.tier.name
 
 
 def by_name_of(snapshot: PriceSnapshot) -> dict[MarketName, MarketPrice]:
     """The markets of a snapshot as the market names them."""
-    return {name_of(price): price for price in snapshot.markets}
+    return {name_of(price.market): price for price in snapshot.markets}
 
 
 def _shown_clearing(price: MarketPrice, parameters: OracleParameters) -> int:
@@ -75,15 +91,11 @@ def _shown_clearing(price: MarketPrice, parameters: OracleParameters) -> int:
     return HIDDEN if bracket is None else bracket[0]
 
 
-def _volatility_ppb(
-    names: list[MarketName], posted: Int, past: Sequence[PricePoint], parameters: OracleParameters
-) -> Int:
-    """σ of each market over this epoch and those of `past` that have the same markets."""
-    same = [point for point in past if point.markets == names]
-    if not same:
-        return np.zeros(len(names), dtype=np.int64)
-    rows = [columns_of(point.columns, len(names))[POSTED] for point in same]
-    changes = np.diff(np.log(np.array([*rows, posted], dtype=float)), axis=0)
-    sigma = np.sqrt(np.mean(changes**2, axis=0)) * np.sqrt(HOUR_US / parameters.epoch_us)
+def _volatility_ppb(posted: Int, moves: Moves, parameters: OracleParameters) -> Int:
+    """σ of each market over this epoch and those before it."""
+    if not moves.epochs:
+        return np.zeros(posted.size, dtype=np.int64)
+    squares = moves.squares + (np.log(posted.astype(float)) - moves.last) ** 2
+    sigma = np.sqrt(squares / moves.epochs) * np.sqrt(HOUR_US / parameters.epoch_us)
     ppb: Int = np.rint(sigma * BILLION).astype(np.int64)
     return ppb

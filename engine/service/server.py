@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -41,6 +40,7 @@ from engine.service.calls import CallInterceptor
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
 from engine.service.fleet_service import FleetService
+from engine.service.garbage import Garbage
 from engine.service.health import Health
 from engine.service.identity import Identity
 from engine.service.ledger_service import LedgerService
@@ -50,6 +50,8 @@ from engine.service.oracle_service import OracleService
 from engine.service.order_service import OrderService
 from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
+from engine.service.pricing import Pricing, priced
+from engine.service.pricing_process import PricingProcess
 from engine.service.references import references_of
 from engine.service.replica import Replica
 from engine.service.snapshot_keeper import SnapshotKeeper
@@ -91,17 +93,21 @@ def run(options: ServerOptions) -> int:
 
 async def _serve(options: ServerOptions) -> int:
     engine, replica = opened(options)
+    pricing = PricingProcess()
     try:
         warm_up()
-        gc.collect()
-        gc.freeze()  # the fleet and the modules live as long as the process: collections need not walk them
-        server = Server(engine, options, replica=replica)
+        garbage = Garbage(engine)
+        garbage.begin()
+        tending = asyncio.create_task(garbage.run())
+        server = Server(engine, options, replica=replica, pricing=pricing)
         port = await server.start()
         host = options.listen.rpartition(":")[0]
         print(f"listening {host}:{port}", flush=True)  # noqa: T201
         await _until_signalled()
+        tending.cancel()
         await server.drain(options.drain_s)
     finally:
+        pricing.close()
         engine.close()
     return 0
 
@@ -131,9 +137,11 @@ class Server:
         keys: KeyRing | None = None,
         *,
         works_alone: bool = True,
+        pricing: Pricing = priced,
     ) -> None:
         """`solver`: who makes joint plans. `replica`: keeps the engine in its role, if it is one of several.
         `keys`: the issuer's, if not those of `auth_jwks`. Unless it `works_alone`, the caller runs `upkeep`.
+        `pricing`: of the oracle, wherever it is done.
         """
         self._engine, self._options, self._replica = engine, options, replica
         plans = PlanService(engine, options.deadline_s_max, solver)
@@ -159,6 +167,7 @@ class Server:
             options.oracle or default_parameters(options.price_sources),
             options.interruptible_notice_s,
             waiting_requests,
+            pricing,
         )
         self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
         self._watches = Watches(engine, options.deadline_s_max)

@@ -15,6 +15,7 @@ from engine.service.engine import Engine
 from engine.service.failure_runner import Repairs
 from engine.service.heartbeats import HeartbeatRunner
 from engine.service.order_runner import OrderRunner
+from engine.service.pauses import Pauses
 
 log = logging.getLogger("walras.upkeep")
 
@@ -26,7 +27,7 @@ class Upkeep:
         self._engine = engine
         self.repairs, self.orders = Repairs(engine), OrderRunner(engine)
         self.heartbeats = HeartbeatRunner(engine, rules)
-        self._bell, self._works = asyncio.Event(), False
+        self._bell, self._works, self._pauses = asyncio.Event(), False, Pauses(engine)
         self._bell.set()
         engine.listeners.append(self._bell.set)
 
@@ -62,8 +63,9 @@ class Upkeep:
                 continue
             self._works = True
             try:
+                self._pauses.begin()
                 while self.step():
-                    await asyncio.sleep(0)
+                    await self._pauses.pause()
             except Overloaded as full:
                 self._bell.set()
                 await asyncio.sleep(full.retry_after_s)

@@ -72,6 +72,13 @@ def check(place: SmallMarket) -> None:
     assert int(inventory.leased.sum()) == running and (inventory.unused >= 0).all()
 
 
+def check_index(place: SmallMarket) -> None:
+    """The index that is kept against a look at every lease."""
+    leases = place.state.leases.values()
+    running = [each.lease_id for each in leases if each.runs and each.terms.request.interruptible]
+    assert list(place.state.interruptible) == running
+
+
 def check_ends(place: SmallMarket) -> None:
     """Each lease ends at most once; OUTBID only at the time that a notice, long enough before, has named."""
     noticed: dict[str, LeaseReclaiming] = {}
@@ -116,6 +123,7 @@ def test_nobody_pays_above_its_bid_and_notice_precedes_the_end(steps: list[tuple
             continue
         check(place)
         check_ends(place)
+        check_index(place)
     assert place.replayed().hash() == place.state.hash()
 
 

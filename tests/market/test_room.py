@@ -16,7 +16,7 @@ from engine.market.events import LeaseReclaiming
 from engine.market.state import Lease
 from tests.full_size import size
 from tests.market.small_market import HOUR_S, SECOND_US, SmallMarket
-from tests.service.loopback import node
+from tests.service.loopback import Book, node
 
 NOTICE_US = 120 * SECOND_US
 BIDS = st.integers(500_000, 2_400_000)
@@ -38,9 +38,10 @@ def room(place: SmallMarket, *requests: ClusterRequest) -> list[str]:
     """Ids of the leases that get notice; the market is otherwise as before."""
     inventory = place.state.inventory
     before = inventory.unused.copy(), inventory.pools.free.copy(), inventory.pools.histogram.copy()
-    turn, events = room_decision.in_turn(requests), []
-    for number, request in enumerate(turn):
-        events += place.do(commands.MakeRoom(request, tuple(turn[:number]), NOTICE_US))
+    rooms, events = room_decision.Rooms(place.state), []
+    for request in room_decision.in_turn(requests, len(requests)):
+        lease_ids = rooms.leases_for(request, requests, Book())
+        events += place.do(commands.MakeRoom(request, lease_ids, NOTICE_US))
     after = inventory.unused, inventory.pools.free, inventory.pools.histogram
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
     return [event.lease_id for event in events if isinstance(event, LeaseReclaiming)]
@@ -124,6 +125,49 @@ def test_a_lease_that_ends_soon_needs_no_notice() -> None:
     assert room(place, wanted(8)) == []
     place.wait_s(60)
     assert lease.end_reason == "COMPLETED"
+
+
+def test_thinking_wakes_nobody() -> None:
+    """Law: what is thought away and put back is no news for orders that wait for free GPUs."""
+    place = market(1)
+    offered(place, 8, 600_000)
+    freed = place.state.inventory.freed
+    freed.forget()
+    before = freed.revision
+    room(place, wanted(8, 700_000), wanted(9))
+    assert not freed.any and not freed.take(99).size and freed.revision == before
+
+
+def test_what_changes_between_two_requests() -> None:
+    """Laws 1 and 5: a place that somebody took meanwhile is held no more; a lease that ended gets no notice."""
+    place = market(2)
+    low, high = offered(place, 8, 600_000), offered(place, 8, 700_000)
+    rooms, first, second = room_decision.Rooms(place.state), wanted(8, 2_600_000), wanted(8)
+    assert rooms.leases_for(first, [first, second], Book()) == (low.lease_id,)
+    place.release(low)
+    assert place.do(commands.MakeRoom(first, (low.lease_id, "l-none"), NOTICE_US)) == []
+    place.deploy(gpu_count=8, max_price_micro_usd_per_gpu_hour=2_500_000)
+    assert rooms.leases_for(second, [first, second], Book()) == (high.lease_id,)
+
+
+def test_who_was_served_between_two_requests() -> None:
+    """Law 1: nobody goes for a request that waits no more, nor because its place counts as taken."""
+    place = market(2)
+    low, _ = offered(place, 4, 600_000), offered(place, 8, 700_000)
+    rooms, first, second, third = room_decision.Rooms(place.state), wanted(2, 2_600_000), wanted(4), wanted(8)
+    assert rooms.leases_for(first, [first, second, third], Book()) == ()
+    assert rooms.leases_for(second, [second, third], Book()) == (), "the four that are free are its own"
+    assert rooms.leases_for(third, [second], Book()) == ()
+    assert rooms.leases_for(wanted(4), [second], Book()) == ()
+    again = wanted(4)
+    assert rooms.leases_for(again, [second, again], Book()) == (low.lease_id,)
+
+
+def test_room_in_turn() -> None:
+    """Law: the highest limits first, those without one before all, the earlier of equals first."""
+    one, other, none, low = wanted(1), wanted(2), wanted(3, None), wanted(4, 1)
+    given = [low, one, wanted(5, interruptible=True), other, none]
+    assert room_decision.in_turn(given, 3) == [none, one, other]
 
 
 def test_a_placement_forgotten_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

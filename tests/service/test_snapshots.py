@@ -40,6 +40,7 @@ DERIVED = {
     "_at_asks",
     "freed",
     "_names_of_market",
+    "_listed",
     "names_by_place",
     "demands",
     "audited_hours",

@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from engine.domain.errors import Unavailable
 from engine.journal import claims, following, leadership, pen, writer
-from engine.service import failure_runner, order_runner, replica, snapshot_keeper
+from engine.service import failure_runner, order_runner, pauses, replica, snapshot_keeper
 from tests.simulation.kernel import SECOND_US, Kernel, Killed, Process
 
 
@@ -247,6 +247,7 @@ REPLACED = (
     (snapshot_keeper, "time", CLOCK),
     (order_runner, "time", CLOCK),
     (failure_runner, "time", CLOCK),
+    (pauses, "time", CLOCK),
 )
 
 
