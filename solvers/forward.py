@@ -161,8 +161,8 @@ def line_parts(
     units: int,
 ) -> Int:  # fmt: skip
     """The lines of a total, by market, band and what sets the price, each base price before what the place adds:
-    (lines, 7) of market, band, 0 to 2 as in `band_costs`, 1 for what the place adds, GPUs, amount in micro-USD,
-    and the amount as a rate per hour, half up.
+    (lines, 8) of market, band, 0 to 2 as in `band_costs`, 1 for what the place adds, GPUs, amount in micro-USD,
+    the amount as a rate per hour, half up, and the cost, in `units`.
 
     Arguments as in `band_costs`; `market` (nodes,) is below `markets`. An amount is the difference of the running
     sum, rounded half up; costs must sum to less than `LARGEST`.
@@ -176,7 +176,7 @@ def line_parts(
             group[each] = groups
             groups += 1
     costs, counts = band_costs(rate, running, own, other, group[market], groups, ask, gpus, edges, units)
-    lines = np.empty((2 * counts.size, 7), dtype=np.int64)
+    lines = np.empty((2 * counts.size, 8), dtype=np.int64)
     line, cost_so_far, charged = 0, 0, 0
     for each in range(markets):
         if group[each] < 0:
@@ -196,9 +196,34 @@ def line_parts(
                     lines[line, 4], lines[line, 5] = count, amount
                     rest = 2 * HOUR_S * (amount % seconds) + seconds
                     lines[line, 6] = amount // seconds * HOUR_S + rest // (2 * seconds)
+                    lines[line, 7] = part
                     charged = total
                     line += 1
     return lines[:line]
+
+
+@kernel
+def lines_in_turn(
+    rate: Int, running: Int, own: Int, other: Int, market: Int, markets: int, ask: Int, gpus: Int, edges: Int,
+    units: int, counts: Int,
+) -> tuple[Int, Int]:  # fmt: skip
+    """`line_parts` of placements one after another, `counts` (placements,) nodes each: (lines, lines of each)."""
+    parts, each = np.empty((4 * counts.size, 8), dtype=np.int64), np.empty_like(counts)
+    begin, line = 0, 0
+    for place in range(counts.size):
+        end = begin + counts[place]
+        mine = line_parts(
+            rate, running, own[begin:end], other[begin:end], market[begin:end], markets, ask[begin:end],
+            gpus[begin:end], edges, units,
+        )  # fmt: skip
+        if line + mine.shape[0] > parts.shape[0]:
+            larger = np.empty((2 * parts.shape[0] + mine.shape[0], 8), dtype=np.int64)
+            larger[:line] = parts[:line]
+            parts = larger
+        parts[line : line + mine.shape[0]] = mine
+        each[place] = mine.shape[0]
+        begin, line = end, line + mine.shape[0]
+    return parts[:line], each
 
 
 @kernel
