@@ -122,7 +122,7 @@ def test_lines_are_the_bands_in_order_and_sum_to_the_total(nodes: PricedNodes) -
             if part or not adds:
                 amount = rounded(running + part, units) - rounded(running, units)
                 rate = per_hour(amount, *edges[band : band + 2].tolist())
-                expected.append([own, band, kind, adds, int(counts[own, band, kind]), amount, rate])
+                expected.append([own, band, kind, adds, int(counts[own, band, kind]), amount, rate, part])
                 running += part
     assert lines == expected
     assert sum(line[5] for line in lines) == rounded(int(costs.sum()), units)
