@@ -4,9 +4,9 @@ The answer equals placing them one by one with `Placer.place` and taking each pl
 so that what a call costs (a tuple of forty arrays, say) is paid once. While a gang is placed the ones before it
 stand in `free` and in the histogram of the pools that are read; in the end all is given back: nothing is changed.
 
-Pools that no gang can use (they break a filter, or hold no replica) have no effect on a walk but the time to look at
-them. What is used up stays so, as nothing is given back before the end: such pools are left out of what later gangs
-look at, the cheapest ones before the first gang, the others once they are used up.
+Pools that no gang can use (they break a filter, or hold no replica) have no effect on a walk but the time to look
+at them. What is used up stays so, as nothing is given back before the end: such pools are left out of what later
+gangs look at, those before the first that holds one at once, the others when a gang has used them up.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from solvers.runs import NO_PRICE, admit
 from solvers.walk import NO_LIMIT, best_of
 
 Int = NDArray[np.int64]
-JUDGED_PER_GANG = 2
-"""Of each alternative, pools that are looked at beforehand: no more work than they may save."""
 
 
 @kernel
@@ -42,8 +40,7 @@ def place_in_turn(
     Arguments as in `solvers.walk.best_of`; `node`: of each slot. Returns the columns of
     `solvers.placement.Gangs`.
     """
-    judged = JUDGED_PER_GANG * replicas.size
-    options, first, last = usable(supply, filters, work, listed, first, last, g, judged)
+    options, first, last = usable(supply, filters, work, listed, first, last, g)
     sizes = np.zeros((replicas.size, 3), dtype=np.int64)
     room = int(replicas.sum())
     slots, gpus = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
@@ -64,7 +61,7 @@ def place_in_turn(
         gangs += 1
         drop_used_up(supply, filters, work, options, first, last, g, slots[begin:end])
     take_slots(supply, slots[:end], gpus[:end], -1)
-    nodes, prices, market = np.empty(end, dtype=np.int64), np.empty(end, dtype=np.int64), np.empty(end, dtype=np.int64)
+    nodes, prices, market = np.empty_like(gpus[:end]), np.empty_like(gpus[:end]), np.empty_like(gpus[:end])
     for place in range(end):
         row = supply[0][supply[11][slots[place]]]
         nodes[place], market[place] = node[slots[place]], row[MARKET]
@@ -75,23 +72,27 @@ def place_in_turn(
 
 @kernel
 def usable(
-    supply: Arrays, filters: Arrays, work: Arrays, listed: Int, first: Int, last: Int, g: int, judged: int
+    supply: Arrays, filters: Arrays, work: Arrays, listed: Int, first: Int, last: Int, g: int
 ) -> tuple[Int, Int, Int]:
-    """The alternatives without those of their first `judged` pools that cannot hold a replica: (listed, first,
-    last), all of them new."""
-    room = int((last - first).sum())
-    kept, begin, end = np.empty(room, dtype=np.int64), np.empty_like(first), np.empty_like(last)
+    """The alternatives from their first pool on that can hold a replica: (listed, first, last), all of them new."""
+    begin, end = np.empty_like(first), np.empty_like(first)
+    kept, count = np.empty(int((last - first).sum()), dtype=np.int64), 0
     fits_for(work, g)
-    count = 0
     for option in range(first.size):
+        place = first[option]
+        while place < last[option] and _is_used_up(supply, filters, work, listed[place], g):
+            place += 1
         begin[option] = count
-        for place in range(first[option], last[option]):
-            unknown = place >= first[option] + judged
-            if unknown or admit(supply, filters, listed[place], 0, g, work[10], work[:5]) != NO_PRICE:
-                kept[count] = listed[place]
-                count += 1
+        count += last[option] - place
         end[option] = count
+        kept[begin[option] : count] = listed[place : last[option]]
     return kept[:count], begin, end
+
+
+@kernel
+def _is_used_up(supply: Arrays, filters: Arrays, work: Arrays, pool: int, g: int) -> bool:
+    """Whether no replica can go to a pool."""
+    return bool(admit(supply, filters, pool, 0, g, work[10], work[:5]) == NO_PRICE)
 
 
 @kernel
@@ -99,13 +100,11 @@ def drop_used_up(
     supply: Arrays, filters: Arrays, work: Arrays, listed: Int, first: Int, last: Int, g: int, slots: Int
 ) -> None:
     """Take out of the alternatives, in place, the pools of some slots that hold no replica any more."""
-    previous = -1
+    free, pool_of = supply[5], supply[11]
     for slot in slots:
-        pool = supply[11][slot]
-        if pool == previous or admit(supply, filters, pool, 0, g, work[10], work[:5]) != NO_PRICE:
-            previous = pool
+        pool = pool_of[slot]
+        if free[slot] >= g or not _is_used_up(supply, filters, work, pool, g):
             continue
-        previous = pool
         for option in range(first.size):
             kept = first[option]
             for place in range(first[option], last[option]):

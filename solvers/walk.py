@@ -20,11 +20,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.fill import FRAGMENT, PERFECT, fill
+from solvers.fill import FRAGMENT, IMPERFECT, PERFECT, fill
 from solvers.heap import pop, push
 from solvers.kernel import Arrays, kernel
-from solvers.pools import GPU_COUNT
-from solvers.runs import NO_PRICE, admit, advance, open_run, run_end
+from solvers.pools import END, GPU_COUNT
+from solvers.runs import NO_PRICE, admit, advance, next_useful, open_run, run_end
 from solvers.supplier_share import take_with_limits
 
 Int = NDArray[np.int64]
@@ -225,9 +225,10 @@ def _open_useful(
     """Open candidates of the last level until `solvers.fill` can decide as well as with all of them.
 
     Needed: fragments worth `wanted`; of each perfect size nodes worth `wanted`, at least one; all imperfect
-    nodes if fragments and perfect nodes do not suffice. Runs are opened in the order of `level`.
+    nodes if fragments and perfect nodes do not suffice. Runs are opened in the order of `level`, and no further than
+    the last slot needed: how many fragments and idle nodes a run has is known.
     """
-    table = supply[0]
+    table, free = supply[0], supply[5]
     pools, by_slot, cursor, fragments, idle = run
     unbroken, largest = 0, 0
     for entry in level:
@@ -238,28 +239,27 @@ def _open_useful(
     need_idle = np.full(largest + 1, wanted, dtype=np.int64)
     found = 0
     for entry in level:
-        pool = pools[entry]
-        count = table[pool, GPU_COUNT]
-        size = fits[count]
-        use_idle = need_idle[size] > 0 if count % g == 0 else unbroken < wanted
-        if (fragments[entry] == 0 or need_fragments <= 0) and (idle[entry] == 0 or not use_idle):
-            continue
-        before = found
-        found = open_run(supply, filters, by_slot[entry], pool, cursor[entry], g, fits, slots, holds, kind, found)
-        kept = before
-        for candidate in range(before, found):
-            if kind[candidate] == FRAGMENT:
-                useful = need_fragments > 0
-                need_fragments -= holds[candidate]
-            elif kind[candidate] == PERFECT:
-                useful = need_idle[size] > 0
-                need_idle[size] -= size
+        count = table[pools[entry], GPU_COUNT]
+        size, more_fragments, more_idle = fits[count], fragments[entry], idle[entry]
+        slot = cursor[entry]
+        while True:
+            whole = need_idle[size] > 0 if count % g == 0 else unbroken < wanted
+            fragment, idler = more_fragments > 0 and need_fragments > 0, more_idle > 0 and whole
+            if not (fragment or idler):
+                break
+            slot = next_useful(supply, filters, by_slot[entry], slot, pools[entry], g, fragment, idler)
+            assert slot < table[pools[entry], END]
+            slots[found], holds[found] = slot, fits[free[slot]]
+            if free[slot] < count:
+                kind[found] = FRAGMENT
+                need_fragments -= holds[found]
+                more_fragments -= holds[found]
             else:
-                useful = unbroken < wanted
-            if useful:
-                slots[kept], holds[kept], kind[kept] = slots[candidate], holds[candidate], kind[candidate]
-                kept += 1
-        found = kept
+                kind[found] = PERFECT if count % g == 0 else IMPERFECT
+                need_idle[size] -= size if count % g == 0 else 0
+                more_idle -= 1
+            found += 1
+            slot += 1
     return found
 
 
