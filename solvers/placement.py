@@ -32,6 +32,7 @@ from solvers.walk import NO_LIMIT, best_of
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+NOTHING_KNOWN = np.empty(0, dtype=np.int64)
 NO_RATE = int(np.iinfo(np.int64).max)
 
 
@@ -280,6 +281,7 @@ class Placer:
             demand.replicas,
             NO_LIMIT if cap is None else cap,
             NO_RATE,
+            NOTHING_KNOWN,
         )
         if best < 0:
             return None
