@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.distances import Distances
-from solvers.forward import Curves, average_prices, cost, least_sums, line_parts, lines_in_turn, span_costs
+from solvers.forward import Curves, average_prices, cost, least_sums, line_parts, span_costs
 from solvers.most import NO_LIMIT, most_by_group
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
@@ -44,8 +44,7 @@ def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:
     placer.at(priced).place(demand)
     priced.move_free(zeros, ones)
     curves = Curves.of(ones, ones, 48.0, 7_200)
-    line_parts(curves.rate, curves.running, zeros, zeros, zeros, 1, ones, ones, np.array([0, 7_200]), 1)
-    lines_in_turn(curves.rate, curves.running, zeros, zeros, zeros, 1, ones, ones, np.array([0, 7_200]), 1, ones)
+    line_parts(curves.rate, curves.running, zeros, zeros, zeros, 1, ones, ones, np.array([0, 7_200]), 1, ones)
     cost(curves.rate[0], curves.running[0], 0, 7_200, 1, 1)
     average_prices(ones, 1, 7_200)
     spans = span_costs(curves.rate, curves.running, zeros, ones, np.array([0, 7_200]))

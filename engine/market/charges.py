@@ -99,9 +99,10 @@ def _forward_totals(found: Placement, duration_s: int) -> tuple[int, int, Int]:
 def _forward_lines(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> list[PriceLine]:
     """By market, band and what sets the price; amounts are the differences of the rounded running sum."""
     edges, market = band_edges(0, duration_s), np.ascontiguousarray(seen.market)
-    parts = line_parts(
+    parts, _ = line_parts(
         *curve_rows(inventory, market, duration_s), market, inventory.markets.size,
         np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units_per_hour(duration_s),
+        np.array([market.size]),
     )  # fmt: skip
     lines, bands, names = [], list(pairwise(edges)), inventory.names_by_place
     for place, band, set_by, kind, count, amount, rate in parts[:, :7].tolist():

@@ -27,7 +27,7 @@ from engine.market.periods import band_edges
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import Stopwatch
-from solvers.forward import HOUR_S, LARGEST, average_prices, lines_in_turn, units_per_hour
+from solvers.forward import HOUR_S, LARGEST, average_prices, line_parts, units_per_hour
 from solvers.placement import Gangs
 
 Int = NDArray[np.int64]
@@ -198,7 +198,7 @@ def _lines(
     """(lines in the columns of the event, lines of each lease)."""
     flat, units = inventory.is_flat(duration_s), units_per_hour(duration_s)
     edges = np.array([0, duration_s] if flat else band_edges(0, duration_s), dtype=np.int64)
-    parts, line_counts = lines_in_turn(
+    parts, line_counts = line_parts(
         *curve_rows(inventory, market, duration_s), market, inventory.markets.size, asks, gpus, edges, units, counts
     )
     band = parts[:, 1]
