@@ -164,8 +164,8 @@ def line_parts(
     """The lines of the totals of some placements, one after another, of `counts` (placements,) nodes each.
 
     (lines, 8): market, band, 0 to 2 as in `band_costs`, 1 for what the place adds, GPUs, amount in micro-USD, the
-    amount as a rate per hour, half up, and the cost, in `units`; of each placement by market, band and what sets the
-    price, each base price before what the place adds. And how many lines each has, (placements,).
+    amount as a rate per hour, half up, and the cost, in `units`; of each placement by market, band and what sets
+    the price, each base price before what the place adds. And how many lines each has, (placements,).
 
     Arguments as in `band_costs`; `market` (nodes,) is below `markets`. An amount is the difference of the running
     sum, rounded half up; costs of a placement must sum to less than `LARGEST`.
@@ -202,8 +202,8 @@ def line_parts(
 
 @kernel
 def _groups(market: Int, markets: int, counts: Int) -> tuple[Int, Int, Int]:
-    """The markets of each placement in ascending order: (the group of each node, the market of each group, where the
-    groups of each placement end)."""
+    """The markets of each placement in ascending order: (the group of each node, the market of each group, where
+    the groups of each placement end)."""
     group, named, ends = np.empty_like(market), np.empty_like(market), np.empty_like(counts)
     latest = np.full(markets, -1, dtype=np.int64)
     begin, groups = 0, 0

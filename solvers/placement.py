@@ -95,8 +95,8 @@ class Placement:
 
 
 class Gangs(NamedTuple):
-    """Placements in turn: rate, idle nodes broken and number of nodes of each, (gangs,); of the nodes of all, gang by
-    gang and by id, number, GPUs, price and market, (nodes,). All int64."""
+    """Placements in turn: rate, idle nodes broken and number of nodes of each, (gangs,); of the nodes of all, gang
+    by gang and by id, number, GPUs, price and market, (nodes,). All int64."""
 
     rates: Int
     idle_broken: Int
@@ -175,8 +175,8 @@ class Placer:
     def place_many(self, demand: Demand, replicas: Int) -> Gangs:
         """Place the demand again and again with so many replicas, (gangs,), until one finds no place.
 
-        Each is what `place` gives once the ones before are taken; nothing is taken in the end. The demand is for whole
-        GPUs, with no CPU, memory, supplier share or close sites.
+        Each is what `place` gives once the ones before are taken; nothing is taken in the end. The demand is for
+        whole GPUs, with no CPU, memory, supplier share or close sites.
         """
         options = self.options(demand)
         return Gangs(

@@ -4,8 +4,8 @@ The answer equals placing them one by one with `Placer.place` and taking each pl
 so that what a call costs (a tuple of forty arrays, say) is paid once. While a gang is placed the ones before it
 stand in `free` and in the histogram of the pools that are read; in the end all is given back: nothing is changed.
 
-What a walk finds out about a pool stands as long as no gang takes of it: it is kept from gang to gang, and only the
-pools that a gang took of are looked at again.
+What a walk finds out about a pool stands as long as no gang takes of it: it is kept from gang to gang, and only
+the pools that a gang took of are looked at again.
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def best_of(
     best, best_nodes, best_rate, best_broken, best_asks, best_trust = -1, 0, stop_above, 0, 0, 0.0
     for option in range(first.size):
         own = first[option], last[option]
-        left, nodes, rate = walk(supply, filters, listed, own, work, g, replicas, cap, best_rate, slots, take, known)
+        left, nodes, rate = walk(
+            supply, filters, listed, own, work, g, replicas, cap, best_rate, slots, take, known
+        )
         if left > 0:
             continue
         broken, asks, trust = _tie_break(supply, slots[:nodes], take[:nodes], g)
@@ -175,9 +177,9 @@ def _gather(
 ) -> tuple[int, int, int, int, int]:
     """Gather the level: all runs at `price`, by merit, into `level`. Stop once the choice cannot get better.
 
-    Pools from `head` to `end` are not looked at yet; a pool's entry has its place in `listed`. `known` (listed,), if
-    not empty, mutated: the price at which its entry stands ready since an earlier walk, or UNKNOWN. Returns (runs,
-    their replicas, their slots) and the new values of (waiting, head).
+    Pools from `head` to `end` are not looked at yet; a pool's entry has its place in `listed`. `known` (listed,),
+    if not empty, mutated: the price at which its entry stands ready since an earlier walk, or UNKNOWN. Returns
+    (runs, their replicas, their slots) and the new values of (waiting, head).
     """
     table, from_price = supply[0], supply[10]
     run = work[:5]
@@ -238,9 +240,9 @@ def _open_useful(
 ) -> int:
     """Open candidates of the last level until `solvers.fill` can decide as well as with all of them.
 
-    Needed: fragments worth `wanted`; of each perfect size nodes worth `wanted`, at least one; all imperfect
-    nodes if fragments and perfect nodes do not suffice. Runs are opened in the order of `level`, and no further than
-    the last slot needed: how many fragments and idle nodes a run has is known.
+    Needed: fragments worth `wanted`; of each perfect size nodes worth `wanted`, at least one; all imperfect nodes
+    if fragments and perfect nodes do not suffice. Runs are opened in the order of `level`, and no further than the
+    last slot needed: how many fragments and idle nodes a run has is known.
     """
     table, free = supply[0], supply[5]
     pools, by_slot, cursor, fragments, idle = run

@@ -60,7 +60,8 @@ def price_faults_of_many(
     prices: Int,
     totals: Int,
 ) -> list[str]:
-    """The same of placements of whole GPUs, of which each has `totals` (placements,) and the nodes from `begins` on.
+    """The same of placements of whole GPUs, of which each has `totals` (placements,) and the nodes from `begins`
+    on.
 
     `gpus_most`: the most GPUs of a placement.
     """
@@ -88,8 +89,8 @@ def of_part(request: ClusterRequest, whole: Any) -> Any:
 
 
 def _forward_sums(inventory: Inventory, request: ClusterRequest, gpus: int, seen: Glance) -> Int:
-    """Σ seconds · max(ask, forward price) of each node; Python integers where 64 bits might not hold the sum over so
-    many GPUs."""
+    """Σ seconds · max(ask, forward price) of each node; Python integers where 64 bits might not hold the sum over
+    so many GPUs."""
     duration_s, asks = request.priced_duration_s, seen.ask_micro_usd
     hours = -(-duration_s // 3_600)
     last_s, at_once = duration_s - 3_600 * (hours - 1), max(1, CELLS_MAX // hours)

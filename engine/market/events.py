@@ -244,8 +244,8 @@ class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
 class LeasesStarted(Event, frozen=True, kw_only=True, tag="leases_started"):
     """Leases of one tenant began, alike but for their sizes: what a `LeaseStarted` for each says, in columns.
 
-    `many_leases.each_of` gives those events. Columns are little-endian, "<i4" but for money ("<i8"); by lease if not
-    said otherwise. What they move in the books is here, too: `money` is None.
+    `many_leases.each_of` gives those events. Columns are little-endian, "<i4" but for money ("<i8"); by lease if
+    not said otherwise. What they move in the books is here, too: `money` is None.
     """
 
     first: int
@@ -274,8 +274,8 @@ class LeasesStarted(Event, frozen=True, kw_only=True, tag="leases_started"):
     half_life_h: float
     line_counts: bytes
     lines: bytes
-    """"<i8" (lines, 8), lease after lease: market, places in `charges.SET_BY` and `KINDS`, from_s, to_s, GPUs, rate,
-    amount."""
+    """"<i8" (lines, 8), lease after lease: market, places in `charges.SET_BY` and `KINDS`, from_s, to_s, GPUs,
+    rate, amount."""
     rates_micro_usd_per_hour: bytes
     totals_micro_usd: bytes
     idle_nodes_broken: bytes

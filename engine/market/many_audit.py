@@ -1,7 +1,7 @@
 """The audit of leases that begin together: the rules of `engine.market.audit` for all of them at once.
 
-It reads the event as it will be recorded and the inventory's own columns; like that audit it shares no code with the
-solver. That leases in turn fit is one sum: what all of them take of a node is there before the first.
+It reads the event as it will be recorded and the inventory's own columns; like that audit it shares no code with
+the solver. That leases in turn fit is one sum: what all of them take of a node is there before the first.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def faults_of_many(state: MarketState, event: LeasesStarted) -> list[str]:
     ]
     faults = [fault for holds, fault in rules if not holds]
     faults += node_faults(inventory, request, nodes, seen)
-    prices, totals = (column(each, "<i8") for each in (event.prices_micro_usd_per_gpu_hour, event.totals_micro_usd))
+    prices, totals = (
+        column(each, "<i8") for each in (event.prices_micro_usd_per_gpu_hour, event.totals_micro_usd)
+    )
     return faults + price_faults_of_many(inventory, request, int(size.max()), seen, begins, gpus, prices, totals)
 
 
@@ -66,7 +68,10 @@ def _fits(nodes: Int, gpus: Int, unused: Int, state: Int) -> Rules:
 def _sums(event: LeasesStarted, begins: Int, gpus: Int, size: Int) -> Rules:
     rates, totals = (column(each, "<i8") for each in (event.rates_micro_usd_per_hour, event.totals_micro_usd))
     prices, duration_s = column(event.prices_micro_usd_per_gpu_hour, "<i8"), event.request.priced_duration_s
-    yield bool((np.add.reduceat(gpus * prices, begins) == rates).all()), "has a rate that is not the sum of its parts"
+    yield (
+        bool((np.add.reduceat(gpus * prices, begins) == rates).all()),
+        "has a rate that is not the sum of its parts",
+    )
     lines, line_counts = column(event.lines, "<i8").reshape(-1, 8), column(event.line_counts)
     counted = line_counts.size == size.size and line_counts.min() > 0 and line_counts.sum() == lines.shape[0]
     yield counted, "has columns that do not belong together"

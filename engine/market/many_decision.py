@@ -1,9 +1,9 @@
 """Deciding on many leases at once: one request again and again, in some sizes.
 
-The law: what is decided equals deciding the requests one by one (`many_leases.each_of` gives those events). So only
-what nothing stands against is decided here: before the first lease that would be refused, or whose key is known, it
-ends, and whoever asks decides that one by itself, which finds the reason. Nothing is decided for requests whose rules
-bind the nodes of a lease together, or that share cards (`may_be_many`).
+The law: what is decided equals deciding the requests one by one (`many_leases.each_of` gives those events). So
+only what nothing stands against is decided here: before the first lease that would be refused, or whose key is
+known, it ends, and whoever asks decides that one by itself, which finds the reason. Nothing is decided for
+requests whose rules bind the nodes of a lease together, or that share cards (`may_be_many`).
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def deploy_many(
 ) -> list[LeasesStarted]:
     """One event for the first so many leases, or none."""
     assert may_be_many(command.request)
-    new = _new_keys(state, command)
+    size_of = np.array(command.size_of[: _new_keys(state, command)], dtype=np.int64)
     requests = [with_gpu_count(command.request, gpus) for gpus, _ in command.sizes]
-    found = _placed(state.inventory, requests, np.array(command.size_of[:new], dtype=np.int64), book) if new else None
+    found = _placed(state.inventory, requests, size_of, book) if size_of.size else None
     charged = None if found is None else _charged(state.inventory, requests[0], found)
     if found is None or charged is None:
         return []
     affordable = _within_caps(state.inventory, requests, command.size_of, charged)
-    credits = credits_for(state, command.tenant_id, charged.totals[:affordable].tolist())
-    if not credits:
+    credited = credits_for(state, command.tenant_id, charged.totals[:affordable].tolist())
+    if not credited:
         return []
-    event = _event(state, command, now_us, found, charged, credits)
+    event = _event(state, command, now_us, found, charged, credited)
     stopwatch.lap("decision")
     if faults := faults_of_many(state, event):
         raise AuditFailed("the placements failed their audit: " + "; ".join(faults))
@@ -74,9 +74,7 @@ def _new_keys(state: MarketState, command: DeployMany) -> int:
     return len(command.keys)
 
 
-def _placed(
-    inventory: Inventory, requests: list[ClusterRequest], size_of: Int, book: PriceBook
-) -> Gangs | None:
+def _placed(inventory: Inventory, requests: list[ClusterRequest], size_of: Int, book: PriceBook) -> Gangs | None:
     """Placements in turn; None if the request cannot be placed, or its costs are too large for sums of many."""
     duration_s, counts = requests[0].priced_duration_s, np.array([request.gpu_count for request in requests])
     try:
@@ -134,9 +132,9 @@ def _within_caps(
 
 
 def _event(
-    state: MarketState, command: DeployMany, now_us: int, found: Gangs, charged: _Charged, credits: list[int]
+    state: MarketState, command: DeployMany, now_us: int, found: Gangs, charged: _Charged, credited: list[int]
 ) -> LeasesStarted:
-    inventory, rules, count = state.inventory, state.books.rules, len(credits)
+    inventory, rules, count = state.inventory, state.books.rules, len(credited)
     counts = found.node_counts[:count]
     nodes, gpus = (of_node[: counts.sum()] for of_node in (found.nodes, found.gpus))
     market, prices = found.markets[: nodes.size], charged.prices[: nodes.size]
@@ -176,7 +174,7 @@ def _event(
         price_epoch=state.oracle.epoch,
         fleet_version=state.fleet_version,
         parts_ppm=(rules.network_fee_ppm, rules.burn_ppm, rules.make_whole_ppm),
-        credits_micro_usd=_i8(np.array(credits, dtype=np.int64)),
+        credits_micro_usd=_i8(np.array(credited, dtype=np.int64)),
         earner_counts=_i4(earner_counts),
         earners=_i4(earner),
         weights=_i8(weights),
@@ -198,9 +196,8 @@ def _lines(
     """(lines in the columns of the event, lines of each lease)."""
     flat, units = inventory.is_flat(duration_s), units_per_hour(duration_s)
     edges = np.array([0, duration_s] if flat else band_edges(0, duration_s), dtype=np.int64)
-    parts, line_counts = line_parts(
-        *curve_rows(inventory, market, duration_s), market, inventory.markets.size, asks, gpus, edges, units, counts
-    )
+    rows, markets = curve_rows(inventory, market, duration_s), inventory.markets.size
+    parts, line_counts = line_parts(*rows, market, markets, asks, gpus, edges, units, counts)
     band = parts[:, 1]
     rates = parts[:, 7] // (units * duration_s // HOUR_S) if flat else parts[:, 6]
     columns = parts[:, 0], parts[:, 2], parts[:, 3], edges[band], edges[band + 1], parts[:, 4], rates, parts[:, 5]

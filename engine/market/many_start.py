@@ -28,8 +28,8 @@ def start_many(state: MarketState, event: LeasesStarted) -> None:
     _take(state, event)
     _note_demand(state, event, lease_ids)
     _remember(state, event, lease_ids)
-    totals, credits = (column(each, "<i8").tolist() for each in (event.totals_micro_usd, event.credits_micro_usd))
-    state.books.begin(event.at_us, list(spans_of(event, lease_ids)), totals, credits)
+    totals, credited = (column(each, "<i8").tolist() for each in (event.totals_micro_usd, event.credits_micro_usd))
+    state.books.begin(event.at_us, list(spans_of(event, lease_ids)), totals, credited)
 
 
 def _take(state: MarketState, event: LeasesStarted) -> None:

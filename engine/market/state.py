@@ -161,8 +161,8 @@ class Application:
 
 @dataclass(slots=True)
 class MarketState:
-    """All that the engine knows. `sequence` counts events; `version` does, too, but leases that one event begins each
-    by itself; `fleet_version` changes of nodes and prices."""
+    """All that the engine knows. `sequence` counts events; `version` does, too, but leases that one event begins
+    each by itself; `fleet_version` changes of nodes and prices."""
 
     inventory: Inventory = field(default_factory=Inventory.empty)
     leases: dict[str, Lease] = field(default_factory=dict)

@@ -41,8 +41,8 @@ class Call:
 
     @cached_property
     def kin(self) -> bytes | None:
-        """Equal for calls alike but for their number of GPUs, whose items are decided together; None if they may not
-        be, or if something is wrong with the call."""
+        """Equal for calls alike but for their number of GPUs, whose items are decided together; None if they may
+        not be, or if something is wrong with the call."""
         try:
             if not may_be_many(self.command.request) or self.message.lock_extension_price:
                 return None
@@ -102,8 +102,8 @@ def _key(item: BatchItem) -> Key | None:
 
 
 def alike(items: Sequence[BatchItem], gpus_most: int) -> DeployMany | None:
-    """The command for the first of the items that may be decided together, at most so many GPUs in all; None if those
-    are fewer than two."""
+    """The command for the first of the items that may be decided together, at most so many GPUs in all; None if
+    those are fewer than two."""
     first, gpus, keys, size_of = items[0].call, 0, list[str](), list[int]()
     places: dict[int, int] = {}
     sizes: list[tuple[int, bytes]] = []

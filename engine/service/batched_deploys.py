@@ -1,8 +1,9 @@
 """Batches of deployments: each item decided like a call of its own, all of a message made durable together.
 
 An item goes through what a call goes through: its account's quota, a turn among all callers, parsing, its key, the
-decision with its audit. Turns are short, so that a batch holds up nobody. Items that are alike are decided together
-(`engine.market.many_decision`): the same answers and the same state as one by one, for a fraction of the time.
+decision with its audit. Turns are short, so that a batch holds up nobody. Items that are alike are decided
+together (`engine.market.many_decision`): the same answers and the same state as one by one, for a fraction of the
+time.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class BatchedDeploys:
                 reply.add_error(refusal, item)
 
     def _serve(self, principal: Principal, items: list[BatchItem], reply: BatchReply) -> int:
-        """Answer the first of some items, one at least. How many are to be tried next: after one that was in the way
-        few, as the next may be in the way, too."""
+        """Answer the first of some items, one at least. How many are to be tried next: after one that was in the
+        way few, as the next may be in the way, too."""
         within = self._admission.room(principal, ITEM, len(items))
         many = alike(items[:within], GPUS_MAX) if within > 1 else None
         if many is None:

@@ -129,8 +129,8 @@ def flat(events: list[AnyEvent]) -> list[AnyEvent]:
 @settings(max_examples=size(150, 3_000), deadline=None)
 @given(st.integers(0, 10**9))
 def test_leases_decided_together_are_those_decided_one_by_one(seed: int) -> None:
-    """Law: events, state, refusals and books are the same, and deciding changes nothing; a replay and a snapshot give
-    the state again; the ledger's twin finds nothing wrong."""
+    """Law: events, state, refusals and books are the same, and deciding changes nothing; a replay and a snapshot
+    give the state again; the ledger's twin finds nothing wrong."""
     world = world_from_seed(seed, 30)
     command = wanted_in(seed, world)
     single, many = market_of(seed, world), market_of(seed, world)
@@ -195,7 +195,10 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "no node": ("does not exist", lambda e: {"nodes": _moved(e.nodes, 0, 10**6)}),
     "price": ("not the average", lambda e: {"prices_micro_usd_per_gpu_hour": _price(e, 1)}),
     "rate": ("not the sum of its parts", lambda e: {"rates_micro_usd_per_hour": _rate(e, 1)}),
-    "total": ("not the sum over its hours", lambda e: {"totals_micro_usd": _moved(e.totals_micro_usd, 2, 1, "<i8")}),
+    "total": (
+        "not the sum over its hours",
+        lambda e: {"totals_micro_usd": _moved(e.totals_micro_usd, 2, 1, "<i8")},
+    ),
     "amount": ("miss the total", lambda e: {"lines": _moved(e.lines, 7, 1, "<i8")}),
     "line": ("miss GPUs", lambda e: {"lines": _moved(e.lines, 5, 1, "<i8")}),
     "columns": ("belong together", lambda e: {"node_counts": _moved(e.node_counts, 0, 1)}),

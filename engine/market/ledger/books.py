@@ -101,15 +101,16 @@ class Books:
             del self.escrows[lease_id]
             del self.unsettled[lease_id]
 
-    def begin(self, at_us: int, spans: list[Span], totals: list[int], credits: list[int]) -> None:
-        """Post the beginnings of leases of one tenant: what each costs is set aside, what it lacked being credited.
+    def begin(self, at_us: int, spans: list[Span], totals: list[int], credited: list[int]) -> None:
+        """Post the beginnings of leases of one tenant: what each costs is set aside, what it lacked being
+        credited.
 
         The same as `take` of `bookings.set_aside` and the span of each.
         """
-        tenant, credited, oldest_us = accounts.tenant(spans[0].tenant_id), sum(credits), self._oldest_us(at_us)
+        tenant, oldest_us = accounts.tenant(spans[0].tenant_id), self._oldest_us(at_us)
         balance = self.balances.get(tenant, 0)
         statement = self.statements.setdefault(tenant, Statement()) if any(totals) else Statement()
-        for span, total, credit in zip(spans, totals, credits, strict=True):
+        for span, total, credit in zip(spans, totals, credited, strict=True):
             self.escrows[span.lease_id] = Escrow(span, {})
             self.balances[accounts.escrow(span.lease_id)] = total
             self.unsettled[span.lease_id] = at_us
@@ -119,10 +120,10 @@ class Books:
                     balance += amount
         if any(totals):
             self.balances[tenant] = balance
-        if credited:
+        if entered := sum(credited):
             account = accounts.dev_credit(spans[0].tenant_id)
-            self.balances[account] = self.balances.get(account, 0) - credited
-            self.circulating_micro_usd += credited
+            self.balances[account] = self.balances.get(account, 0) - entered
+            self.circulating_micro_usd += entered
 
     def due_for_settlement(self, now_us: int, most: int) -> list[str]:
         """Leases that were not settled for a period, the longest ago first; the first so many."""
