@@ -109,7 +109,7 @@ class PriceLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     to_s: int = 0
 
 
-class Profile(msgspec.Struct, frozen=True, array_like=True):
+class Profile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the prices of nodes run over the hours, where they do not stay: max(ask, forward curve) of each.
 
     `asks_micro_usd_per_gpu_hour` ("<i8") and `curve_of_node` ("<i4"): in the order of the placement's nodes.
@@ -122,7 +122,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     half_life_h: float
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class Terms(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A placement with its price and proof: what a quote shows and a lease charges."""
 
     request: ClusterRequest

@@ -22,7 +22,7 @@ TRIMMED_FROM = 512
 """A statement of fewer lines is not cut."""
 
 
-class Escrow(msgspec.Struct, frozen=True, array_like=True):
+class Escrow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A running lease's span, and what has been paid out of it, by account."""
 
     span: Span
