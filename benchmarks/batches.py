@@ -1,7 +1,8 @@
 """Batched deploys a second: some streams of DeployClusters at once, each with one message under way.
 
-Every item has a key of its own, is placed, audited and booked by itself, and counts once its lease is durable and
-its answer is here. The items of a message are alike, of the size that single deploys have beside them.
+Every item has a key of its own, finds taken what the items before it took, is audited and booked, and counts once
+its lease is durable and its answer is here. The items of a message are alike, of one GPU each, so that the fleet
+has room for them; messages take the models in turn, and a stream ends when the fleet has no room left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import grpc
 from walras.v1 import cluster_service_pb2 as pb
@@ -23,6 +25,7 @@ from engine.domain.cluster_request import ClusterRequest
 
 METHOD = "/walras.v1.ClusterService/DeployClusters"
 STREAM_S = 60.0
+FULL = "NO_CAPACITY"
 
 
 @dataclass(slots=True)
@@ -58,17 +61,15 @@ async def _run(
     async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
         await channel.channel_ready()
         started_s = time.perf_counter()
-        alone = [
-            _stream(channel, requests[n % len(requests)], items, started_s + seconds, tally)
-            for n in range(streams)
-        ]
-        await asyncio.gather(*alone)
+        shared = [pb.ClusterDeployment(cluster=cluster_message(request)) for request in requests]
+        turns = [shared[n % len(shared) :] + shared[: n % len(shared)] for n in range(streams)]
+        await asyncio.gather(*(_stream(channel, turn, items, started_s + seconds, tally) for turn in turns))
         tally.seconds = time.perf_counter() - started_s
     return tally
 
 
 async def _stream(
-    channel: grpc.aio.Channel, request: ClusterRequest, items: int, ends_s: float, tally: BatchTally
+    channel: grpc.aio.Channel, turn: Sequence[pb.ClusterDeployment], items: int, ends_s: float, tally: BatchTally
 ) -> None:
     method = channel.stream_stream(
         METHOD,
@@ -76,15 +77,18 @@ async def _stream(
         response_deserializer=pb.DeployClustersResponse.FromString,
     )
     call = method(metadata=Connection("", TENANT).metadata, timeout=STREAM_S)
-    shared = pb.ClusterDeployment(cluster=cluster_message(request))
-    while time.perf_counter() < ends_s:
+    full = False
+    for shared in cycle(turn):
+        if full or time.perf_counter() >= ends_s:
+            break
         began_s, run = time.perf_counter(), uuid.uuid4().hex
         keys = [f"{run}-{place}" for place in range(items)]
         series = pb.ClusterDeploymentSeries(deployment=shared, idempotency_keys=keys)
         await call.write(pb.DeployClustersRequest(series=series))
         answer = await call.read()
         tally.message_ms.append(1e3 * (time.perf_counter() - began_s))
-        tally.failed += len(answer.errors)
+        full = any(error.reason == FULL for error in answer.errors)
+        tally.failed += sum(error.reason != FULL for error in answer.errors)
         tally.placements += len(answer.lease_ids) - len(answer.errors)
     await call.done_writing()
     await call.read()

@@ -102,7 +102,7 @@ CLIENTS = (1, 4, 16, 64)
 PRESSURE_GPUS = 8
 """Of every deploy under pressure."""
 PRESSURE_DEADLINE_S = 2.0
-BATCH_ITEMS = 500
+BATCH_ITEMS, BATCH_GPUS = 500, 1
 """Of a message of batched deploys."""
 OVERLOAD_TIMES = 10
 RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0

@@ -18,6 +18,7 @@ from benchmarks.floor import FLOOR_SERVICE
 from benchmarks.pressure import DEPLOY, Pressure, Tally
 from benchmarks.processes import Child
 from benchmarks.registry import (
+    BATCH_GPUS,
     BATCH_ITEMS,
     OVERLOAD_TIMES,
     PRESSURE_DEADLINE_S,
@@ -25,7 +26,7 @@ from benchmarks.registry import (
     RECOVERY_S,
     Effort,
 )
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_gpu_count
 
 ECHO, FLOOR = f"/{FLOOR_SERVICE}/Echo", f"/{FLOOR_SERVICE}/DeployCluster"
 WINDOW_S = 0.5
@@ -72,6 +73,7 @@ def measure_throughput(child: Child, requests: Sequence[ClusterRequest], effort:
 def measure_batches(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
     """Batched deploys for some numbers of streams; the best of them."""
     results: Results = {}
+    requests = [with_gpu_count(request, BATCH_GPUS) for request in requests]
     for streams in effort.batch_streams:
         cpu_s = child.cpu_s()
         tally = batched(child.target, requests, streams, BATCH_ITEMS, effort.pressure_s)

@@ -118,25 +118,26 @@ def band_costs(
     bands = edges.size - 1
     costs = np.zeros((groups, bands, 3, 2), dtype=np.int64)
     counts = np.zeros((groups, bands, 3), dtype=np.int64)
-    at_edge = np.full((groups, 2, bands), -1, dtype=np.int64)
+    at_edge = np.full((rate.shape[0], bands), -1, dtype=np.int64)
     for node in range(group.size):
         row, elsewhere, line = own[node], other[node], group[node]
-        if at_edge[line, 0, 0] < 0:
-            _curve_costs(rate[row], running[row], edges, units, at_edge[line, 0])
-            _curve_costs(rate[elsewhere], running[elsewhere], edges, units, at_edge[line, 1])
-        own_turn, other_turn = turn_of(rate[row], ask[node]), turn_of(rate[elsewhere], ask[node])
+        for curve in (row, elsewhere):
+            if at_edge[curve, 0] < 0:
+                _curve_costs(rate[curve], running[curve], edges, units, at_edge[curve])
         own_low = ask[node] <= min(rate[row, 0], rate[row, rate.shape[1] - 1])
         other_low = ask[node] <= min(rate[elsewhere, 0], rate[elsewhere, rate.shape[1] - 1])
+        own_turn = 0 if own_low else turn_of(rate[row], ask[node])
+        other_turn = 0 if other_low or elsewhere == row else turn_of(rate[elsewhere], ask[node])
         at_ask, at_curve, at_both, at_other = 0, 0, 0, 0
         for band in range(bands):
             end = edges[band + 1]
             ask_cost = ask[node] * end * units // HOUR_S
-            curve_cost = both_cost = at_edge[line, 0, band]
+            curve_cost = both_cost = at_edge[row, band]
             if not own_low:
                 both_cost = cost_after(rate[row], running[row], ask[node], own_turn, end, units, LARGEST)
             other_cost = both_cost
             if elsewhere != row and other_low:
-                other_cost = at_edge[line, 1, band]
+                other_cost = at_edge[elsewhere, band]
             elif elsewhere != row:
                 other_cost = cost_after(
                     rate[elsewhere], running[elsewhere], ask[node], other_turn, end, units, LARGEST
@@ -158,47 +159,67 @@ def band_costs(
 @kernel
 def line_parts(
     rate: Int, running: Int, own: Int, other: Int, market: Int, markets: int, ask: Int, gpus: Int, edges: Int,
-    units: int,
-) -> Int:  # fmt: skip
-    """The lines of a total, by market, band and what sets the price, each base price before what the place adds:
-    (lines, 7) of market, band, 0 to 2 as in `band_costs`, 1 for what the place adds, GPUs, amount in micro-USD,
-    and the amount as a rate per hour, half up.
+    units: int, counts: Int,
+) -> tuple[Int, Int]:  # fmt: skip
+    """The lines of the totals of some placements, one after another, of `counts` (placements,) nodes each.
+
+    (lines, 8): market, band, 0 to 2 as in `band_costs`, 1 for what the place adds, GPUs, amount in micro-USD, the
+    amount as a rate per hour, half up, and the cost, in `units`; of each placement by market, band and what sets
+    the price, each base price before what the place adds. And how many lines each has, (placements,).
 
     Arguments as in `band_costs`; `market` (nodes,) is below `markets`. An amount is the difference of the running
-    sum, rounded half up; costs must sum to less than `LARGEST`.
+    sum, rounded half up; costs of a placement must sum to less than `LARGEST`.
     """
-    group = np.full(markets, -1, dtype=np.int64)
-    for node in range(market.size):
-        group[market[node]] = 0
-    groups = 0
-    for each in range(markets):
-        if group[each] == 0:
-            group[each] = groups
-            groups += 1
-    costs, counts = band_costs(rate, running, own, other, group[market], groups, ask, gpus, edges, units)
-    lines = np.empty((2 * counts.size, 7), dtype=np.int64)
-    line, cost_so_far, charged = 0, 0, 0
-    for each in range(markets):
-        if group[each] < 0:
-            continue
-        for band in range(edges.size - 1):
-            seconds = edges[band + 1] - edges[band]
-            for kind in range(3):
-                count = counts[group[each], band, kind]
-                for adds in range(2):
-                    part = costs[group[each], band, kind, adds]
-                    if count == 0 or (adds == 1 and part == 0):
-                        continue
-                    cost_so_far += part
-                    total = (2 * cost_so_far + units) // (2 * units)
-                    lines[line, 0], lines[line, 1], lines[line, 2], lines[line, 3] = each, band, kind, adds
-                    amount = total - charged
-                    lines[line, 4], lines[line, 5] = count, amount
-                    rest = 2 * HOUR_S * (amount % seconds) + seconds
-                    lines[line, 6] = amount // seconds * HOUR_S + rest // (2 * seconds)
-                    charged = total
-                    line += 1
-    return lines[:line]
+    group, named, ends = _groups(market, markets, counts)
+    costs, of_gpus = band_costs(rate, running, own, other, group, named.size, ask, gpus, edges, units)
+    lines, each = np.empty((2 * of_gpus.size, 8), dtype=np.int64), np.empty_like(counts)
+    line, begin = 0, 0
+    for place in range(counts.size):
+        first, cost_so_far, charged = line, 0, 0
+        for own_group in range(begin, ends[place]):
+            for band in range(edges.size - 1):
+                seconds = edges[band + 1] - edges[band]
+                for kind in range(3):
+                    count = of_gpus[own_group, band, kind]
+                    for adds in range(2):
+                        part = costs[own_group, band, kind, adds]
+                        if count == 0 or (adds == 1 and part == 0):
+                            continue
+                        cost_so_far += part
+                        total = (2 * cost_so_far + units) // (2 * units)
+                        amount = total - charged
+                        lines[line, 0], lines[line, 1] = named[own_group], band
+                        lines[line, 2], lines[line, 3] = kind, adds
+                        lines[line, 4], lines[line, 5] = count, amount
+                        rest = 2 * HOUR_S * (amount % seconds) + seconds
+                        lines[line, 6] = amount // seconds * HOUR_S + rest // (2 * seconds)
+                        lines[line, 7] = part
+                        charged = total
+                        line += 1
+        begin, each[place] = ends[place], line - first
+    return lines[:line], each
+
+
+@kernel
+def _groups(market: Int, markets: int, counts: Int) -> tuple[Int, Int, Int]:
+    """The markets of each placement in ascending order: (the group of each node, the market of each group, where
+    the groups of each placement end)."""
+    group, named, ends = np.empty_like(market), np.empty_like(market), np.empty_like(counts)
+    latest = np.full(markets, -1, dtype=np.int64)
+    begin, groups = 0, 0
+    for place in range(counts.size):
+        end, first = begin + counts[place], groups
+        for node in range(begin, end):
+            if latest[market[node]] < first:
+                latest[market[node]], named[groups] = groups, market[node]
+                groups += 1
+        named[first:groups] = np.sort(named[first:groups])
+        for own in range(first, groups):
+            latest[named[own]] = own
+        for node in range(begin, end):
+            group[node] = latest[market[node]]
+        begin, ends[place] = end, groups
+    return group, named[:groups], ends
 
 
 @kernel

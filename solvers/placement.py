@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,12 @@ from solvers.runs import count_by_site
 from solvers.seen import Seen
 from solvers.sharing.place import least_destroyed
 from solvers.spare import Spare
+from solvers.turns import place_in_turn
 from solvers.walk import NO_LIMIT, best_of
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+NOTHING_KNOWN = np.empty(0, dtype=np.int64)
 NO_RATE = int(np.iinfo(np.int64).max)
 
 
@@ -90,6 +93,19 @@ class Placement:
     idle_broken: int
     relaxations: int
     card: int = NO_CARD
+
+
+class Gangs(NamedTuple):
+    """Placements in turn: rate, idle nodes broken and number of nodes of each, (gangs,); of the nodes of all, gang
+    by gang and by id, number, GPUs, price and market, (nodes,). All int64."""
+
+    rates: Int
+    idle_broken: Int
+    node_counts: Int
+    nodes: Int
+    gpus: Int
+    prices_micro_usd: Int
+    markets: Int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +185,28 @@ class Placer:
         if self.spare.worth is None or demand.replicas > 1 or isinstance(found, NoPlacement):
             return found
         return self._where_least_is_destroyed(demand, options, found, self.spare.worth)
+
+    def place_many(self, demand: Demand, replicas: Int) -> Gangs:
+        """Place the demand again and again with so many replicas, (gangs,), until one finds no place.
+
+        Each is what `place` gives once the ones before are taken; nothing is taken in the end. The demand is for
+        whole GPUs, with no CPU, memory, supplier share or close sites.
+        """
+        options = self.options(demand)
+        return Gangs(
+            *place_in_turn(
+                self.supply,
+                filters_of(demand, demand.site_ok),
+                self.work,
+                self.pools.node,
+                options.listed,
+                options.first,
+                options.last,
+                demand.gpus_per_replica,
+                replicas,
+                NO_RATE,
+            )
+        )
 
     def _place_whole(self, demand: Demand, options: Options, search: Search) -> Placement | NoPlacement:
         if demand.max_cluster_rtt_ms is None:
@@ -284,6 +322,7 @@ class Placer:
             demand.replicas,
             NO_LIMIT if cap is None else cap,
             NO_RATE,
+            NOTHING_KNOWN,
         )
         if best < 0:
             return None

@@ -20,15 +20,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.fill import FRAGMENT, PERFECT, fill
+from solvers.fill import FRAGMENT, IMPERFECT, PERFECT, fill
 from solvers.heap import pop, push
 from solvers.kernel import Arrays, kernel
-from solvers.pools import GPU_COUNT
-from solvers.runs import NO_PRICE, admit, advance, open_run, run_end
+from solvers.pools import END, GPU_COUNT
+from solvers.runs import NO_PRICE, admit, advance, next_useful, open_run, run_end
 from solvers.supplier_share import take_with_limits
 
 Int = NDArray[np.int64]
-NO_LIMIT = -1
+NO_LIMIT, UNKNOWN = -1, -1
 PATIENCE = 256
 """Pools looked at, once a level suffices with one idle node broken, in the hope of breaking none."""
 
@@ -45,17 +45,21 @@ def best_of(
     replicas: int,
     cap: int,
     stop_above: int,
+    known: Int,
 ) -> tuple[int, int, int, Int, Int]:
     """The best placement over alternatives: option o may use the pools listed[first[o]:last[o]].
 
+    `known`: empty, or what `work` still holds of an earlier call with the same filters and `g` (see `_gather`).
     Returns (option or -1, rate, idle nodes broken, slots, replicas per slot). Order: rate, idle nodes broken,
     Σ ask, -Σ reliability, sorted node ids.
     """
     slots, take, best_slots, best_take = work[12:16]
     best, best_nodes, best_rate, best_broken, best_asks, best_trust = -1, 0, stop_above, 0, 0, 0.0
     for option in range(first.size):
-        own = listed[first[option] : last[option]]
-        left, nodes, rate = walk(supply, filters, own, work, g, replicas, cap, best_rate, slots, take)
+        own = first[option], last[option]
+        left, nodes, rate = walk(
+            supply, filters, listed, own, work, g, replicas, cap, best_rate, slots, take, known
+        )
         if left > 0:
             continue
         broken, asks, trust = _tie_break(supply, slots[:nodes], take[:nodes], g)
@@ -81,6 +85,7 @@ def walk(
     supply: Arrays,
     filters: Arrays,
     listed: Int,
+    own: tuple[int, int],
     work: Arrays,
     g: int,
     replicas: int,
@@ -88,8 +93,10 @@ def walk(
     stop_above: int,
     out_slot: Int,
     out_take: Int,
+    known: Int,
 ) -> tuple[int, int, int]:
-    """Place `replicas` replicas of `g` GPUs on the pools `listed` (in `Pools.by_price` order) at the least rate.
+    """Place `replicas` replicas of `g` GPUs on the pools listed[own[0]:own[1]] (in `Pools.by_price` order) at the
+    least rate.
 
     `cap`: most replicas of one supplier, or NO_LIMIT. Gives up early once the rate must exceed `stop_above`.
     Writes slots and replicas into `out_slot`, `out_take`; returns (replicas still missing, nodes, rate in
@@ -103,16 +110,16 @@ def walk(
         fits[gpus] = gpus // g
     given = work[11]
     given[:] = 0
-    entries, waiting, head = 0, 0, 0
+    waiting, (head, end) = 0, own
     left, nodes, rate = replicas, 0, 0
     while left > 0:
         price = key[0] if waiting > 0 else NO_PRICE
-        if head < listed.size:
+        if head < end:
             price = min(price, from_price[listed[head]])
         if price == NO_PRICE or rate + left * g * price > stop_above:
             break
-        equal, total, room, entries, waiting, head = _gather(
-            supply, filters, listed, work, g, left, cap, price, entries, waiting, head
+        equal, total, room, waiting, head = _gather(
+            supply, filters, listed, work, g, left, cap, price, waiting, head, end, known
         )
         slots, holds, kind = work[16][:room], work[17][:room], work[18][:room]
         last = cap == NO_LIMIT and total >= left
@@ -144,6 +151,8 @@ def walk(
             break
         for place in range(equal):  # move the cursors of this level on; their next prices are higher
             entry = level[place]
+            if known.size > 0:
+                known[entry] = UNKNOWN
             slot = run_end(supply, pools[entry], cursor[entry])
             own_price = advance(supply, filters, entry, slot, g, fits, run)
             if own_price != NO_PRICE:
@@ -161,13 +170,16 @@ def _gather(
     left: int,
     cap: int,
     price: int,
-    entries: int,
     waiting: int,
     head: int,
-) -> tuple[int, int, int, int, int, int]:
+    end: int,
+    known: Int,
+) -> tuple[int, int, int, int, int]:
     """Gather the level: all runs at `price`, by merit, into `level`. Stop once the choice cannot get better.
 
-    Returns (runs, their replicas, their slots) and the new values of (entries, waiting, head).
+    Pools from `head` to `end` are not looked at yet; a pool's entry has its place in `listed`. `known` (listed,),
+    if not empty, mutated: the price at which its entry stands ready since an earlier walk, or UNKNOWN. Returns
+    (runs, their replicas, their slots) and the new values of (waiting, head).
     """
     table, from_price = supply[0], supply[10]
     run = work[:5]
@@ -178,13 +190,17 @@ def _gather(
     while True:
         if waiting > 0 and key[0] == price:
             entry, waiting = pop(key, item, waiting)
-        elif head < listed.size and from_price[listed[head]] == price:
-            own_price = admit(supply, filters, listed[head], entries, g, fits, run)
+        elif head < end and from_price[listed[head]] == price:
+            entry = head
             head += 1
+            if known.size > 0 and known[entry] != UNKNOWN:
+                own_price = known[entry]
+            else:
+                own_price = admit(supply, filters, listed[entry], entry, g, fits, run)
+                if known.size > 0:
+                    known[entry] = own_price
             if own_price == NO_PRICE:
                 continue
-            entry = entries
-            entries += 1
             if own_price > price:
                 waiting = push(key, item, waiting, own_price, entry)
                 continue
@@ -206,7 +222,7 @@ def _gather(
             patience -= 1
             if patience < 0 or _breaks_none(perfect_of, sizes, kinds, all_fragments, left):
                 break
-    return equal, total, room, entries, waiting, head
+    return equal, total, room, waiting, head
 
 
 @kernel
@@ -224,10 +240,11 @@ def _open_useful(
 ) -> int:
     """Open candidates of the last level until `solvers.fill` can decide as well as with all of them.
 
-    Needed: fragments worth `wanted`; of each perfect size nodes worth `wanted`, at least one; all imperfect
-    nodes if fragments and perfect nodes do not suffice. Runs are opened in the order of `level`.
+    Needed: fragments worth `wanted`; of each perfect size nodes worth `wanted`, at least one; all imperfect nodes
+    if fragments and perfect nodes do not suffice. Runs are opened in the order of `level`, and no further than the
+    last slot needed: how many fragments and idle nodes a run has is known.
     """
-    table = supply[0]
+    table, free = supply[0], supply[5]
     pools, by_slot, cursor, fragments, idle = run
     unbroken, largest = 0, 0
     for entry in level:
@@ -238,28 +255,27 @@ def _open_useful(
     need_idle = np.full(largest + 1, wanted, dtype=np.int64)
     found = 0
     for entry in level:
-        pool = pools[entry]
-        count = table[pool, GPU_COUNT]
-        size = fits[count]
-        use_idle = need_idle[size] > 0 if count % g == 0 else unbroken < wanted
-        if (fragments[entry] == 0 or need_fragments <= 0) and (idle[entry] == 0 or not use_idle):
-            continue
-        before = found
-        found = open_run(supply, filters, by_slot[entry], pool, cursor[entry], g, fits, slots, holds, kind, found)
-        kept = before
-        for candidate in range(before, found):
-            if kind[candidate] == FRAGMENT:
-                useful = need_fragments > 0
-                need_fragments -= holds[candidate]
-            elif kind[candidate] == PERFECT:
-                useful = need_idle[size] > 0
-                need_idle[size] -= size
+        count = table[pools[entry], GPU_COUNT]
+        size, more_fragments, more_idle = fits[count], fragments[entry], idle[entry]
+        slot = cursor[entry]
+        while True:
+            whole = need_idle[size] > 0 if count % g == 0 else unbroken < wanted
+            fragment, idler = more_fragments > 0 and need_fragments > 0, more_idle > 0 and whole
+            if not (fragment or idler):
+                break
+            slot = next_useful(supply, filters, by_slot[entry], slot, pools[entry], g, fragment, idler)
+            assert slot < table[pools[entry], END]
+            slots[found], holds[found] = slot, fits[free[slot]]
+            if free[slot] < count:
+                kind[found] = FRAGMENT
+                need_fragments -= holds[found]
+                more_fragments -= holds[found]
             else:
-                useful = unbroken < wanted
-            if useful:
-                slots[kept], holds[kept], kind[kept] = slots[candidate], holds[candidate], kind[candidate]
-                kept += 1
-        found = kept
+                kind[found] = PERFECT if count % g == 0 else IMPERFECT
+                need_idle[size] -= size if count % g == 0 else 0
+                more_idle -= 1
+            found += 1
+            slot += 1
     return found
 
 

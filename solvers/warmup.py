@@ -32,6 +32,7 @@ def warm_up() -> None:
     ):
         placer.place(demand)
     _place_at_forward_prices(placer, Demand(3, 1, models, sites))
+    placer.place_many(Demand(3, 1, models, sites), np.array([1, 3]))
     placer.distances.from_position(0.0, 0.0)
     assert isinstance(placer.pools, Pools)
     placer.pools.set_free(np.array([0]), np.array([1]))
@@ -59,7 +60,7 @@ def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:
     placer.at(priced).place(demand)
     priced.move_free(zeros, ones)
     curves = Curves.of(ones, ones, 48.0, 7_200)
-    line_parts(curves.rate, curves.running, zeros, zeros, zeros, 1, ones, ones, np.array([0, 7_200]), 1)
+    line_parts(curves.rate, curves.running, zeros, zeros, zeros, 1, ones, ones, np.array([0, 7_200]), 1, ones)
     cost(curves.rate[0], curves.running[0], 0, 7_200, 1, 1)
     average_prices(ones, 1, 7_200)
     spans = span_costs(curves.rate, curves.running, zeros, ones, np.array([0, 7_200]))

@@ -131,6 +131,11 @@ def with_request_id(request: ClusterRequest, request_id: str) -> ClusterRequest:
     return ClusterRequest(request.gpu_count, request_id, *_AFTER_ID(request))
 
 
+def with_gpu_count(request: ClusterRequest, gpu_count: int) -> ClusterRequest:
+    """The same in another size, which must be a multiple of `gpus_per_node`."""
+    return ClusterRequest(gpu_count, request.request_id, *_AFTER_ID(request))
+
+
 def wish_of(request: ClusterRequest) -> tuple[Any, ...]:
     """What tells requests apart but their ids: ten times as fast as one without an id, made to be looked up."""
     return request.gpu_count, *_AFTER_ID(request)

@@ -28,6 +28,7 @@ from engine.market.events import (
     LeaseRepriced,
     LeaseShrunk,
     LeasesSettled,
+    LeasesStarted,
     LeaseStarted,
     LedgerRulesSet,
     NodesHeard,
@@ -44,6 +45,7 @@ from engine.market.events import (
 )
 from engine.market.inventory import Inventory
 from engine.market.lease_changes import extend, reclaim, reprice, shrink
+from engine.market.many_start import start_many
 from engine.market.published import LONG_RUN, POSTED, columns_of
 from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
 from engine.market.use import use_of
@@ -55,10 +57,13 @@ ORACLE = "ORACLE"
 
 def apply(state: MarketState, event: AnyEvent) -> None:
     """Make the event part of the state, in place."""
-    state.version += 1
+    state.sequence += 1
+    state.version += event.count if isinstance(event, LeasesStarted) else 1
     match event:
         case LeaseStarted():
             _start(state, event)
+        case LeasesStarted():
+            start_many(state, event)
         case LeaseMoved():
             _move(state, event)
         case LeaseExtended():

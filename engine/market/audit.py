@@ -57,6 +57,16 @@ def money_faults(terms: Terms) -> list[str]:
     return [fault for holds, fault in _money(terms, terms.gpus_per_node, terms.prices) if not holds]
 
 
+def node_faults(inventory: Inventory, request: ClusterRequest, nodes: Int, seen: Glance) -> list[str]:
+    """Every rule of a request that nodes break one by one: their models, what they are, where they stand."""
+    rules = (
+        *_models(inventory, request, seen.model, mixed=True),
+        *_node_rules(inventory, request, nodes),
+        *_location(inventory, request, seen.site),
+    )
+    return [fault for holds, fault in rules if not holds]
+
+
 Rules = Iterator[tuple[bool, str]]
 
 
@@ -64,7 +74,7 @@ def _placement(inventory: Inventory, terms: Terms, nodes: Int, gpus: Int, seen: 
     request = terms.request
     yield from _capacity(request, seen, gpus)
     yield from _beside(inventory, terms, seen)
-    yield from _models(inventory, request, seen.model)
+    yield from _models(inventory, request, seen.model, mixed=request.allow_mixed_models)
     yield from _node_rules(inventory, request, nodes)
     yield from _location(inventory, request, seen.site)
     yield from _together(inventory, request, nodes, gpus)
@@ -114,12 +124,12 @@ def _on_card(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:
     yield left + back >= (terms.request.gpu_milli or 0), "takes more of a card than is left of it"
 
 
-def _models(inventory: Inventory, request: ClusterRequest, model: Int) -> Rules:
+def _models(inventory: Inventory, request: ClusterRequest, model: Int, *, mixed: bool) -> Rules:
     one = bool((model == model[0]).all())
     if request.gpu_models:
         used = {inventory.models.names[code] for code in (model[:1] if one else np.unique(model)).tolist()}
         yield used <= set(request.gpu_models), "uses a GPU model that was not asked for"
-    yield one or request.allow_mixed_models, "mixes GPU models"
+    yield one or mixed, "mixes GPU models"
 
 
 def _node_rules(inventory: Inventory, request: ClusterRequest, nodes: Int) -> Rules:

@@ -36,12 +36,12 @@ def price_faults(inventory: Inventory, terms: Terms, gpus: Int, prices: Int, see
 
     `gpus`, `prices`: the columns of the terms.
     """
-    posted, long_run = inventory.posted_of_market, inventory.long_run
-    if terms.duration_s <= 3_600 or posted is long_run or (long_run == posted).all():
+    if _stay(inventory, terms.duration_s):
         whole = np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)
         right = (prices == of_part(terms.request, whole)).all()
         return [] if right else ["has a price that is not max(ask, posted)"]
-    sums, duration_s, faults = of_part(terms.request, _forward_sums(inventory, terms, seen)), terms.duration_s, []
+    duration_s, faults = terms.duration_s, []
+    sums = of_part(terms.request, _forward_sums(inventory, terms.request, terms.request.gpu_count, seen))
     if (prices != (2 * sums + duration_s) // (2 * duration_s)).any():
         faults.append("has a price that is not the average of max(ask, forward price)")
     exact = int(np.dot(gpus, sums))
@@ -50,15 +50,50 @@ def price_faults(inventory: Inventory, terms: Terms, gpus: Int, prices: Int, see
     return faults
 
 
+def price_faults_of_many(
+    inventory: Inventory,
+    request: ClusterRequest,
+    gpus_most: int,
+    seen: Glance,
+    begins: Int,
+    gpus: Int,
+    prices: Int,
+    totals: Int,
+) -> list[str]:
+    """The same of placements of whole GPUs, of which each has `totals` (placements,) and the nodes from `begins`
+    on.
+
+    `gpus_most`: the most GPUs of a placement.
+    """
+    duration_s, faults = request.priced_duration_s, []
+    if _stay(inventory, duration_s):
+        right = (prices == np.maximum(seen.ask_micro_usd, seen.posted_micro_usd)).all()
+        return [] if right else ["has a price that is not max(ask, posted)"]
+    sums = _forward_sums(inventory, request, gpus_most, seen)
+    if (prices != (2 * sums + duration_s) // (2 * duration_s)).any():
+        faults.append("has a price that is not the average of max(ask, forward price)")
+    if (totals != (2 * np.add.reduceat(gpus * sums, begins) + 3_600) // 7_200).any():
+        faults.append("has a total that is not the sum over its hours")
+    return faults
+
+
+def _stay(inventory: Inventory, duration_s: int) -> bool:
+    """Whether prices stay the posted ones for so long."""
+    posted, long_run = inventory.posted_of_market, inventory.long_run
+    return duration_s <= 3_600 or posted is long_run or bool((long_run == posted).all())
+
+
 def of_part(request: ClusterRequest, whole: Any) -> Any:
     """What the part that is asked for costs of what whole GPUs cost, rounded up."""
     return whole if request.gpu_milli is None else (whole * request.gpu_milli + 999) // 1_000
 
 
-def _forward_sums(inventory: Inventory, terms: Terms, seen: Glance) -> Int:
-    """Σ seconds · max(ask, forward price) of each node; Python integers where 64 bits might not hold their sum."""
-    hours, asks = -(-terms.duration_s // 3_600), seen.ask_micro_usd
-    last_s, at_once = terms.duration_s - 3_600 * (hours - 1), max(1, CELLS_MAX // hours)
+def _forward_sums(inventory: Inventory, request: ClusterRequest, gpus: int, seen: Glance) -> Int:
+    """Σ seconds · max(ask, forward price) of each node; Python integers where 64 bits might not hold the sum over
+    so many GPUs."""
+    duration_s, asks = request.priced_duration_s, seen.ask_micro_usd
+    hours = -(-duration_s // 3_600)
+    last_s, at_once = duration_s - 3_600 * (hours - 1), max(1, CELLS_MAX // hours)
     kept = _kept_hours(inventory, hours)
     sums: list[Int] = []
     for begin in range(0, asks.size, at_once):
@@ -67,7 +102,7 @@ def _forward_sums(inventory: Inventory, terms: Terms, seen: Glance) -> Int:
         forward = kept.table[market, :hours] if kept is not None else _hourly(inventory, market, hours)
         paid = np.maximum(forward, asks[part, None])
         whole, last = paid[:, :-1].sum(axis=1), paid[:, -1]
-        if 4 * int(paid.max()) * terms.duration_s * terms.request.gpu_count >= 2**63 or terms.request.gpu_milli:
+        if 4 * int(paid.max()) * duration_s * gpus >= 2**63 or request.gpu_milli:
             whole, last = whole.astype(object), last.astype(object)
         sums.append(3_600 * whole + last_s * last)
     return sums[0] if len(sums) == 1 else np.concatenate(sums)

@@ -99,12 +99,13 @@ def _forward_totals(found: Placement, duration_s: int) -> tuple[int, int, Int]:
 def _forward_lines(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> list[PriceLine]:
     """By market, band and what sets the price; amounts are the differences of the rounded running sum."""
     edges, market = band_edges(0, duration_s), np.ascontiguousarray(seen.market)
-    parts = line_parts(
-        *_curve_rows(inventory, market, duration_s), market, inventory.markets.size,
+    parts, _ = line_parts(
+        *curve_rows(inventory, market, duration_s), market, inventory.markets.size,
         np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units_per_hour(duration_s),
+        np.array([market.size]),
     )  # fmt: skip
     lines, bands, names = [], list(pairwise(edges)), inventory.names_by_place
-    for place, band, set_by, kind, count, amount, rate in parts.tolist():
+    for place, band, set_by, kind, count, amount, rate in parts[:, :7].tolist():
         (model, region, tier), (from_s, to_s) = names[place], bands[band]
         lines.append(
             PriceLine(model, region, tier, SET_BY[set_by], count, rate, amount, KINDS[kind], from_s, to_s)
@@ -213,7 +214,7 @@ def _band_parts(
     """The parts of one node, by band."""
     market = np.ascontiguousarray(seen.market)
     costs, gpus = band_costs(
-        *_curve_rows(inventory, market, duration_s), np.zeros_like(market), 1,
+        *curve_rows(inventory, market, duration_s), np.zeros_like(market), 1,
         np.ascontiguousarray(seen.ask_micro_usd), found.gpus, np.array(edges), units_per_hour(duration_s),
     )  # fmt: skip
     for _, band, set_by in np.argwhere(gpus).tolist():
@@ -224,7 +225,7 @@ def _band_parts(
             yield _Part(int(market[0]), band, set_by, LOCALITY, count, premium)
 
 
-def _curve_rows(inventory: Inventory, market: Int, duration_s: int) -> tuple[Int, Int, Int, Int]:
+def curve_rows(inventory: Inventory, market: Int, duration_s: int) -> tuple[Int, Int, Int, Int]:
     """(prices, their sums, the row of each market, that of the cheapest one of its model and tier)."""
     curves, row = inventory.rows_of(
         np.concatenate((market, inventory.cheapest_for(market, duration_s))), duration_s

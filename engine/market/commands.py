@@ -195,6 +195,22 @@ class DeployCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class DeployMany:
+    """Lease one request in some sizes, one after another: the first so many of them that nothing stands against.
+
+    `sizes`: GPUs, and the body hash that goes with a key; `size_of`, `keys`: of each lease, an empty key is none.
+    """
+
+    tenant_id: str
+    request: ClusterRequest
+    sizes: tuple[tuple[int, bytes], ...]
+    size_of: list[int]
+    keys: list[str]
+    method: str
+    retry_on_loss_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DeployQuote:
     """Lease the placement of a quote at its price."""
 
@@ -349,6 +365,7 @@ Keyless = (
     | ServeOrder
     | SettleLeases
     | SetLedgerRules
+    | DeployMany
 )
 Command = (
     LoadFleet

@@ -17,6 +17,7 @@ from engine.market.commands import (
     CancelOrder,
     Command,
     DeployCluster,
+    DeployMany,
     DeployQuote,
     DepositFunds,
     DrainNode,
@@ -62,6 +63,7 @@ from engine.market.inventory import Inventory
 from engine.market.lease_decision import end_due, release
 from engine.market.ledger.bookings import with_money
 from engine.market.ledger.decision import decide_ledger
+from engine.market.many_decision import deploy_many
 from engine.market.order_decision import cancel_order, place_order, serve_order
 from engine.market.ownership import check_owner, owned_node
 from engine.market.plan_decision import decide_plan
@@ -94,6 +96,8 @@ def _decide(
     match command:
         case DeployCluster():
             return [_deploy(state, command, now_us, book, stopwatch)]
+        case DeployMany():
+            return [*deploy_many(state, command, now_us, book, stopwatch)]
         case DeployQuote():
             terms = quoted_terms(state, command, now_us, stopwatch)
             return [_lease_started(state, command.tenant_id, terms, now_us, command.key, command.quote_id)]

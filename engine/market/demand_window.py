@@ -39,9 +39,13 @@ class DemandWindow:
 
     def lease(self, at_us: int, tenant_id: str, request: ClusterRequest, lease_id: str) -> None:
         """A request was served."""
+        self.leased[lease_id] = self.serve(at_us, tenant_id, request)
+
+    def serve(self, at_us: int, tenant_id: str, request: ClusterRequest) -> Wanted:
+        """What `leased` is to say of a lease: its request is no wish any more."""
         wanted = _wanted(at_us, tenant_id, request, is_leased=True)
-        self.leased[lease_id] = wanted
         self._no_wish(wanted)
+        return wanted
 
     def wait(self, tenant_id: str, request: ClusterRequest) -> None:
         """A request became an order, which is demand of its own: no wish any more."""
@@ -86,10 +90,12 @@ class DemandWindow:
     def forget(self, now_us: int) -> None:
         """Drop what is too old or too much."""
         oldest_us = now_us - self.kept_us
-        while self.leased:
-            lease_id, wanted = next(iter(self.leased.items()))
-            if wanted.at_us >= oldest_us and len(self.leased) <= LEASES_MAX:
+        gone: list[str] = []
+        for lease_id, wanted in self.leased.items():
+            if wanted.at_us >= oldest_us and len(self.leased) - len(gone) <= LEASES_MAX:
                 break
+            gone.append(lease_id)
+        for lease_id in gone:
             del self.leased[lease_id]
         while self.wished:
             tenant_id, own = next(iter(self.wished.items()))

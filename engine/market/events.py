@@ -109,7 +109,7 @@ class PriceLine(msgspec.Struct, frozen=True, array_like=True, gc=False):
     to_s: int = 0
 
 
-class Profile(msgspec.Struct, frozen=True, array_like=True):
+class Profile(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the prices of nodes run over the hours, where they do not stay: max(ask, forward curve) of each.
 
     `asks_micro_usd_per_gpu_hour` ("<i8") and `curve_of_node` ("<i4"): in the order of the placement's nodes.
@@ -122,7 +122,7 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     half_life_h: float
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class Terms(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A placement with its price and proof: what a quote shows and a lease charges."""
 
     request: ClusterRequest
@@ -239,6 +239,63 @@ class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
     quote_id: str = ""
     order_id: str = ""
     retry_on_loss_s: int = 0
+
+
+class LeasesStarted(Event, frozen=True, kw_only=True, tag="leases_started"):
+    """Leases of one tenant began, alike but for their sizes: what a `LeaseStarted` for each says, in columns.
+
+    `many_leases.each_of` gives those events. Columns are little-endian, "<i4" but for money ("<i8"); by lease if
+    not said otherwise. What they move in the books is here, too: `money` is None.
+    """
+
+    first: int
+    """Number of the first lease; each counts as an event of its own."""
+    tenant_id: str
+    request: ClusterRequest
+    """Of some size; without an id each is named after its lease."""
+    sizes: list[tuple[int, bytes]]
+    """(GPUs, the body hash that goes with keys) of each size."""
+    size_of: bytes
+    method: str
+    keys: list[str]
+    """Of calls of `method`; empty: none."""
+    retry_on_loss_s: int
+    node_counts: bytes
+    nodes: bytes
+    """As `gpus`, prices, `asks` and `market_of_node` by node, lease after lease; in each as in `Terms`."""
+    gpus: bytes
+    prices_micro_usd_per_gpu_hour: bytes
+    asks_micro_usd_per_gpu_hour: bytes
+    market_of_node: bytes
+    """Place in `markets`."""
+    markets: list[tuple[str, str, str]]
+    curves: list[tuple[int, int]]
+    """(posted, long-run) price of each market; none: prices stay the posted ones, and there are no profiles."""
+    half_life_h: float
+    line_counts: bytes
+    lines: bytes
+    """"<i8" (lines, 8), lease after lease: market, places in `charges.SET_BY` and `KINDS`, from_s, to_s, GPUs,
+    rate, amount."""
+    rates_micro_usd_per_hour: bytes
+    totals_micro_usd: bytes
+    idle_nodes_broken: bytes
+    price_snapshot_id: str
+    price_epoch: int
+    fleet_version: int
+    parts_ppm: tuple[int, int, int]
+    """What the network, the burn and make-whole get of what is charged."""
+    credits_micro_usd: bytes
+    """What the tenant lacked and was credited for each."""
+    earner_counts: bytes
+    earners: bytes
+    """Places in `suppliers`, as `weights` lease after lease; see `ledger.entries.Span`."""
+    weights: bytes
+    suppliers: list[str]
+
+    @property
+    def count(self) -> int:
+        """Number of leases."""
+        return len(self.keys)
 
 
 class LeaseMoved(Event, frozen=True, kw_only=True, tag="lease_moved"):
@@ -420,6 +477,7 @@ AnyEvent = (
     | QuoteIssued
     | QuoteEnded
     | LeaseStarted
+    | LeasesStarted
     | LeaseMoved
     | LeaseExtended
     | LeaseShrunk

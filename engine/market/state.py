@@ -161,7 +161,8 @@ class Application:
 
 @dataclass(slots=True)
 class MarketState:
-    """All that the engine knows. `version` counts events; `fleet_version` changes of nodes and prices."""
+    """All that the engine knows. `sequence` counts events; `version` does, too, but leases that one event begins
+    each by itself; `fleet_version` changes of nodes and prices."""
 
     inventory: Inventory = field(default_factory=Inventory.empty)
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -188,6 +189,7 @@ class MarketState:
     """(tenant, method, key) → (body hash, id of the object that the first call was about)."""
     keys_of: dict[str, list[tuple[str, str, str]]] = field(default_factory=dict)
     """Lease or order → its idempotency keys."""
+    sequence: int = 0
     version: int = 0
     fleet_version: int = 0
     active: int = 0

@@ -60,6 +60,14 @@ class Admission:
             raise refusal
         self._calls.take(principal.account, permission.cost)
 
+    def room(self, principal: Principal, permission: Permission, most: int) -> int:
+        """How many calls of a kind the account's quota has room for now, at most so many."""
+        return min(most, self._calls.room(principal.account, permission.cost))
+
+    def take_many(self, principal: Principal, permission: Permission, calls: int) -> None:
+        """Count calls that there was room for."""
+        self._calls.take(principal.account, permission.cost * calls)
+
     @asynccontextmanager
     async def place(self, principal: Principal, *, mutates: bool, remaining_s: float) -> AsyncIterator[None]:
         """Inside it is the account's turn among all callers; Overloaded if there is none in time."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from walras.v1 import cluster_service_pb2 as pb
 
 from engine.domain.errors import InvalidInput, Overloaded, WalrasError
+from engine.market.events import LeasesStarted
+from engine.market.many_leases import column, lease_ids_of
 from engine.market.state import Lease, MarketState
 from engine.service.batch_items import BatchItem
 from engine.service.cluster_codec import started_lease_message, write_placement
@@ -34,6 +36,36 @@ class BatchReply:
                 write_placement(self.message.placement, self._state.inventory, lease.terms)
                 self._rows += len(lease.terms.nodes) // 4
         self.count += 1
+
+    def add_many(self, event: LeasesStarted) -> int:
+        """The next items became leases together; how many."""
+        lease_ids, message = lease_ids_of(event), self.message
+        self._first, self._leases = self._first or lease_ids[0], self._leases + event.count
+        self.count += event.count
+        if self._whole:
+            leases, inventory = self._state.leases, self._state.inventory
+            message.leases.extend(started_lease_message(inventory, leases[lease_id]) for lease_id in lease_ids)
+            return event.count
+        message.lease_ids.extend(lease_ids)
+        message.gpu_counts.extend(event.sizes[size][0] for size in column(event.size_of).tolist())
+        message.totals_micro_usd.extend(column(event.totals_micro_usd, "<i8").tolist())
+        ends_at_us = event.at_us + event.request.priced_duration_s * 1_000_000
+        message.end_times_us.extend([ends_at_us] * event.count)
+        self._add_placements(event)
+        return event.count
+
+    def _add_placements(self, event: LeasesStarted) -> None:
+        """Those of leases that begin before there are too many rows."""
+        counts = column(event.node_counts)
+        shown = self._rows + counts.cumsum() - counts < PLACEMENT_ROWS_MAX
+        rows = int(counts[shown].sum())
+        self.message.node_counts.extend((counts * shown).tolist())
+        placement = self.message.placement
+        placement.node_ids.extend(self._state.inventory.node_ids[column(event.nodes)[:rows]].tolist())
+        placement.gpus.extend(column(event.gpus)[:rows].tolist())
+        prices = column(event.prices_micro_usd_per_gpu_hour, "<i8")[:rows]
+        placement.prices_micro_usd_per_gpu_hour.extend(prices.tolist())
+        self._rows += rows
 
     def add_error(self, error: WalrasError, item: BatchItem) -> None:
         """The next item has no lease."""

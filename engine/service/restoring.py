@@ -41,7 +41,7 @@ def newest_snapshot(database: Database) -> Restored:
         except NotAState as error:
             log.warning("the snapshot at %d cannot be read: %s", snapshot.sequence, error)
             continue
-        if state.version == snapshot.sequence:
+        if state.sequence == snapshot.sequence:
             return Restored(state, snapshot.recorded_at_us, snapshot.sequence)
     return Restored(MarketState())
 

@@ -56,6 +56,10 @@ class Buckets:
         """Seconds until so much is there, 0.0 if it is. A cost above the whole bucket waits for a full one."""
         return max(0.0, min(cost, self._burst) - self._now(name)) / self._per_s
 
+    def room(self, name: str, cost: float) -> int:
+        """How many times a cost could be taken now."""
+        return int(self._now(name) // cost)
+
     def take(self, name: str, cost: float) -> None:
         """Take so much; what is missing is owed."""
         left = self._now(name) - cost

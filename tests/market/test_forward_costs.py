@@ -115,14 +115,15 @@ def test_lines_are_the_bands_in_order_and_sum_to_the_total(nodes: PricedNodes) -
     named, elsewhere = nodes
     (rate, _, market, _), (*_, edges, units) = nodes
     costs, counts = band_costs(*named, market, rate.shape[0], *elsewhere)
-    lines = line_parts(*named, market, rate.shape[0], *elsewhere).tolist()
+    parts, _ = line_parts(*named, market, rate.shape[0], *elsewhere, np.array([market.size]))
+    lines = parts.tolist()
     running, expected = 0, []
     for own, band, kind in np.argwhere(counts).tolist():
         for adds, part in enumerate(costs[own, band, kind].tolist()):
             if part or not adds:
                 amount = rounded(running + part, units) - rounded(running, units)
                 rate = per_hour(amount, *edges[band : band + 2].tolist())
-                expected.append([own, band, kind, adds, int(counts[own, band, kind]), amount, rate])
+                expected.append([own, band, kind, adds, int(counts[own, band, kind]), amount, rate, part])
                 running += part
     assert lines == expected
     assert sum(line[5] for line in lines) == rounded(int(costs.sum()), units)

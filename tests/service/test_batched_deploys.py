@@ -135,6 +135,28 @@ def test_a_series_is_its_items(pair: list[Loopback]) -> None:
     assert pair[0].engine.state.hash() == pair[1].engine.state.hash()
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_alike_items_are_the_same_calls_in_turn(pair: list[Loopback], whole: bool) -> None:
+    """Law: items that are decided together leave the state, the watched changes and the answers of single calls,
+    with a key twice and an item that finds no place between them."""
+    one_by_one, together = pair
+    counts, keys = [1, 2, 1, 99_999, 4, 2, 1, 8], ["a", "b", "a", "c", "d", "e", "", "f"]
+    leases = []
+    for key, count in zip(keys, counts, strict=True):
+        answer = _called(one_by_one.client, key, {"gpu_count": count})
+        leases += [answer] if isinstance(answer, pb.Lease) else []
+    items = [item(key, gpu_count=count) for key, count in zip(keys, counts, strict=True)]
+    (answer,) = batch(together.client, pb.DeployClustersRequest(items=items, whole_leases=whole))
+    assert [(error.index, error.reason) for error in answer.errors] == [(3, "NO_CAPACITY")]
+    if whole:
+        assert [lease for lease in answer.leases if lease.lease_id] == leases
+    else:
+        assert [row for row in _columns(answer) if row[0]] == [_row(lease) for lease in leases]
+    states = [each.engine.state for each in pair]
+    assert states[0].hash() == states[1].hash() and states[0].changes.kept == states[1].changes.kept
+    assert states[1].sequence < states[0].sequence == states[0].version
+
+
 def test_a_repeated_message_has_no_second_effect(pair: list[Loopback]) -> None:
     """Law 4: the same message again answers the same leases and changes nothing, as single calls too; the same
     key with another body is an error of its item only."""
@@ -264,6 +286,7 @@ async def _load(loopback: Loopback) -> None:
 def test_a_batch_lets_others_in(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law: a message of many items gives up the loop again and again, so that others are served in between."""
     monkeypatch.setattr(batched_deploys, "TURN_S", 0.0)
+    monkeypatch.setattr(batched_deploys, "MANY_MAX", 2)
     turns: list[int] = []
     served = batched_deploys.BatchedDeploys._turn
 
@@ -273,4 +296,4 @@ def test_a_batch_lets_others_in(loopback: Loopback, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(batched_deploys.BatchedDeploys, "_turn", counted)
     batch(loopback.client, pb.DeployClustersRequest(items=[item(gpu_count=1) for _ in range(6)]))
-    assert turns == [1, 2, 3, 4, 5, 6]
+    assert turns == [2, 4, 6]

@@ -7,7 +7,6 @@ kind of event that moves money is one more case in `_Draft.money_of`.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -104,19 +103,14 @@ class _Draft:
         suppliers, weights = earners(self._state.inventory, terms)
         parts = terms.network_fee_ppm, self._rules.burn_ppm, self._rules.make_whole_ppm
         span = Span(lease_id, tenant_id, 0, suppliers, weights, *parts)
-        return Money([*self._set_aside(lease_id, tenant_id, terms.total_micro_usd)], [span])
+        return Money(self._set_aside(lease_id, tenant_id, terms.total_micro_usd), [span])
 
-    def _set_aside(self, lease_id: str, tenant_id: str, amount: int) -> Iterator[Entry]:
+    def _set_aside(self, lease_id: str, tenant_id: str, amount: int) -> list[Entry]:
         """From the tenant into the escrow; what it lacks is credited, or refused."""
-        if not amount:
-            return
-        account = accounts.tenant(tenant_id)
-        missing = amount - self._balances.get(account, 0)
-        if missing > 0:
-            if self._rules.require_deposit or self._circulating + missing > MAX_TOTAL_MICRO_USD:
-                raise insufficient_funds(amount, amount - missing)
-            yield _entry(entries.DEV_CREDIT, lease_id, [(accounts.dev_credit(tenant_id), -missing)], account)
-        yield _entry(entries.ESCROW, lease_id, [(account, -amount)], accounts.escrow(lease_id))
+        missing = max(0, amount - self._balances.get(accounts.tenant(tenant_id), 0))
+        if missing and (self._rules.require_deposit or self._circulating + missing > MAX_TOTAL_MICRO_USD):
+            raise insufficient_funds(amount, amount - missing)
+        return set_aside(lease_id, tenant_id, amount, missing)
 
     def _change(self, escrow: Escrow, event: LeaseMoved | LeaseExtended | LeaseShrunk | LeaseRepriced) -> Money:
         """What a change adds or gives back. If others earn by it, what is due so far goes to those of before."""
@@ -164,6 +158,29 @@ class _Draft:
             due = due_micro_usd(self._state.inventory, lease, min(event.at_us, lease.due_at_us))
             booked += _settlement(escrow, parts_due(escrow.span, due - escrow.span.closed_micro_usd))
         return Money(booked, settled=event.leases)
+
+
+def set_aside(lease_id: str, tenant_id: str, amount: int, credit: int) -> list[Entry]:
+    """From a tenant into an escrow, what it lacks having been credited."""
+    account, booked = accounts.tenant(tenant_id), list[Entry]()
+    if credit:
+        booked.append(_entry(entries.DEV_CREDIT, lease_id, [(accounts.dev_credit(tenant_id), -credit)], account))
+    if amount:
+        booked.append(_entry(entries.ESCROW, lease_id, [(account, -amount)], accounts.escrow(lease_id)))
+    return booked
+
+
+def credits_for(state: MarketState, tenant_id: str, amounts: list[int]) -> list[int]:
+    """What a tenant has to be credited for each of some amounts in turn, up to the first that is refused."""
+    rules, circulating = state.books.rules, state.books.circulating_micro_usd
+    balance, credited = state.books.balances.get(accounts.tenant(tenant_id), 0), list[int]()
+    for amount in amounts:
+        missing = max(0, amount - balance)
+        if missing and (rules.require_deposit or circulating + missing > MAX_TOTAL_MICRO_USD):
+            break
+        credited.append(missing)
+        balance, circulating = balance + missing - amount, circulating + missing
+    return credited
 
 
 def earners(inventory: Inventory, placed: Terms | LeaseMoved | LeaseShrunk) -> tuple[list[str], list[int]]:

@@ -14,7 +14,7 @@ from itertools import islice, takewhile
 import msgspec
 
 from engine.market.ledger import accounts
-from engine.market.ledger.entries import SETTLEMENT, Money, Span
+from engine.market.ledger.entries import DEV_CREDIT, ESCROW, SETTLEMENT, Money, Span
 from engine.market.ledger.rules import LedgerRules
 
 SECOND_US = 1_000_000
@@ -22,7 +22,7 @@ TRIMMED_FROM = 512
 """A statement of fewer lines is not cut."""
 
 
-class Escrow(msgspec.Struct, frozen=True, array_like=True):
+class Escrow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A running lease's span, and what has been paid out of it, by account."""
 
     span: Span
@@ -49,6 +49,12 @@ class Statement:
     def place_of(self, at_us: int) -> int:
         """Number of the first line at or after a time; lines are numbered from 0, forgotten ones included."""
         return self.dropped + bisect_left(self.lines, at_us, key=lambda line: line.at_us)
+
+    def add(self, at_us: int, kind: str, subject: str, amount: int, oldest_us: int) -> None:
+        """One more line; older ones than that are forgotten."""
+        self.trim(oldest_us)
+        before = self.lines[-1].balance_micro_usd if self.lines else 0
+        self.lines.append(Line(at_us, kind, subject, amount, before + amount))
 
     def trim(self, oldest_us: int) -> None:
         """Drop the older half once all of it is too old: each line is moved at most once or twice."""
@@ -95,6 +101,30 @@ class Books:
             del self.escrows[lease_id]
             del self.unsettled[lease_id]
 
+    def begin(self, at_us: int, spans: list[Span], totals: list[int], credited: list[int]) -> None:
+        """Post the beginnings of leases of one tenant: what each costs is set aside, what it lacked being
+        credited.
+
+        The same as `take` of `bookings.set_aside` and the span of each.
+        """
+        tenant, oldest_us = accounts.tenant(spans[0].tenant_id), self._oldest_us(at_us)
+        balance = self.balances.get(tenant, 0)
+        statement = self.statements.setdefault(tenant, Statement()) if any(totals) else Statement()
+        for span, total, credit in zip(spans, totals, credited, strict=True):
+            self.escrows[span.lease_id] = Escrow(span, {})
+            self.balances[accounts.escrow(span.lease_id)] = total
+            self.unsettled[span.lease_id] = at_us
+            for kind, amount in ((DEV_CREDIT, credit), (ESCROW, -total)):
+                if amount:
+                    statement.add(at_us, kind, span.lease_id, amount, oldest_us)
+                    balance += amount
+        if any(totals):
+            self.balances[tenant] = balance
+        if entered := sum(credited):
+            account = accounts.dev_credit(spans[0].tenant_id)
+            self.balances[account] = self.balances.get(account, 0) - entered
+            self.circulating_micro_usd += entered
+
     def due_for_settlement(self, now_us: int, most: int) -> list[str]:
         """Leases that were not settled for a period, the longest ago first; the first so many."""
         oldest_us = now_us - self.rules.settlement_period_s * SECOND_US
@@ -113,12 +143,13 @@ class Books:
         return *named, sorted(self.escrows.items()), list(self.unsettled.items()), statements
 
     def _note_lines(self, at_us: int, money: Money) -> None:
-        oldest_us = at_us - self.rules.statement_kept_s * SECOND_US
+        oldest_us = self._oldest_us(at_us)
         for account, kind, subject, amount in _lines(money):
-            statement = self.statements.setdefault(account, Statement())
-            statement.trim(oldest_us)
-            before = statement.lines[-1].balance_micro_usd if statement.lines else 0
-            statement.lines.append(Line(at_us, kind, subject, amount, before + amount))
+            self.statements.setdefault(account, Statement()).add(at_us, kind, subject, amount, oldest_us)
+
+    def _oldest_us(self, at_us: int) -> int:
+        """How old lines of statements are kept."""
+        return at_us - self.rules.statement_kept_s * SECOND_US
 
 
 def post(balances: Balances, escrows: Escrows, money: Money) -> None:

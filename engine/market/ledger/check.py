@@ -29,6 +29,7 @@ from engine.market.events import (
     LeaseRepriced,
     LeaseShrunk,
     LeasesSettled,
+    LeasesStarted,
     LeaseStarted,
     LedgerRulesSet,
     Terms,
@@ -36,6 +37,7 @@ from engine.market.events import (
 from engine.market.ledger.check_lease import NEVER_US, POTS, Reckoning
 from engine.market.ledger.check_stretch import Stretch
 from engine.market.ledger.entries import Entry
+from engine.market.many_leases import each_of
 
 ROUTES = {
     "DEPOSIT": ("outside/", ("tenants/",)),
@@ -93,6 +95,10 @@ class LedgerCheck:
     def follow(self, sequence: int, event: AnyEvent) -> None:
         """Take in the next event."""
         self.sequence = sequence
+        for each in each_of(event) if isinstance(event, LeasesStarted) else (event,):
+            self._follow(each)
+
+    def _follow(self, event: AnyEvent) -> None:
         booked = event.money.entries if event.money is not None else []
         self._opened = self._opened or event.money is not None
         for entry in booked:

@@ -19,7 +19,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     legs: list[tuple[str, int]]
 
 
-class Span(msgspec.Struct, frozen=True, array_like=True):
+class Span(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A time in which what a lease is charged is shared in the same way. It has one; new shares begin the next.
 
     `closed_micro_usd`: what the spans before it were charged. `weights`: of the suppliers, in their order by name,

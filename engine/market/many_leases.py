@@ -1,0 +1,137 @@
+"""Leases that began together: from the columns of their event to what each says for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.domain.cluster_request import ClusterRequest, with_gpu_count, with_request_id
+from engine.domain.money import part_micro_usd
+from engine.market.charges import KINDS, SET_BY
+from engine.market.events import Key, LeasesStarted, LeaseStarted, PriceLine, Profile, Terms
+from engine.market.ledger.bookings import set_aside
+from engine.market.ledger.entries import Money, Span
+from engine.market.ledger.rules import PPM
+
+Int = NDArray[np.int64]
+
+
+def column(packed: bytes, kind: str = "<i4") -> Int:
+    """A column of the event, int64."""
+    return np.frombuffer(packed, dtype=kind).astype(np.int64)
+
+
+def lease_ids_of(event: LeasesStarted) -> list[str]:
+    """The leases' ids."""
+    return [f"l-{number:010d}" for number in range(event.first, event.first + event.count)]
+
+
+def ends_of(counts: bytes) -> list[int]:
+    """[0, where the rows of the first lease end, of the second, ...]."""
+    return list(accumulate(column(counts).tolist(), initial=0))
+
+
+def sized(event: LeasesStarted) -> list[ClusterRequest]:
+    """The request in each size."""
+    return [with_gpu_count(event.request, gpus) for gpus, _ in event.sizes]
+
+
+def terms_of_many(event: LeasesStarted) -> Iterator[Terms]:
+    """The terms of each lease."""
+    requests, number, fee_ppm = sized(event), event.first, event.parts_ppm[0]
+    named, duration_s = bool(event.request.request_id), event.request.priced_duration_s
+    columns = (
+        column(event.size_of).tolist(),
+        column(event.rates_micro_usd_per_hour, "<i8").tolist(),
+        column(event.totals_micro_usd, "<i8").tolist(),
+        column(event.idle_nodes_broken).tolist(),
+        pairwise(ends_of(event.node_counts)),
+        _lines(event),
+        _profiles(event),
+    )
+    for size, rate, total, broken, (begin, end), lines, profile in zip(*columns, strict=True):
+        request = requests[size]
+        yield Terms(
+            request=request if named else with_request_id(request, f"req-{number:010d}"),
+            nodes=event.nodes[4 * begin : 4 * end],
+            gpus=event.gpus[4 * begin : 4 * end],
+            prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour[8 * begin : 8 * end],
+            lines=lines,
+            rate_micro_usd_per_hour=rate,
+            duration_s=duration_s,
+            total_micro_usd=total,
+            price_snapshot_id=event.price_snapshot_id,
+            lower_bound_micro_usd_per_hour=rate,
+            idle_nodes_broken=broken,
+            relaxations_solved=1,
+            fleet_version=event.fleet_version,
+            price_epoch=event.price_epoch,
+            network_fee_micro_usd=part_micro_usd(total, fee_ppm, PPM),
+            network_fee_ppm=fee_ppm,
+            profile=profile,
+        )
+        number += 1
+
+
+def _lines(event: LeasesStarted) -> Iterator[list[PriceLine]]:
+    rows, markets = column(event.lines, "<i8").reshape(-1, 8).tolist(), event.markets
+    for begin, end in pairwise(ends_of(event.line_counts)):
+        yield [
+            PriceLine(*markets[market], SET_BY[set_by], gpus, rate, amount, KINDS[kind], from_s, to_s)
+            for market, set_by, kind, from_s, to_s, gpus, rate, amount in rows[begin:end]
+        ]
+
+
+def _profiles(event: LeasesStarted) -> Iterator[Profile | None]:
+    ends = ends_of(event.node_counts)
+    if not event.curves:
+        yield from [None] * event.count
+        return
+    markets, asks = column(event.market_of_node).tolist(), event.asks_micro_usd_per_gpu_hour
+    for begin, end in pairwise(ends):
+        used = sorted(set(markets[begin:end]))
+        place = {market: place for place, market in enumerate(used)}
+        row = np.array([place[market] for market in markets[begin:end]], dtype="<i4") if len(used) > 1 else None
+        yield Profile(
+            asks[8 * begin : 8 * end],
+            bytes(4 * (end - begin)) if row is None else row.tobytes(),
+            [event.curves[market] for market in used],
+            event.half_life_h,
+        )
+
+
+def spans_of(event: LeasesStarted, lease_ids: list[str]) -> Iterator[Span]:
+    """How what each lease is charged is shared."""
+    earners = [event.suppliers[place] for place in column(event.earners).tolist()]
+    weights = column(event.weights, "<i8").tolist()
+    for lease_id, (begin, end) in zip(lease_ids, pairwise(ends_of(event.earner_counts)), strict=True):
+        yield Span(lease_id, event.tenant_id, 0, earners[begin:end], weights[begin:end], *event.parts_ppm)
+
+
+def each_of(event: LeasesStarted) -> Iterator[LeaseStarted]:
+    """The same as events of their own, as deciding the requests one by one gives them."""
+    lease_ids = lease_ids_of(event)
+    columns: tuple[Any, ...] = (
+        lease_ids,
+        terms_of_many(event),
+        spans_of(event, lease_ids),
+        column(event.credits_micro_usd, "<i8").tolist(),
+        event.keys,
+        column(event.size_of).tolist(),
+    )
+    for lease_id, terms, span, credit, key, size in zip(*columns, strict=True):
+        booked = set_aside(lease_id, event.tenant_id, terms.total_micro_usd, credit)
+        yield LeaseStarted(
+            at_us=event.at_us,
+            key=Key(event.tenant_id, event.method, key, event.sizes[size][1]) if key else None,
+            money=Money(booked, [span]),
+            lease_id=lease_id,
+            tenant_id=event.tenant_id,
+            terms=terms,
+            ends_at_us=event.at_us + terms.duration_s * 1_000_000,
+            retry_on_loss_s=event.retry_on_loss_s,
+        )
