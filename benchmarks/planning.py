@@ -6,9 +6,6 @@ whole command. Every plan, ours included, is scored by `peers.score`; gaps are t
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -21,7 +18,7 @@ import polars as pl
 from benchmarks import instances
 from benchmarks.peers.lineup import FIRST_COME, GENERAL_SOLVERS, PEERS, Peer
 from benchmarks.peers.score import checked_welfare
-from benchmarks.processes import ROOT
+from benchmarks.planning_run import plan_apart
 from benchmarks.registry import (
     MIP_LIMIT_S,
     MIP_LOAD,
@@ -31,8 +28,9 @@ from benchmarks.registry import (
     Effort,
     PlanFamily,
 )
+from benchmarks.replanning import measure_replan
 from engine.planning.encode import Encoded, encode
-from engine.planning.inputs import InputPaths, read_inputs
+from engine.planning.inputs import read_inputs
 from solvers.planning.moves import Placed
 from solvers.planning.problem import Problem
 
@@ -61,30 +59,18 @@ def instance_of(family: PlanFamily, load: float, data_dir: Path | None) -> insta
 def measure_plan(family: PlanFamily, load: float, data_dir: Path | None, effort: Effort) -> Results:
     """All figures of one family at one load, by their keys."""
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
-        paths = instances.write(instance_of(family, load, data_dir), Path(place))
+        instance = instance_of(family, load, data_dir)
+        paths = instances.write(instance, Path(place))
         out = Path(place) / "plan"
         report = plan_apart(paths, out)
         encoded = encode(read_inputs(paths), 0, 0)
         ours = checked_welfare(encoded.problem, rows_of(encoded, out))
+        replan = {} if family.alone else measure_replan(instance, out, Path(place))
     assert ours == report["welfare_micro_usd_per_hour"], "the report and the scorer disagree"
     general = effort.general_solvers and load == MIP_LOAD
     outcomes = {} if family.alone else peer_outcomes(encoded.problem, report["wall_s"], general)
     key = family.key(load)
-    return {f"{key}.{name}": value for name, value in figures(report, outcomes).items()}
-
-
-def plan_apart(paths: InputPaths, out: Path) -> dict[str, Any]:
-    """Run `walras plan`; its report, with `wall_s` from the start of the process to its end."""
-    files = {"fleet": paths.fleet, "rtt": paths.rtt, "requests": paths.requests, "out": out}
-    options = [text for name, path in files.items() for text in (f"--{name}", str(path))]
-    started = time.perf_counter()
-    command = [sys.executable, "-m", "engine.cli", "plan", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    wall_s = time.perf_counter() - started
-    if done.returncode:
-        raise RuntimeError(f"walras plan ended with {done.returncode}: {done.stderr[-2_000:]}")
-    report: dict[str, Any] = json.loads((out / "report.json").read_text())
-    return {**report, "wall_s": wall_s}
+    return {f"{key}.{name}": value for name, value in {**figures(report, outcomes), **replan}.items()}
 
 
 def rows_of(encoded: Encoded, out: Path) -> Placed:

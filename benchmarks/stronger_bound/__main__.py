@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import instances
-from benchmarks.planning import instance_of, plan_apart, rows_of
+from benchmarks.planning import instance_of, rows_of
+from benchmarks.planning_run import plan_apart
 from benchmarks.registry import PLAN_FAMILIES
 from benchmarks.stronger_bound.prove import prove
 from engine.cli.world_command import DATA_VARIABLE

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.market.commands import PlanChanges, PlannedMove, PlannedStart, PlannedStop
-from engine.planning.plan_terms import average_price_micro_usd, moved_terms, sold_terms
+from engine.planning.plan_terms import average_price_micro_usd, moved_terms, sold_lines, sold_terms
 from engine.planning.prices_charged import list_prices
 from engine.planning.refusal_text import Names, RefusalTexts
 from engine.planning.snapshot import Gang, Queue, Snapshot
@@ -89,10 +89,13 @@ class _Shares:
 
     def starts(self, snapshot: Snapshot) -> Iterator[PlannedStart]:
         """The new leases, in the order of the queue."""
+        inventory, rows = snapshot.inventory, self.placements
+        lines = sold_lines(inventory, len(self._queue.gangs), rows.gang, rows.node, rows.gpus, self._price)
         for index, gang in self._served():
             if gang.standing is None:
                 place, price, asks = self._place(index), self._price[self._rows(index)], self._asks_of(index)
-                terms = sold_terms(snapshot.inventory, gang.request, *place, price, snapshot.fleet_version)
+                charged = lines.priced(inventory, index, gang.request.priced_duration_s)
+                terms = sold_terms(gang.request, *place, price, charged, snapshot.fleet_version)
                 yield PlannedStart(terms, asks)
 
     def moves(self, moves: Order) -> Iterator[PlannedMove]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +19,22 @@ PLAN, ASK = "PLAN", "ASK"
 
 
 def sold_terms(
-    inventory: Inventory, request: ClusterRequest, nodes: Int, gpus: Int, prices_micro_usd: Int, fleet_version: int
+    request: ClusterRequest,
+    nodes: Int,
+    gpus: Int,
+    prices_micro_usd: Int,
+    lines: list[PriceLine],
+    fleet_version: int,
 ) -> Terms:
     """What a new lease of a plan charges for its whole duration; the columns are in the order of node ids."""
     duration_s = request.priced_duration_s
-    rate = int(np.dot(gpus, prices_micro_usd))
+    rate = sum(line.rate_micro_usd_per_hour for line in lines)
     return Terms(
         request=request,
         nodes=nodes.astype("<i4").tobytes(),
         gpus=gpus.astype("<i4").tobytes(),
         prices_micro_usd_per_gpu_hour=prices_micro_usd.astype("<i8").tobytes(),
-        lines=_lines(inventory, nodes, gpus, prices_micro_usd, duration_s),
+        lines=lines,
         rate_micro_usd_per_hour=rate,
         duration_s=duration_s,
         total_micro_usd=total_micro_usd(rate, duration_s),
@@ -55,15 +62,41 @@ def moved_terms(standing: Terms, nodes: Int, gpus: Int) -> Terms:
     )
 
 
-def _lines(inventory: Inventory, nodes: Int, gpus: Int, prices_micro_usd: Int, duration_s: int) -> list[PriceLine]:
-    """Per market the GPUs at a shadow price and those at their ask, in the order of markets."""
+@dataclass(frozen=True, slots=True)
+class SoldLines:
+    """Of each gang, per market, the GPUs at a shadow price and those at their ask, in the order of markets.
+
+    Lines of gang i are [first[i], first[i + 1]); `kind`: 2 × market + whether at the ask; `rate`: micro-USD per
+    hour.
+    """
+
+    first: list[int]
+    kind: list[int]
+    gpus: list[int]
+    rate: list[int]
+
+    def priced(self, inventory: Inventory, gang: int, duration_s: int) -> list[PriceLine]:
+        """What a gang is charged over a duration."""
+        mine = slice(self.first[gang], self.first[gang + 1])
+        rates = self.rate[mine]
+        amounts = itemise_micro_usd(rates, duration_s)
+        return [
+            PriceLine(
+                *inventory.market_names(inventory.markets[kind // 2]), (PLAN, ASK)[kind % 2], gpus, rate, amount
+            )
+            for kind, gpus, rate, amount in zip(self.kind[mine], self.gpus[mine], rates, amounts, strict=True)
+        ]
+
+
+def sold_lines(
+    inventory: Inventory, gangs: int, gang: Int, nodes: Int, gpus: Int, prices_micro_usd: Int
+) -> SoldLines:
+    """The lines of all gangs at once, from columns of shape (rows,)."""
     at_ask = prices_micro_usd <= inventory.nodes.ask_micro_usd[nodes]
-    kinds, line = np.unique(2 * inventory.market[nodes] + at_ask, return_inverse=True)
-    gpus_of, rates = np.zeros((2, kinds.size), dtype=np.int64)
+    kinds = 2 * max(inventory.markets.size, 1)
+    keys, line = np.unique(gang * kinds + 2 * inventory.market[nodes] + at_ask, return_inverse=True)
+    gpus_of, rates = np.zeros((2, keys.size), dtype=np.int64)
     np.add.at(gpus_of, line, gpus)
     np.add.at(rates, line, gpus * prices_micro_usd)
-    amounts = itemise_micro_usd(rates.tolist(), duration_s)
-    return [
-        PriceLine(*inventory.market_names(inventory.markets[kind // 2]), (PLAN, ASK)[kind % 2], *figures)
-        for kind, *figures in zip(kinds.tolist(), gpus_of.tolist(), rates.tolist(), amounts, strict=True)
-    ]
+    first = np.searchsorted(keys, np.arange(gangs + 1) * kinds)
+    return SoldLines(first.tolist(), (keys % kinds).tolist(), gpus_of.tolist(), rates.tolist())

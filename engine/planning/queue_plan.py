@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.planning.apply import Outcome, outcome_of
+from engine.planning.known_demands import KnownDemands
 from engine.planning.last_queue_plan import start_of
 from engine.planning.snapshot import Gang, Rules, Snapshot, queue_of
 from solvers.planning.moves import Order, order
@@ -29,7 +30,7 @@ class Solver:
 class QueuePlan:
     """A plan with all that can be read of it, and nothing of the problem. `gangs`: what its rows are about.
 
-    `priced` (nodes,): had capacity, so that its price says something to a later plan.
+    `priced` (nodes,): had capacity, so that its price says something to a later plan. `known`: of its queue.
     """
 
     state_version: int
@@ -39,6 +40,7 @@ class QueuePlan:
     moves: Order
     outcome: Outcome
     priced: NDArray[np.bool_]
+    known: KnownDemands
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class QueueJob:
 
     def run(self, solver: Solver, on_progress: OnProgress) -> QueuePlan:
         """Plan, for as long as `on_progress` does not raise. InvalidInput lists names that nobody knows."""
-        queue = queue_of(self.snapshot, self.requests, self.rules, self.catalogue)
         last = self.last
+        known = None if last is None else last.known
+        queue = queue_of(self.snapshot, self.requests, self.rules, self.catalogue, known)
         start = None if last is None else start_of(last.plan, last.gangs, last.priced, queue)
         plan = solver.solve(queue.problem, self.limits, on_progress, start)
         moves = solver.order(queue.problem, plan)
@@ -70,6 +73,7 @@ class QueueJob:
             moves=moves,
             outcome=outcome_of(self.snapshot, queue, plan, moves),
             priced=queue.problem.capacity > 0,
+            known=queue.known,
         )
 
 

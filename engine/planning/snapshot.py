@@ -21,6 +21,7 @@ from engine.market.events import Terms
 from engine.market.inventory import READY, Inventory
 from engine.market.state import ACTIVE, MarketState
 from engine.planning.codes import known_codes
+from engine.planning.known_demands import KnownDemands, kept_demands, names_of
 from solvers.distances import Distances
 from solvers.placement import Demand
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
@@ -76,10 +77,14 @@ class Gang:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """The joint problem, and what its requests are: row i of `problem.gangs` is `gangs[i]`."""
+    """The joint problem, and what its requests are: row i of `problem.gangs` is `gangs[i]`.
+
+    `known`: what a later queue need not find out about the same requests.
+    """
 
     problem: Problem
     gangs: tuple[Gang, ...]
+    known: KnownDemands
 
 
 def take(state: MarketState, tenant_id: str, *, movable_leases: bool) -> Snapshot:
@@ -100,12 +105,23 @@ def take(state: MarketState, tenant_id: str, *, movable_leases: bool) -> Snapsho
 
 
 def queue_of(
-    snapshot: Snapshot, requests: Sequence[ClusterRequest], rules: Rules, catalogue: Collection[str]
+    snapshot: Snapshot,
+    requests: Sequence[ClusterRequest],
+    rules: Rules,
+    catalogue: Collection[str],
+    known: KnownDemands | None = None,
 ) -> Queue:
-    """The problem of the requests, which have price limits, and of the leases. Errors as in `demand_of`."""
+    """The problem of the requests, which have price limits, and of the leases. Errors as in `demand_of`.
+
+    `known`: of an earlier queue; it changes how long this takes and nothing else.
+    """
     inventory = snapshot.inventory
     inventory.distances = _own_distances(inventory)
-    gangs, demands = [Gang(request) for request in requests], _demands(inventory, requests, catalogue)
+    names = names_of(inventory, catalogue)
+    if known is not None and not known.names.is_like(names):
+        known = None
+    gangs, demands = [Gang(request) for request in requests], _demands(inventory, requests, catalogue, known)
+    kept = kept_demands(names, requests, demands)
     for lease_id, standing in snapshot.leases:
         displaced = bool((inventory.state[standing.node_numbers] != READY).any())
         demand = _lease_demand(inventory, standing, catalogue, displaced)
@@ -132,7 +148,7 @@ def queue_of(
         running=running,
         move_cost_micro_usd=rules.move_cost_micro_usd,
     )
-    return Queue(problem, tuple(gangs))
+    return Queue(problem, tuple(gangs), kept)
 
 
 def _own_distances(inventory: Inventory) -> Distances:
@@ -147,12 +163,18 @@ def _own_distances(inventory: Inventory) -> Distances:
     )
 
 
-def _demands(inventory: Inventory, requests: Iterable[ClusterRequest], catalogue: Collection[str]) -> list[Demand]:
+def _demands(
+    inventory: Inventory,
+    requests: Iterable[ClusterRequest],
+    catalogue: Collection[str],
+    known: KnownDemands | None,
+) -> list[Demand]:
     demands: list[Demand] = []
     violations: list[Violation] = []
     for index, request in enumerate(requests):
         try:
-            demands.append(demand_of(inventory, request, catalogue))
+            demand = None if known is None else known.demand(request)
+            demands.append(demand or demand_of(inventory, request, catalogue))
         except InvalidInput as error:
             violations += error.within(f"requests[{index}].").violations
     if violations:

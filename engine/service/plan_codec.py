@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from walras.v1 import cluster_request_pb2
@@ -26,6 +26,8 @@ from solvers.planning.plan import Limits, Plan, Progress
 REQUESTS_MAX = 10_000
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
 WORK_LIMIT_MAX = 1_000_000
+KnownMessages = dict[bytes, ClusterRequest]
+"""Requests of a queue that was right, by the bytes of their messages."""
 REQUIRED = ("duration_s", "max_price_micro_usd_per_gpu_hour")
 
 
@@ -55,30 +57,42 @@ class QueueChunks:
             self.options = chunk.options
 
 
-def requests_from(messages: Sequence[cluster_request_pb2.ClusterRequest]) -> list[ClusterRequest]:
-    """The checked requests; InvalidInput names fields as `requests[3].gpu_count`."""
-    requests: list[ClusterRequest] = []
+def requests_from(
+    messages: Sequence[cluster_request_pb2.ClusterRequest], known: Mapping[bytes, ClusterRequest]
+) -> KnownMessages:
+    """The checked request of each message, in their order; InvalidInput names fields as `requests[3].gpu_count`.
+
+    `known`: messages of an earlier queue, which were found right then: what is wrong with a message by itself
+    depends on its bytes alone.
+    """
+    found: KnownMessages = {}
     violations: list[Violation] = []
     named = Counter(message.request_id for message in messages)
     for index, message in enumerate(messages):
-        prefix = f"requests[{index}]."
-        violations += _missing(message, prefix)
+        content, prefix = message.SerializeToString(), f"requests[{index}]."
         if message.request_id and named[message.request_id] > 1:
             violations.append(Violation(f"{prefix}request_id", "names more than one request of the queue"))
-        try:
-            requests.append(request_from(message, prefix))
-        except InvalidInput as error:
-            violations += error.violations
-            continue
-        violations += _too_large(requests[-1], prefix)
-        if requests[-1].all_matching:
-            violations.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
-        violations += [
-            Violation(prefix + name, NOT_PLANNED) for name in BESIDE if getattr(requests[-1], name) is not None
-        ]
+        request = known.get(content)
+        if request is None:
+            wrong = _missing(message, prefix)
+            try:
+                request = request_from(message, prefix)
+            except InvalidInput as error:
+                violations += wrong + list(error.violations)
+                continue
+            violations += wrong + _unfit(request, prefix)
+        found[content] = request
     if violations:
         raise InvalidInput(violations)
-    return requests
+    return found
+
+
+def _unfit(request: ClusterRequest, prefix: str) -> list[Violation]:
+    """Why a request is none for a plan, though right by itself."""
+    wrong = _too_large(request, prefix)
+    if request.all_matching:
+        wrong.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
+    return wrong + [Violation(prefix + name, NOT_PLANNED) for name in BESIDE if getattr(request, name) is not None]
 
 
 def _missing(message: Any, prefix: str) -> list[Violation]:

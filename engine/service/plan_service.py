@@ -50,7 +50,7 @@ class PlanService(PlanServiceServicer):
         queue = codec.QueueChunks()
         async for chunk in request_iterator:
             queue.add(chunk)
-        job = await self._job(tenant_id, queue)
+        job, messages = await self._job(tenant_id, queue)
         with self._turns.turn(tenant_id):
             async with aclosing(self._runner.run(partial(job.run, self._solver))) as steps:
                 async for step in steps:
@@ -58,8 +58,9 @@ class PlanService(PlanServiceServicer):
                         yield codec.progress_message(step)
                     else:
                         wall_s = time.perf_counter() - started_s
+                        last_plan_id = queue.last_plan_id
                         yield codec.done_message(
-                            self._store.add(tenant_id, step, job.rules, job.limits, wall_s, queue.last_plan_id)
+                            self._store.add(tenant_id, step, job.rules, job.limits, wall_s, last_plan_id, messages)
                         )
 
     async def GetPlan(self, request: pb.GetPlanRequest, context: Any) -> pb.Plan:  # noqa: N802
@@ -100,18 +101,21 @@ class PlanService(PlanServiceServicer):
             raise NotFound(f"there is no plan plans/{plan_id}")
         return kept
 
-    async def _job(self, tenant_id: str, queue: codec.QueueChunks) -> QueueJob:
-        """The checked queue and the snapshot it is to be planned on, once that is durable."""
+    async def _job(self, tenant_id: str, queue: codec.QueueChunks) -> tuple[QueueJob, codec.KnownMessages]:
+        """The checked queue and its snapshot, once that is durable; and the queue's messages."""
         checks = Checks()
         options = checks.read(codec.options_from, queue.options, self._time_limit_s_max)
-        requests = await checks.read_in_thread(codec.requests_from, queue.requests)
+        last = self._store.find(tenant_id, queue.last_plan_id)
+        known = {} if last is None else last.messages
+        messages = await checks.read_in_thread(codec.requests_from, queue.requests, known)
         checks.done()
-        assert options is not None and requests is not None
+        assert options is not None and messages is not None
         rules, limits = options
-        last = self._kept(tenant_id, queue.last_plan_id).made if queue.last_plan_id else None
+        made = self._kept(tenant_id, queue.last_plan_id).made if queue.last_plan_id else None
         snapshot = await self._engine.read(partial(take, tenant_id=tenant_id, movable_leases=rules.movable_leases))
         _check_leases(snapshot)
-        return QueueJob(snapshot, requests, rules, limits, self._engine.book.models(), last)
+        requests = list(messages.values())
+        return QueueJob(snapshot, requests, rules, limits, self._engine.book.models(), made), messages
 
 
 def _check_leases(snapshot: Snapshot) -> None:

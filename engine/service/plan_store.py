@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.planning.queue_plan import QueuePlan
 from engine.planning.snapshot import Rules
 from solvers.planning.plan import Limits
@@ -16,7 +17,10 @@ TENANT_PLANS_MAX, PLANS_MAX = 4, 16
 
 @dataclass(frozen=True, slots=True)
 class KeptPlan:
-    """A plan of a tenant. `wall_s`: how long making it took. `last_plan_id`: what it started from, if anything."""
+    """A plan of a tenant. `wall_s`: how long making it took. `last_plan_id`: what it started from, if anything.
+
+    `messages`: its requests by the bytes of their messages, for a queue that starts from it.
+    """
 
     plan_id: str
     tenant_id: str
@@ -27,6 +31,7 @@ class KeptPlan:
     limits: Limits
     wall_s: float
     last_plan_id: str
+    messages: Mapping[bytes, ClusterRequest]
 
 
 class PlanStore:
@@ -42,12 +47,22 @@ class PlanStore:
         self._made = 0
 
     def add(
-        self, tenant_id: str, made: QueuePlan, rules: Rules, limits: Limits, wall_s: float, last_plan_id: str
+        self,
+        tenant_id: str,
+        made: QueuePlan,
+        rules: Rules,
+        limits: Limits,
+        wall_s: float,
+        last_plan_id: str,
+        messages: Mapping[bytes, ClusterRequest],
     ) -> KeptPlan:
         """Keep a plan under a new id, dropping what is beyond the limits."""
         now_us, self._made = self._now_us(), self._made + 1
         plan_id = f"p-{now_us}-{self._made}"
-        kept = KeptPlan(plan_id, tenant_id, now_us, now_us + KEPT_US, made, rules, limits, wall_s, last_plan_id)
+        expires_us = now_us + KEPT_US
+        kept = KeptPlan(
+            plan_id, tenant_id, now_us, expires_us, made, rules, limits, wall_s, last_plan_id, messages
+        )
         self._plans[kept.plan_id] = kept
         counts = Counter(plan.tenant_id for plan in self._plans.values())
         if counts[tenant_id] > TENANT_PLANS_MAX:

@@ -11,6 +11,7 @@ under a mask of sites. Choices that cannot hold the smallest gang of their shape
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,9 @@ from numpy.typing import NDArray
 
 from solvers.distances import RTT_TOLERANCE_MS, Distances
 from solvers.kernel import Arrays, kernel
-from solvers.planning.fold import FABRIC, MODEL, SITE, Rows, Shapes
+from solvers.planning.fold import CAPACITY, FABRIC, MODEL, SITE, Rows, Shapes
 from solvers.planning.listing import list_choices
+from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
 Int32 = NDArray[np.int32]
@@ -162,29 +164,45 @@ def grow(masks: Flags, site: int, sites: int, by_nearness: Int, star: Flags) -> 
                 allowed &= star[mask - site + other]
 
 
-def choices_of(rows: Rows, shapes: Shapes, segments: Segments, masks: Flags, limits: int) -> Choices:
-    """List the choices of every shape. `limits`: finite RTT limits, so that limit l = `limits` means none."""
-    sites = masks.shape[1]
-    _, same = np.unique(np.packbits(masks, axis=1), axis=0, return_inverse=True)
-    near = np.flatnonzero(masks.ravel())
-    first, table, listed = list_choices(
-        (
-            rows.table.astype(np.int32),
-            np.diff(rows.start),
-            shapes.table,
-            shapes.first,
-            shapes.rows,
-            segments.model,
-            segments.site,
-            segments.fabric,
-            segments.site_of_row,
-            segments.fabric_of_row,
-            masks,
-            same,
-            np.searchsorted(near, np.arange(masks.shape[0] + 1) * sites),
-            near % max(sites, 1),
-            limits,
-            sites,
-        )
+def choices_of(
+    rows: Rows, shapes: Shapes, segments: Segments, star: Flags, clique: Flags, limits: int
+) -> tuple[Choices, Choices]:
+    """The choices of every shape for bounds, by `star`, and for plans, by `clique`.
+
+    `limits`: finite RTT limits, so that limit l = `limits` means none.
+    """
+    columns = (rows.table[:, MODEL], rows.table[:, SITE], rows.table[:, FABRIC], rows.table[:, CAPACITY])
+    per_row = (*columns, np.diff(rows.start), segments.site_of_row, segments.fabric_of_row)
+    fleet = (
+        *(column.astype(np.int32) for column in per_row),
+        segments.model,
+        segments.site,
+        segments.fabric,
+        rows.model_start,
     )
-    return Choices(first, table, listed, masks)
+    wanted = shapes.table, shapes.first, shapes.rows
+    near = sites_of(star), sites_of(clique)
+    parts = in_ranges(
+        shapes.table.shape[0], lambda begin, end: list_choices(begin, end, fleet, wanted, *near, limits)
+    )
+    relaxed, placed = zip(*parts, strict=True)
+    return joined(relaxed, star), joined(placed, clique)
+
+
+def sites_of(masks: Flags) -> Arrays:
+    """(masks, a number that equal masks share, first (masks + 1,), sites): the sites of each mask, ascending."""
+    first_with: dict[bytes, int] = {}
+    same = np.array([first_with.setdefault(row.tobytes(), at) for at, row in enumerate(masks)], dtype=np.int64)
+    mask, site = np.nonzero(masks)
+    return masks, same, np.searchsorted(mask, np.arange(masks.shape[0] + 1)), site
+
+
+def joined(lists: Sequence[Arrays], masks: Flags) -> Choices:
+    """The lists of consecutive shapes, one after the other."""
+    choices = np.cumsum([0, *(table.shape[0] for _, table, _ in lists)])
+    segments = np.cumsum([0, *(listed.shape[0] for _, _, listed in lists)])
+    table = np.concatenate([table for _, table, _ in lists])
+    for at, (_, one, _) in enumerate(lists):
+        table[choices[at] : choices[at] + one.shape[0], : C_LAST + 1] += segments[at]
+    first = np.concatenate([[0], *(begins[1:] + choices[at] for at, (begins, _, _) in enumerate(lists))])
+    return Choices(first, table, np.concatenate([listed for _, _, listed in lists]), masks)

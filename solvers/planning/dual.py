@@ -35,8 +35,7 @@ class Dual:
 
 @kernel
 def minima(
-    begin: int,
-    end: int,
+    chosen: Int,
     gangs: Arrays,
     shapes: Arrays,
     supply: Arrays,
@@ -46,33 +45,35 @@ def minima(
     work: Arrays,
     minimum: Float,
 ) -> None:
-    """The cheapest placement of each gang in [begin, end) by itself, moves included, into `minimum`."""
-    for gang in range(begin, end):
-        cost = cheapest(gang, gangs, shapes, supply, walk, free, price, np.inf, work)[0]
-        minimum[gang] = cost + gangs[8][gang]
+    """The cheapest placement of each chosen gang by itself, moves included, into `minimum` (chosen,)."""
+    for i in range(chosen.size):
+        cost = cheapest(chosen[i], gangs, shapes, supply, walk, free, price, np.inf, work)[0]
+        minimum[i] = cost + gangs[8][chosen[i]]
 
 
-def cheapest_alone(prepared: Prepared, choices: Choices, walk: Arrays, price: Float) -> Float:
-    """m(p) of every gang over `choices`, (gangs,) float64."""
-    count = prepared.problem.gangs.replicas.size
-    minimum, shapes = np.empty(count), prepared.shape_arrays(choices)
+def cheapest_alone(
+    prepared: Prepared, choices: Choices, walk: Arrays, price: Float, gangs: Int | None = None
+) -> Float:
+    """m(p) over `choices` of some gangs, of every gang without them; float64, one for each."""
+    chosen = np.arange(prepared.problem.gangs.replicas.size) if gangs is None else gangs
+    minimum, shapes = np.empty(chosen.size), prepared.shape_arrays(choices)
 
     def part(begin: int, end: int) -> None:
         # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
         own = *walk[:3], *blocks(price.size)
         minima(
-            begin, end, prepared.gangs, shapes, prepared.supply, own, prepared.capacity, price, prepared.work(),
-            minimum,
+            chosen[begin:end], prepared.gangs, shapes, prepared.supply, own, prepared.capacity, price,
+            prepared.work(), minimum[begin:end],
         )  # fmt: skip
 
-    in_ranges(count, part)
+    in_ranges(chosen.size, part)
     return minimum
 
 
-def alone_at_asks(prepared: Prepared, choices: Choices) -> Float:
-    """What every gang would pay in an otherwise empty fleet at the asks, (gangs,); inf where it fits nowhere."""
+def alone_at_asks(prepared: Prepared, choices: Choices, gangs: Int | None = None) -> Float:
+    """What gangs would pay at the asks in an otherwise empty fleet, as `cheapest_alone`; inf: it fits nowhere."""
     asks = prepared.ask.astype(float)
-    return cheapest_alone(prepared, choices, prepared.walk(asks), asks)
+    return cheapest_alone(prepared, choices, prepared.walk(asks), asks, gangs)
 
 
 def dual(prepared: Prepared, row_price: Float) -> Dual:

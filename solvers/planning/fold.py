@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import kernel
+from solvers.planning.eligible import Wanted, eligible, holding, reaching
 from solvers.planning.problem import Problem
 from solvers.planning.side_by_side import in_ranges
 
@@ -154,62 +155,34 @@ def shapes_of(problem: Problem, rows: Rows, limits_ms: NDArray[np.float64], only
     )
     _, chosen, of_gang = np.unique(_codes(list(columns.T)), return_index=True, return_inverse=True)
     table = np.ascontiguousarray(columns[chosen])
-    sets = (problem.model_sets, problem.site_sets, problem.supplier_sets)
-    bits = np.zeros((table.shape[0], rows.table.shape[0] // 64 + 1), dtype=np.uint64)
-    counts = np.zeros(table.shape[0], dtype=np.int64)
-    marked = (rows.table, rows.model_start, table, *sets, bits, counts)
-    in_ranges(counts.size, lambda begin, end: mark_rows(begin, end, *marked))
+    bits, counts = eligible_rows(problem, rows, table)
     first = np.append(0, np.cumsum(counts))
     listed = np.empty(int(first[-1]), dtype=np.int32)
     in_ranges(counts.size, lambda begin, end: unpack(begin, end, bits, first, listed))
     return Shapes(of_gang, table, first, listed, bits)
 
 
-@kernel
-def mark_rows(
-    begin: int,
-    end: int,
-    table: Int,
-    model_start: Int,
-    shapes: Int,
-    model_sets: Flags,
-    site_sets: Flags,
-    supplier_sets: Flags,
-    bits: NDArray[np.uint64],
-    counts: Int,
-) -> None:
-    """Set the bits of the rows that each shape in [begin, end) may use, and their numbers: both zeros on entry."""
-    one = np.uint64(1)
-    masks, want_masks = table[:, CERTIFICATIONS].copy(), shapes[:, G_CERTIFICATIONS].copy()
-    narrow = table.astype(np.int32)
-    for shape in range(begin, end):
-        want = shapes[shape].astype(np.int32)
-        sites, suppliers = site_sets[want[G_SITES]], supplier_sets[want[G_SUPPLIERS]]
-        for model in range(model_sets.shape[1]):
-            if not model_sets[want[G_MODELS], model]:
-                continue
-            row, last = model_start[model], model_start[model + 1]
-            while row < last:
-                site = narrow[row, SITE]
-                if not sites[site]:
-                    while row < last and narrow[row, SITE] == site:
-                        row += 1
-                    continue
-                have = narrow[row]
-                if (
-                    have[CAPACITY] >= want[G_REPLICA]
-                    and have[TIER] >= want[G_TIER]
-                    and masks[row] & want_masks[shape] == want_masks[shape]
-                    and have[CONNECTIVITY] >= want[G_CONNECTIVITY]
-                    and have[INTERCONNECT] >= want[G_INTERCONNECT]
-                    and have[RELIABILITY] >= want[G_RELIABILITY]
-                    and (have[FABRIC] >= 0 or not want[G_FABRIC])
-                    and (want[G_ONLY_FABRIC] < 0 or have[FABRIC] == want[G_ONLY_FABRIC])
-                    and suppliers[have[SUPPLIER]]
-                ):
-                    bits[shape, row >> 6] |= one << np.uint64(row & 63)
-                    counts[shape] += 1
-                row += 1
+def eligible_rows(problem: Problem, rows: Rows, shapes: Int) -> tuple[NDArray[np.uint64], Int]:
+    """(bits of the rows that each shape may use, how many they are)."""
+    want, have = np.ascontiguousarray(shapes.T), np.ascontiguousarray(rows.table.T)
+    least = (
+        (CAPACITY, G_REPLICA),
+        (TIER, G_TIER),
+        (CONNECTIVITY, G_CONNECTIVITY),
+        (INTERCONNECT, G_INTERCONNECT),
+        (RELIABILITY, G_RELIABILITY),
+    )
+    rules = [reaching(have[column], want[threshold]) for column, threshold in least]
+    rules.append(holding(have[CERTIFICATIONS], want[G_CERTIFICATIONS]))
+    rules.append(reaching((have[FABRIC] >= 0).astype(np.int64), want[G_FABRIC]))
+    wanted = Wanted(
+        models=want[G_MODELS],
+        sites=want[G_SITES],
+        suppliers=want[G_SUPPLIERS],
+        only_fabric=want[G_ONLY_FABRIC],
+        sets=(problem.model_sets, problem.site_sets, problem.supplier_sets),
+    )
+    return eligible(have[SITE], have[SUPPLIER], have[FABRIC], rows.model_start, wanted, rules)
 
 
 @kernel

@@ -1,7 +1,8 @@
 """Listing the choices of every shape: kernels behind `solvers.planning.choices`.
 
-Rows of a shape come by model, then site. A shape that must use one model is listed model by model, each a *part*.
-What grows is returned, how much of it is filled stands in `size`: (choices, segments).
+Rows of a shape come by model, then site, then fabric. A shape that must use one model is listed model by model,
+each a *part*. Two lists are made at once, for bounds and for plans: they differ only where close sites are chosen.
+What grows is returned; how much of it is filled stands in `size`: (choices, segments).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
-from solvers.planning.fold import CAPACITY, FABRIC, G_FABRIC, G_LIMIT, G_NEED, G_ONE_MODEL, G_REPLICA, MODEL, SITE
+from solvers.planning.fold import G_FABRIC, G_LIMIT, G_NEED, G_ONE_MODEL, G_REPLICA
 
 Int = NDArray[np.int64]
 
@@ -22,247 +23,297 @@ CHOICES, SEGMENTS = 0, 1
 
 
 @kernel
-def list_choices(args: Arrays) -> tuple[Int, Int, Int]:
-    """(first (shapes + 1,), choices (choices, 6), segments (n, 2)); see `solvers.planning.choices.Choices`.
+def list_choices(
+    begin: int, end: int, fleet: Arrays, shapes: Arrays, stars: Arrays, cliques: Arrays, limits: int
+) -> tuple[Arrays, Arrays]:
+    """The lists of shapes [begin, end) for bounds and for plans, each (first (shapes + 1,), choices (choices, 6),
+    segments (n, 2)); see `solvers.planning.choices.Choices`.
 
-    `args`: rows, their nodes, shapes, the rows of each shape (first, listed), the first walk position of every
-    segment by model, by site, by fabric, the segment of each row by site and by fabric, masks of sites, a number
-    that equal masks share, the sites of each mask (first, listed), how many finite RTT limits, how many sites.
+    `fleet`: model, site, fabric, capacity, nodes, site segment and fabric segment of each row, int32, then the
+    first walk position of every segment by model, by site, by fabric, and the first row of every model. `shapes`:
+    what they want, the rows of each (first, listed). `stars`, `cliques`: masks of sites, a number that equal masks
+    share, and the sites of each mask (first, listed); `limits`: how many finite RTT limits they are for.
     """
-    rows, width, shapes, first, listed_rows, at_model, at_site = args[:7]
-    masks, limits, sites = args[10], args[14], args[15]
-    fabrics = rows[:, FABRIC].max() + 1 if rows.shape[0] else 0
-    capacities = rows[:, CAPACITY].max() + 1 if rows.shape[0] else 1
+    fabric, capacity = fleet[2], fleet[3]
+    wants, first, listed_rows = shapes
     table, listed = np.empty((1024, 6), dtype=np.int64), np.empty((1024, 2), dtype=np.int64)
-    begins, size = np.zeros(shapes.shape[0] + 1, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    plans, plans_listed = np.empty((1024, 6), dtype=np.int64), np.empty((1024, 2), dtype=np.int64)
+    begins, plans_begins = np.zeros(end - begin + 1, dtype=np.int64), np.zeros(end - begin + 1, dtype=np.int64)
+    size, plans_size = np.zeros(2, dtype=np.int64), np.zeros(2, dtype=np.int64)
+    sites, links = stars[0].shape[1], fleet[8].size
     chains = (
         np.zeros(sites, dtype=np.int64),
         np.full(sites, -1, dtype=np.int64),
-        np.empty(at_site.size, dtype=np.int64),
-        np.empty(at_site.size, dtype=np.int64),
-        np.empty(at_model.size, dtype=np.int64),
-        np.full(masks.shape[0], -1, dtype=np.int64),
         np.zeros(sites, dtype=np.int64),
+        np.empty(sites, dtype=np.int64),
+        np.empty(links, dtype=np.int64),
+        np.empty(links, dtype=np.int64),
+        np.empty(fleet[7].size, dtype=np.int64),
     )
-    heaps = (
-        np.full(fabrics, -1, dtype=np.int64),
+    done = np.full(stars[0].shape[0], -1, dtype=np.int64)
+    plans_done = np.full(stars[0].shape[0], -1, dtype=np.int64)
+    fabrics = fabric.max() + 1 if fabric.size else 0
+    spots = (
+        np.zeros(fabrics, dtype=np.int64),
         np.empty(fabrics, dtype=np.int64),
-        np.empty(rows.shape[0], dtype=np.int64),
         np.empty(fabrics, dtype=np.int64),
-        np.empty(rows.shape[0], dtype=np.int32),
+        np.empty(fabrics, dtype=np.int64),
+        np.empty(fabrics, dtype=np.bool_),
     )
-    for shape in range(shapes.shape[0]):
-        want, begin = shapes[shape], 0
+    capacities = capacity.max() + 1 if capacity.size else 1
+    for shape in range(begin, end):
+        want, at = wants[shape], 0
         fits = np.arange(capacities) // want[G_REPLICA]
         mine = listed_rows[first[shape] : first[shape + 1]]
-        while begin < mine.size:
-            end = end_of_model(rows, mine, begin) if want[G_ONE_MODEL] else mine.size
-            part, key = mine[begin:end], (shape << 20) + end
-            model = rows[part[0], MODEL] if want[G_ONE_MODEL] else -1
-            begin = end
-            room = room_of(rows, width, part, fits)
+        while at < mine.size:
+            until = end_of_model(fleet, mine, at) if want[G_ONE_MODEL] else mine.size
+            part, key = mine[at:until], (shape << 20) + until
+            model = int(fleet[0][part[0]]) if want[G_ONE_MODEL] else -1
+            at = until
+            room = room_of(fleet, part, fits)
             if room < want[G_NEED]:
                 continue
+            if want[G_LIMIT] < limits and not want[G_FABRIC]:
+                ends = chain_segments(fleet, part, fits, chains)
+                table, listed = by_nearness(
+                    fleet, stars, want, model, key, ends, chains, done, table, listed, size
+                )
+                plans, plans_listed = by_nearness(
+                    fleet, cliques, want, model, key, ends, chains, plans_done, plans, plans_listed, plans_size
+                )
+                unchain(chains, ends[0])
+                continue
+            choice, segment = int(size[CHOICES]), int(size[SEGMENTS])
             if want[G_FABRIC]:
-                table, listed = by_fabric(args, part, want, model, fits, heaps, table, listed, size)
-            elif want[G_LIMIT] < limits:
-                table, listed = by_nearness(args, part, want, model, fits, key, chains, table, listed, size)
+                table, listed = by_fabric(
+                    fleet, part, want, model, fits, spots, limits, sites, table, listed, size
+                )
             else:
-                start = size[SEGMENTS]
-                listed = whole_part(args, part, listed, size)
-                table = with_choice(table, size, start, -1, model, -1, room)
-        begins[shape + 1] = size[CHOICES]
-    return begins, table[: size[CHOICES]], listed[: size[SEGMENTS]]
+                listed = whole_part(fleet, part, listed, size)
+                table = grown(table, choice, 1)
+                list_choice(table, size, segment, -1, model, -1, room)
+            plans, plans_listed = copied(
+                table[choice : size[CHOICES]],
+                listed[segment : size[SEGMENTS]],
+                segment,
+                plans,
+                plans_listed,
+                plans_size,
+            )
+        begins[shape - begin + 1], plans_begins[shape - begin + 1] = size[CHOICES], plans_size[CHOICES]
+    return (
+        (begins, table[: size[CHOICES]], listed[: size[SEGMENTS]]),
+        (plans_begins, plans[: plans_size[CHOICES]], plans_listed[: plans_size[SEGMENTS]]),
+    )
 
 
 @kernel
-def end_of_model(rows: Int, listed: Int, begin: int) -> int:
+def end_of_model(fleet: Arrays, listed: Int, begin: int) -> int:
     """Where the rows of the model at `begin` end."""
-    end = begin
-    while end < listed.size and rows[listed[end], MODEL] == rows[listed[begin], MODEL]:
-        end += 1
-    return end
+    after = fleet[10][fleet[0][listed[begin]] + 1]
+    low, high = begin + 1, listed.size
+    while low < high:
+        middle = (low + high) >> 1
+        if listed[middle] < after:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 @kernel
-def room_of(rows: Int, width: Int, listed: Int, fits: Int) -> int:
+def room_of(fleet: Arrays, listed: Int, fits: Int) -> int:
     """Replicas that an empty fleet has room for on some rows; `fits`: on a node, by its capacity."""
-    room = 0
+    capacity, width, room = fleet[3], fleet[4], 0
     for row in listed:
-        room += width[row] * fits[rows[row, CAPACITY]]
+        room += width[row] * fits[capacity[row]]
     return room
 
 
 @kernel
-def grown(array: Int, size: int) -> Int:
-    """The array itself if it has room for one more row, else a larger copy."""
-    if size < array.shape[0]:
+def grown(array: Int, filled: int, more: int) -> Int:
+    """The array itself if it has room for `more` rows, else a larger copy."""
+    if filled + more <= array.shape[0]:
         return array
-    larger = np.empty((2 * array.shape[0], array.shape[1]), dtype=np.int64)
-    larger[: array.shape[0]] = array
+    larger = np.empty((2 * array.shape[0] + more, array.shape[1]), dtype=np.int64)
+    larger[:filled] = array[:filled]
     return larger
 
 
 @kernel
-def with_segment(listed: Int, size: Int, starts: Int, number: int) -> Int:
-    """List one more segment, by its number among those that begin at `starts`."""
+def list_segment(listed: Int, size: Int, starts: Int, number: int) -> None:
+    """List one more segment, by its number among those that begin at `starts`; there is room for it."""
     at = size[SEGMENTS]
-    listed = grown(listed, at)
     listed[at, 0], listed[at, 1] = starts[number], starts[number + 1]
-    size[SEGMENTS] += 1
-    return listed
+    size[SEGMENTS] = at + 1
 
 
 @kernel
-def with_choice(table: Int, size: Int, start: int, mask: int, model: int, fabric: int, room: int) -> Int:
-    """List one more choice, of the segments from `start` on."""
+def list_choice(table: Int, size: Int, start: int, mask: int, model: int, fabric: int, room: int) -> None:
+    """List one more choice, of the segments from `start` on; there is room for it."""
     at = size[CHOICES]
-    table = grown(table, at)
     table[at, 0], table[at, 1], table[at, 2] = start, size[SEGMENTS], mask
     table[at, 3], table[at, 4], table[at, 5] = model, fabric, room
-    size[CHOICES] += 1
-    return table
+    size[CHOICES] = at + 1
 
 
 @kernel
-def whole_part(args: Arrays, part: Int, listed: Int, size: Int) -> Int:
+def copied(choices: Int, segments: Int, first: int, table: Int, listed: Int, size: Int) -> tuple[Int, Int]:
+    """List choices and their segments once more, in other lists; `first`: where the segments began."""
+    at, to = size
+    table, listed = grown(table, at, choices.shape[0]), grown(listed, to, segments.shape[0])
+    for i in range(choices.shape[0]):
+        for column in range(6):
+            table[at + i, column] = choices[i, column]
+        table[at + i, 0] += to - first
+        table[at + i, 1] += to - first
+    for i in range(segments.shape[0]):
+        listed[to + i, 0], listed[to + i, 1] = segments[i, 0], segments[i, 1]
+    size[CHOICES], size[SEGMENTS] = at + choices.shape[0], to + segments.shape[0]
+    return table, listed
+
+
+@kernel
+def whole_part(fleet: Arrays, part: Int, listed: Int, size: Int) -> Int:
     """The segments of a part anywhere: of each model by site if they are few, else the model's own."""
-    rows, at_model, at_site, site_of = args[0], args[5], args[6], args[8]
+    model, site_of, at_model, at_site = fleet[0], fleet[5], fleet[7], fleet[8]
     begin = 0
     while begin < part.size:
-        end, count = end_of_model(rows, part, begin), 0
+        end, count, before = end_of_model(fleet, part, begin), 0, size[SEGMENTS]
+        listed = grown(listed, before, FEW_SEGMENTS + 1)
         for i in range(begin, end):
-            count += i == begin or site_of[part[i]] != site_of[part[i - 1]]
+            if i == begin or site_of[part[i]] != site_of[part[i - 1]]:
+                count += 1
+                if count > FEW_SEGMENTS:
+                    break
+                list_segment(listed, size, at_site, site_of[part[i]])
         if count > FEW_SEGMENTS:
-            listed = with_segment(listed, size, at_model, rows[part[begin], MODEL])
-        else:
-            for i in range(begin, end):
-                if i == begin or site_of[part[i]] != site_of[part[i - 1]]:
-                    listed = with_segment(listed, size, at_site, site_of[part[i]])
+            size[SEGMENTS] = before
+            list_segment(listed, size, at_model, model[part[begin]])
         begin = end
     return listed
 
 
 @kernel
 def by_fabric(
-    args: Arrays,
-    part: Int,
-    want: Int,
-    model: int,
-    fits: Int,
-    heaps: Arrays,
-    table: Int,
-    listed: Int,
-    size: Int,
-) -> tuple[Int, Int]:
+    fleet: Arrays, part: Int, want: Int, model: int, fits: Int, spots: Arrays, limits: int, sites: int, table: Int,
+    listed: Int, size: Int,
+) -> tuple[Int, Int]:  # fmt: skip
     """A choice for every fabric that can hold the gang.
 
     Where a fabric spans several sites and RTTs are limited: one for each of its sites and those near it.
-    `heaps`, scratch: first and last row by fabric, next row by row, fabrics of the part, rows of one of them.
+    `spots`, scratch: room by fabric (0 between calls), fabrics of the part; by fabric the first and last place in
+    the part, and whether it spans sites.
     """
-    rows, width, at_fabric, fabric_of, limits, sites = args[0], args[1], args[7], args[9], args[14], args[15]
-    head, tail, next_row, present, buffer = heaps
+    site, fabric, capacity, width, fabric_of, at_fabric = *fleet[1:5], fleet[6], fleet[9]
+    room_at, present, begin, end, several = spots
     count = 0
-    for row in part:
-        fabric = rows[row, FABRIC]
-        if head[fabric] < 0:
-            head[fabric], present[count] = row, fabric
+    for i in range(part.size):
+        row = part[i]
+        on = fabric[row]
+        if room_at[on] == 0:
+            present[count], begin[on], several[on] = on, i, False
             count += 1
         else:
-            next_row[tail[fabric]] = row
-        tail[fabric], next_row[row] = row, -1
-    for fabric in np.sort(present[:count]):
-        end, several, row = 0, False, head[fabric]
-        while row >= 0:
-            buffer[end] = row
-            several = several or rows[row, SITE] != rows[buffer[0], SITE]
-            end += 1
-            row = next_row[row]
-        head[fabric] = -1
-        mine = buffer[:end]
-        room = room_of(rows, width, mine, fits)
+            several[on] |= site[row] != site[part[begin[on]]]
+        end[on] = i + 1
+        room_at[on] += width[row] * fits[capacity[row]]
+    for on in np.sort(present[:count]):
+        room = room_at[on]
+        room_at[on] = 0
         if room < want[G_NEED]:
             continue
-        masked, last = several and want[G_LIMIT] < limits, -1
-        for i in range(mine.size if masked else 1):
-            site = rows[mine[i], SITE]
-            if site == last:
+        masked, last = several[on] and want[G_LIMIT] < limits, -1
+        for i in range(begin[on], end[on] if masked else begin[on] + 1):
+            if fabric[part[i]] != on or site[part[i]] == last:
                 continue
-            last, start = site, size[SEGMENTS]
-            for row in mine:
+            last, start = site[part[i]], size[SEGMENTS]
+            table, listed = grown(table, size[CHOICES], 1), grown(listed, start, end[on] - begin[on])
+            for row in part[begin[on] : end[on] if model < 0 else begin[on] + 1]:
                 number = fabric_of[row]
-                if size[SEGMENTS] == start or listed[size[SEGMENTS] - 1, 0] != at_fabric[number]:
-                    listed = with_segment(listed, size, at_fabric, number)
-            mask = want[G_LIMIT] * sites + site if masked else -1
-            table = with_choice(table, size, start, mask, model, fabric, room)
+                if fabric[row] == on and (
+                    size[SEGMENTS] == start or listed[size[SEGMENTS] - 1, 0] != at_fabric[number]
+                ):
+                    list_segment(listed, size, at_fabric, number)
+            mask = want[G_LIMIT] * sites + last if masked else -1
+            list_choice(table, size, start, mask, model, on, room)
     return table, listed
 
 
 @kernel
 def by_nearness(
-    args: Arrays,
-    part: Int,
-    want: Int,
-    model: int,
-    fits: Int,
-    key: int,
-    chains: Arrays,
-    table: Int,
-    listed: Int,
-    size: Int,
-) -> tuple[Int, Int]:
+    fleet: Arrays, near: Arrays, want: Int, model: int, key: int, ends: Arrays, chains: Arrays, done: Int,
+    table: Int, listed: Int, size: Int,
+) -> tuple[Int, Int]:  # fmt: skip
     """A choice for every mask of sites that can hold the gang, each of several equal masks once.
 
-    `chains`, scratch: room by site, first link by site, next link, segment of a link, models of the part, for
-    each mask the `key` of the last part that has it, links by site.
+    `ends`, `chains`: of the part, see `chain_segments`; `done`: for each mask the `key` of the last part that has
+    it.
     """
-    rows, at_model, at_site, same, near_first, near, sites = args[0], args[5], args[6], *args[11:14], args[15]
-    room_at, head, next_link, segment_of, models, done, links_at = chains
-    count = chain_segments(args, part, fits, chains)
-    for site in range(sites):
-        mask = want[G_LIMIT] * sites + site
-        if room_at[site] == 0 or done[same[mask]] == key:
+    at_model, at_site = fleet[7], fleet[8]
+    masks, same, near_first, near_sites = near
+    room_at, head, links_at, present, next_link, segment_of, models = chains
+    with_room = present[: ends[0]]
+    for site in with_room:
+        mask = want[G_LIMIT] * masks.shape[1] + site
+        if done[same[mask]] == key:
             continue
-        around = near[near_first[mask] : near_first[mask + 1]]
-        room, links = 0, 0
+        around, allowed, room, links = near_sites[near_first[mask] : near_first[mask + 1]], masks[mask], 0, 0
+        if around.size > with_room.size:
+            around = with_room
         for other in around:
-            room += room_at[other]
-            links += links_at[other]
+            if allowed[other]:
+                room += room_at[other]
+                links += links_at[other]
         if room < want[G_NEED]:
             continue
         done[same[mask]], start = key, size[SEGMENTS]
+        table, listed = grown(table, size[CHOICES], 1), grown(listed, start, max(links, ends[1]))
         if links > CLOSE_SEGMENTS:
-            for i in range(count):
-                listed = with_segment(listed, size, at_model, models[i])
+            for i in range(ends[1]):
+                list_segment(listed, size, at_model, models[i])
         else:
             for other in around:
-                link = head[other]
+                link = head[other] if allowed[other] else -1
                 while link >= 0:
-                    listed = with_segment(listed, size, at_site, segment_of[link])
+                    list_segment(listed, size, at_site, segment_of[link])
                     link = next_link[link]
-        table = with_choice(table, size, start, mask, model, -1, room)
-    for row in part:
-        site = rows[row, SITE]
-        room_at[site], head[site], links_at[site] = 0, -1, 0
+        list_choice(table, size, start, mask, model, -1, room)
     return table, listed
 
 
 @kernel
-def chain_segments(args: Arrays, part: Int, fits: Int, chains: Arrays) -> int:
-    """Chain the segments of a part by site, add up room by site, and list its models; how many models."""
-    rows, width, site_of = args[0], args[1], args[8]
-    room_at, head, next_link, segment_of, models, _, links_at = chains
-    links, count, previous, model_before = 0, 0, -1, -1
+def chain_segments(fleet: Arrays, part: Int, fits: Int, chains: Arrays) -> tuple[int, int]:
+    """Chain the segments of a part by site, add up room by site, and list its sites and models; how many of both.
+
+    `chains`, scratch: by site room, first link and links (0, -1 and 0 between calls), sites with room, ascending;
+    by link the next one and its segment; models.
+    """
+    model_of, site_of_row, capacity, width, site_of = fleet[0], fleet[1], fleet[3], fleet[4], fleet[5]
+    room_at, head, links_at, present, next_link, segment_of, models = chains
+    sites, links, count, previous, model_before = 0, 0, 0, -1, -1
     for row in part:
-        site = rows[row, SITE]
-        room_at[site] += width[row] * fits[rows[row, CAPACITY]]
+        site = site_of_row[row]
         if site_of[row] != previous:
             previous = site_of[row]
+            if head[site] < 0:
+                present[sites] = site
+                sites += 1
             segment_of[links], next_link[links], head[site] = previous, head[site], links
             links_at[site] += 1
             links += 1
-        if rows[row, MODEL] != model_before:
-            model_before = rows[row, MODEL]
+        room_at[site] += width[row] * fits[capacity[row]]
+        if model_of[row] != model_before:
+            model_before = model_of[row]
             models[count] = model_before
             count += 1
-    return count
+    present[:sites] = np.sort(present[:sites])
+    return sites, count
+
+
+@kernel
+def unchain(chains: Arrays, sites: int) -> None:
+    """Leave the scratch of `chain_segments` as it was."""
+    room_at, head, links_at, present = chains[:4]
+    for site in present[:sites]:
+        room_at[site], head[site], links_at[site] = 0, -1, 0

@@ -63,7 +63,7 @@ def list_pairs(
     slots, start_of, row_of_segment, segment_end = segment_rows
     counts = np.zeros(end_shape - begin_shape, dtype=np.int64)
     out = np.empty(1 << 16, dtype=np.int32)
-    stamp = np.full(site.size, -1, dtype=np.int64)
+    stamp, seen = np.full(site.size, -1, dtype=np.int64), np.full(start_of.size, -1, dtype=np.int32)
     at = 0
     one = np.uint64(1)
     for shape in range(begin_shape, end_shape):
@@ -75,6 +75,10 @@ def list_pairs(
                     row_model = model[row_of_segment[start_of[segments[k, 0]]]]
                     begin, end = model_start[row_model], model_start[row_model + 1]
                 else:
+                    if segments[k, 0] < 2 * slots:  # of one site: a mask has all of it or nothing
+                        if seen[segments[k, 0]] == shape:
+                            continue
+                        seen[segments[k, 0]] = shape
                     begin = start_of[segments[k, 0]]
                     end = segment_end[segments[k, 0]]
                 whole = segments[k, 0] < slots

@@ -58,11 +58,11 @@ def passes_of(limits: Limits) -> int:
     return PASSES_MAX if limits.work is None else limits.work
 
 
-def task_of(prepared: Prepared, market: Market, at_ask: Float) -> Task:
-    """What stays the same through all passes of the search; `at_ask` as in `Task`."""
+def task_of(prepared: Prepared, market: Market, at_ask: Float, likely: NDArray[np.bool_] | None = None) -> Task:
+    """What stays the same through all passes of the search; `at_ask` as in `Task`, `likely` as in `shortlist`."""
     return Task(
         prepared=prepared,
-        choices=shortlist(prepared, market),
+        choices=shortlist(prepared, market, likely),
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
         reach=reach_of(prepared, prepared.placed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +52,8 @@ class Prepared:
     surcharge: Int
     gangs: Arrays
     supply: Arrays
+    most_segments: int
+    """Of one choice."""
     segment_rows: Arrays
     """(slots, first (walk,), rows, end (walk,)): rows of the segment that begins at a walk position."""
 
@@ -73,16 +74,12 @@ class Prepared:
     def work(self) -> Arrays:
         """Fresh working arrays of one thread."""
         slots = 2 * self.rows.node.size + 2
-        lists = max(
-            int((choices.table[:, C_LAST] - choices.table[:, C_FIRST]).max(initial=1))
-            for choices in (self.relaxed, self.placed)
-        )
         suppliers = self.problem.supplier_sets.shape[1]
         kept = int(np.diff(self.gangs[4]).max(initial=0))
         return (
             *(np.empty(slots, dtype=np.int64) for _ in range(4)),
             np.zeros(suppliers, dtype=np.int64),
-            np.empty(lists, dtype=np.int64),
+            np.empty(self.most_segments, dtype=np.int64),
             np.empty(kept, dtype=np.int64),
         )
 
@@ -105,10 +102,7 @@ def prepare(problem: Problem) -> Prepared:
     slot_of[rows.node] = np.arange(rows.node.size)
     surcharge = np.where(standing.runs & standing.open, problem.move_cost_micro_usd * gangs.gpus, 0)
     worth = (problem_gpus(problem, standing) * gangs.value_micro_usd) - standing.pinned_ask
-    with ThreadPoolExecutor(2) as threads:  # two kernels that release the interpreter's lock
-        relaxed, placed = threads.map(
-            lambda masks: choices_of(rows, shapes, segments, masks, finite.size), (star, clique)
-        )
+    relaxed, placed = choices_of(rows, shapes, segments, star, clique, finite.size)
     return Prepared(
         standing=standing,
         rows=rows,
@@ -123,6 +117,7 @@ def prepare(problem: Problem) -> Prepared:
         constant=int(worth[~standing.open].sum()),
         surcharge=surcharge,
         gangs=_gang_arrays(standing, shapes.of_gang, slot_of, surcharge),
+        most_segments=max(most_segments(relaxed), most_segments(placed)),
         segment_rows=segment_rows(rows, segments),
         supply=(rows.row_of, *(_column(rows, c) for c in (SITE, SUPPLIER, MODEL, FABRIC))),
     )
@@ -141,6 +136,11 @@ def problem_gpus(problem: Problem, standing: Standing) -> Int:
         running.request[standing.pinned], weights=running.gpus[standing.pinned], minlength=problem.gangs.gpus.size
     )
     return problem.gangs.gpus + pinned.astype(np.int64)
+
+
+def most_segments(choices: Choices) -> int:
+    """The most that one choice joins, at least 1."""
+    return int((choices.table[:, C_LAST] - choices.table[:, C_FIRST]).max(initial=1))
 
 
 def _column(rows: Rows, column: int) -> Int:

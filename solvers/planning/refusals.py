@@ -12,8 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
-from solvers.planning.cheapest import cheapest
+from solvers.planning.dual import cheapest_alone
 from solvers.planning.nest import Market, grouped
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import Problem
@@ -65,7 +64,7 @@ def explain(
     """Explain a plan's refusals. `request`, `node`, `gpus`: its placements, pinned rows included.
 
     `node_price` (nodes,) micro-USD per GPU-hour; `minimum` (gangs,): m(p), inf where a gang fits nowhere;
-    `at_ask` (gangs,): the same at the asks, over choices for plans.
+    `at_ask` (gangs,): as in `Task`.
     """
     gangs = problem.gangs.replicas.size
     served = np.zeros(gangs, dtype=bool)
@@ -74,7 +73,7 @@ def explain(
     charged = np.full(gangs, np.inf)
     possible = refused[np.isfinite(minimum[refused])]
     price = np.maximum(prepared.ask, np.ceil(node_price[prepared.rows.node]))
-    charged[possible] = alone(prepared, possible, price)
+    charged[possible] = cheapest_alone(prepared, prepared.placed, prepared.walk(price), price, possible)
     within_bid = at_ask[refused] <= prepared.value[refused]
     competing = served.copy()
     competing[refused[within_bid]] = True
@@ -149,36 +148,3 @@ def market_of(prepared: Prepared, competing: Flags, free: Int, price: Float, pla
         occupant=gang[order],
         occupant_gpus=gpus[order],
     )
-
-
-def alone(prepared: Prepared, gangs: Int, price: Float) -> Float:
-    """The cheapest placement of each of some gangs in an otherwise empty fleet at slot prices, moves included.
-
-    Micro-USD per hour of the GPUs that are not pinned. Where the RTT between nodes is limited, the sets of sites
-    are those that plans are made of.
-    """
-    cost = np.empty(gangs.size)
-    shapes = prepared.shape_arrays(prepared.placed)
-    each_alone(
-        gangs, prepared.gangs, shapes, prepared.supply, prepared.walk(price), prepared.capacity, price,
-        prepared.work(), cost,
-    )  # fmt: skip
-    return cost
-
-
-@kernel
-def each_alone(
-    chosen: Int,
-    gangs: Arrays,
-    shapes: Arrays,
-    supply: Arrays,
-    walk: Arrays,
-    capacity: Int,
-    price: Float,
-    work: Arrays,
-    cost: Float,
-) -> None:
-    """See `alone`; `cost` is filled."""
-    for i in range(chosen.size):
-        cost[i] = cheapest(chosen[i], gangs, shapes, supply, walk, capacity, price, np.inf, work)[0]
-        cost[i] += gangs[8][chosen[i]]

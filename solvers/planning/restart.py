@@ -8,15 +8,18 @@ are new, or lost their nodes, are placed anew.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
 from solvers.planning.assignment import Assignment
 from solvers.planning.cheapest import true_cost
-from solvers.planning.dual import dual
+from solvers.planning.dual import alone_at_asks, dual
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.fold import MODEL, TIER
+from solvers.planning.passes import task_of
 from solvers.planning.plan import Start
 from solvers.planning.prepare import Prepared
 from solvers.planning.relaxed_market import Market, guide, regrets
@@ -31,6 +34,26 @@ LOST_ROUNDS, LOST_TRIES = 3, 2
 """How often gangs that lost their nodes are tried, and as how many seeds at a time."""
 REGRET_ROUNDS, REGRET_SHARE = 5, 25
 """How often, and of how many gangs one at a time, those with the most regret are tried."""
+
+
+def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Market, Assignment]:
+    """The first plan from an earlier one, its market, and what mending it needs.
+
+    Only of gangs that do not stand it is asked whether they could, and only of them and of those with regret
+    choices are shortlisted: mending begins with these.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        at_ask = np.zeros(prepared.value.size)
+        new = ~served(prepared, start)
+        asked = beside.submit(alone_at_asks, prepared, prepared.placed, np.flatnonzero(new))
+        market = standing_market(prepared, start)
+        assignment = restarted(prepared, market, start)
+        at_ask[new] = asked.result()
+    run.report("place", assignment.welfare(), market.dual.bound)
+    lost = np.flatnonzero(~new & ~assignment.placed)
+    at_ask[lost] = alone_at_asks(prepared, prepared.placed, lost)
+    likely = ~assignment.placed | (regrets(prepared, market, assignment) > 0)
+    return task_of(prepared, market, at_ask, likely), market, assignment
 
 
 def standing_market(prepared: Prepared, start: Start) -> Market:

@@ -29,21 +29,27 @@ DEAREST = 1.5
 """Choices that cost so many times what their gangs are worth are left out, if there are many."""
 
 
-def shortlist(prepared: Prepared, market: Market) -> Choices:
-    """The choices of `prepared.placed`, but for shapes with more than MANY only the cheapest at market prices."""
+def shortlist(prepared: Prepared, market: Market, likely: NDArray[np.bool_] | None = None) -> Choices:
+    """The choices of `prepared.placed`, but for shapes with more than MANY only the cheapest at market prices.
+
+    `likely` (gangs,): whom a short search will try to place; shapes of others keep all choices. None: everybody.
+    """
     choices, value = prepared.placed, prepared.value
     of_shape = np.diff(choices.first)
     shape = np.repeat(np.arange(of_shape.size), of_shape)
+    many = of_shape > MANY
+    if likely is not None:
+        many &= np.bincount(prepared.shapes.of_gang[likely], minlength=many.size) > 0
     gang_of_shape = np.full(of_shape.size, -1, dtype=np.int64)
     by_value = np.argsort(value, kind="stable")
     gang_of_shape[prepared.shapes.of_gang[by_value]] = by_value  # whose value is the largest
-    cost = costs_of_choices(prepared, market, np.where(of_shape > MANY, gang_of_shape, -1))
+    cost = costs_of_choices(prepared, market, np.where(many, gang_of_shape, -1))
     order = np.lexsort((cost, shape))
     rank = np.empty(shape.size, dtype=np.int64)
     rank[order] = np.arange(shape.size) - choices.first[shape]
     lists = choices.table[:, C_LAST] - choices.table[:, C_FIRST]
     listed = np.isfinite(cost) & (rank < np.where(lists > 1, MANY, MANY_ALONE))
-    kept = np.flatnonzero(listed | (of_shape[shape] <= MANY))
+    kept = np.flatnonzero(listed | ~many[shape])
     first = np.searchsorted(shape[kept], np.arange(of_shape.size + 1))
     return replace(choices, first=first, table=np.ascontiguousarray(choices.table[kept]))
 

@@ -30,7 +30,7 @@ from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import Problem
 from solvers.planning.refusals import explain
 from solvers.planning.relaxed_market import Market, price
-from solvers.planning.restart import mend, restarted, standing_market
+from solvers.planning.restart import begin_again, mend
 from solvers.planning.retreat import orderable
 from solvers.planning.run import Run
 from solvers.planning.workers import Searchers, Task, Threads
@@ -84,11 +84,13 @@ def begin(problem: Problem, run: Run, start: Start | None = None) -> tuple[Task,
     run.report("prepare", None, None)
     prepared = prepare(problem)
     run.report("price", None, None)
+    if start is not None:
+        return begin_again(run, prepared, start)
     with ThreadPoolExecutor(1) as beside:
         at_ask = beside.submit(alone_at_asks, prepared, prepared.placed)
-        market = price(prepared) if start is None else standing_market(prepared, start)
+        market = price(prepared)
         task = beside.submit(lambda: task_of(prepared, market, at_ask.result()))
-        assignment = first_plan(prepared, market) if start is None else restarted(prepared, market, start)
+        assignment = first_plan(prepared, market)
         run.report("place", assignment.welfare(), market.dual.bound)
         return task.result(), market, assignment
 

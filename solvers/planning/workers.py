@@ -32,7 +32,8 @@ ROUNDS_PER_CALL = 250
 class Task:
     """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served.
 
-    `choices`: those that the search looks at. `at_ask` (gangs,): what a gang would pay alone, at the asks.
+    `choices`: those that the search looks at. `at_ask` (gangs,): what a gang would pay alone, at the asks; 0
+    stands for any cost within its value, for one that stood at the beginning.
     """
 
     prepared: Prepared

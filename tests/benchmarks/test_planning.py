@@ -31,6 +31,7 @@ def test_ours_and_the_peers_have_their_figures(results: dict[str, float], family
     key = family.key(family.loads[0])
     assert {f"{key}.{name}" for name in QUANTITIES} <= results.keys()
     asked = set() if family.alone else {f"{key}.{peer}.{name}" for peer in PEERS for name in ("gap", "wall_s")}
+    asked |= set() if family.alone else {f"{key}.replan_solver_cpu_to_full"}
     assert asked <= results.keys()
     assert all(results[name] >= 0 for name in results if name.startswith(key) and name.endswith(".gap"))
 

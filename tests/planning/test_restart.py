@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +21,9 @@ from engine.planning.inputs import InputPaths, read_inputs
 from engine.planning.last_plan import read_start
 from engine.planning.plan_files_schema import NODE_PRICES_FILE, PLAN_FILE
 from engine.planning.plan_options import PlanOptions
+from solvers.planning.plan import Limits, OnProgress, Plan
+from solvers.planning.problem import Problem
+from solvers.planning.solve import solve
 from tests.full_size import size
 from tests.planning.joint_worlds import joint_world_from_seed
 from tests.planning.our_plans import input_paths, plan_world
@@ -51,10 +55,36 @@ def inputs_of(directory: Path) -> InputPaths:
 
 
 def test_without_a_change_nothing_is_lost(earlier: Path, tmp_path: Path) -> None:
-    """Law: the same world has at least the welfare of the plan it starts from, and a plan that holds."""
+    """Law: the same world has at least the welfare of the plan it starts from, the same bound and prices, and a
+    plan that holds.
+    """
     plan_files(inputs_of(earlier), tmp_path, PlanOptions(), last=earlier)
     assert check_plan(tmp_path).faults == ()
     assert report(tmp_path)["welfare_micro_usd_per_hour"] >= report(earlier)["welfare_micro_usd_per_hour"]
+    assert report(tmp_path)["bound_micro_usd_per_hour"] == report(earlier)["bound_micro_usd_per_hour"]
+    assert (tmp_path / NODE_PRICES_FILE).read_bytes() == (earlier / NODE_PRICES_FILE).read_bytes()
+
+
+def test_a_plan_that_nothing_improves_is_its_own_successor(tmp_path: Path) -> None:
+    """Law: where the plan is optimal, planning again from it without a change gives its bytes."""
+    kept = 0
+    for seed in range(size(12, 100)):
+        world = joint_world_from_seed(seed)
+        plan_world(world, tmp_path / "first")
+        if report(tmp_path / "first")["gap"] != 0:
+            continue
+        options = PlanOptions(
+            move_cost_micro_usd=world.move_cost_micro_usd,
+            displaced_bonus_micro_usd=world.displaced_bonus_micro_usd,
+        )
+        plan_files(inputs_of(tmp_path / "first"), tmp_path / "again", options, last=tmp_path / "first")
+        again, first = (pl.read_parquet(tmp_path / name / PLAN_FILE) for name in ("again", "first"))
+        if world.placements:
+            assert report(tmp_path / "again")["gap"] == 0
+        else:
+            assert again.equals(first)
+            kept += 1
+    assert kept
 
 
 def test_after_a_change_the_plan_holds_and_is_near(instance: Instance, earlier: Path, tmp_path: Path) -> None:
@@ -84,6 +114,22 @@ def test_small_worlds_with_running_work_start_from_the_plan_of_another_world(see
         )
         plan_files(inputs_of(tmp_path / "first"), tmp_path / f"from-{last}", options, last=tmp_path / last)
         assert check_plan(tmp_path / f"from-{last}").faults == ()
+
+
+def test_a_changed_node_that_is_forgotten_is_found(instance: Instance, earlier: Path, tmp_path: Path) -> None:
+    """Planted bug: a planner that keeps the capacity of nodes from before they went down is caught."""
+    used = pl.read_parquet(earlier / PLAN_FILE)["node_id"].unique().sort().head(20)
+    gone = pl.when(pl.col("node_id").is_in(used.implode())).then(pl.lit("DOWN")).otherwise(pl.col("state"))
+    paths = write(replace(instance, fleet=instance.fleet.with_columns(state=gone)), tmp_path / "in")
+    before = encode(read_inputs(inputs_of(earlier)), 0, 0).problem
+
+    def forgetful(problem: Problem, limits: Limits, on_progress: OnProgress | None) -> Plan:
+        return solve(replace(problem, capacity=before.capacity), limits, on_progress)
+
+    plan_files(paths, tmp_path / "right", PlanOptions(work_limit=0))
+    assert check_plan(tmp_path / "right").faults == ()
+    plan_files(paths, tmp_path / "wrong", PlanOptions(work_limit=0), solve=forgetful)
+    assert check_plan(tmp_path / "wrong").faults != ()
 
 
 def edited(

@@ -245,8 +245,8 @@ def test_a_busy_tenant_pushes_out_its_own_plans() -> None:
     """Plans beyond the limit are those of who keeps most: the only plan of another tenant stays."""
     store = PlanStore(lambda: 0)
     made: Any = None
-    honest = store.add("honest", made, made, made, 0.0, "")
+    honest = store.add("honest", made, made, made, 0.0, "", {})
     for number in range(60):
-        store.add(f"busy-{number % 5}", made, made, made, 0.0, "")
+        store.add(f"busy-{number % 5}", made, made, made, 0.0, "", {})
     assert store.find("honest", honest.plan_id) is not None
     assert len(store._plans) == PLANS_MAX
