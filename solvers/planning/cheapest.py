@@ -4,7 +4,8 @@
 
 This is exact: replicas of one gang are alike, a node offers ⌊free/g⌋ of them at g times its price, and a limit per
 supplier keeps the cheapest-first rule optimal (a partition matroid). GPUs that stay where they run are offered
-`move_cost` cheaper than the same GPUs elsewhere; the caller adds move_cost·n.
+`move_cost` cheaper than the same GPUs elsewhere; the caller adds move_cost·n. CPU and memory that a replica needs
+beside its GPUs lower what a node offers. A part of a GPU stands on one card (`solvers.planning.seats`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
 from solvers.planning.choices import C_FABRIC, C_FIRST, C_LAST, C_MASK, C_MODEL
+from solvers.planning.seats import cheapest_seat, replicas_in, share
 
 Int = NDArray[np.int64]
 INFINITE = np.inf
@@ -30,17 +32,17 @@ def cheapest(
     shapes: Arrays,
     supply: Arrays,
     walk: Arrays,
-    free: Int,
+    room: Arrays,
     price: NDArray[np.float64],
     most: float,
     work: Arrays,
 ) -> tuple[float, int, int]:
     """(cost, nodes used, choice) of the cheapest placement with cost < `most`; (inf, 0, -1) if there is none.
 
-    The nodes stand in work[0] (slots) and work[1] (replicas). `free` (slots,): GPUs that may be used now.
-    `price` (slots,) must rise along every segment of `walk`. `gangs`: replicas, GPUs per replica, shape, GPUs
+    The nodes stand in work[0] (slots) and work[1] (replicas). `room`: what may be used now, as
+    `Prepared.room`. `price` (slots,) must rise along every segment of `walk`. `gangs`: replicas, GPUs per replica, shape, GPUs
     per supplier, first kept row, kept slots, kept replicas, move cost, surcharge, first pinned row, its
-    supplier, its GPUs. `walk`: slots, rows, place of each slot among its model's, most free GPUs in a block and
+    supplier, its GPUs, CPU, memory, thousandths of a card, cards of kept rows. `walk`: slots, rows, place of each slot among its model's, most free GPUs in a block and
     whether that must be counted again (mutated). Blocks across the end of a segment are never read, so threads
     on different models agree.
     """
@@ -52,7 +54,12 @@ def cheapest(
     by_model = row_of.size
     best_slot, best_take, slots, takes, used, heads, left_of_kept = work
     shape, g, need = shape_of[gang], size[gang], replicas[gang]
-    cap = most_of_supplier[gang]
+    cap, free = most_of_supplier[gang], room[0]
+    beside = gangs[14].size > 0
+    if beside:
+        if gangs[14][gang] > 0:
+            return cheapest_seat(gang, gangs, shapes, supply, walk, room, price, most, work)
+        beside = gangs[12][gang] > 0 or gangs[13][gang] > 0
     kept_begin, kept_end = kept_first[gang], kept_first[gang + 1]
     mine = bits[shape]
     one = np.uint64(1)
@@ -74,6 +81,8 @@ def cheapest(
                 and (mine[row_of[slot] >> 6] >> np.uint64(row_of[slot] & 63)) & one
             )
             left_of_kept[i - kept_begin] = min(kept_replicas[i], free[slot] // g) if fits else 0
+            if fits and beside:
+                left_of_kept[i - kept_begin] = min(kept_replicas[i], replicas_in(slot, gang, gangs, room))
             kept += left_of_kept[i - kept_begin] > 0
         cost, left, count = 0.0, need, 0
         if cap >= 0:
@@ -98,7 +107,8 @@ def cheapest(
                     if (mine[row >> 6] >> np.uint64(row & 63)) & one:
                         slot = walk_slot[at]
                         if free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]]):
-                            break
+                            if not beside or replicas_in(slot, gang, gangs, room) > 0:
+                                break
                     at += 1
                 heads[i] = at
                 if at < stop and price[walk_slot[at]] < cheapest_price:
@@ -117,7 +127,7 @@ def cheapest(
             else:
                 slot = walk_slot[heads[chosen]]
                 heads[chosen] += 1
-                offer = free[slot] // g
+                offer = replicas_in(slot, gang, gangs, room) if beside else free[slot] // g
                 for i in range(kept_begin, kept_end):
                     if kept_slot[i] == slot:
                         offer -= min(kept_replicas[i], offer)
@@ -169,6 +179,9 @@ def true_cost(gang: int, gangs: Arrays, count: int, slots: Int, takes: Int, ask:
     """Asks and moves of a placement, micro-USD per hour."""
     size, kept_first, kept_slot, kept_replicas, move_cost = gangs[1][gang], gangs[4], gangs[5], gangs[6], gangs[7]
     cost = int(gangs[8][gang])
+    if gangs[14].size > 0 and gangs[14][gang] > 0:
+        stays = kept_first[gang] < kept_first[gang + 1] and kept_slot[kept_first[gang]] == slots[0]
+        return share(ask[slots[0]], gangs[14][gang]) + (0 if stays else cost)
     for i in range(count):
         cost += ask[slots[i]] * takes[i] * size
         for k in range(kept_first[gang], kept_first[gang + 1]):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
-from solvers.planning.fold import CAPACITY, FABRIC, G_FABRIC, G_LIMIT, G_NEED, G_ONE_MODEL, G_REPLICA, MODEL, SITE
+from solvers.planning.fold import CAPACITY, FABRIC, G_FABRIC, G_LIMIT, G_MILLI, G_NEED, G_ONE_MODEL, G_REPLICA, MODEL, SITE
 
 Int = NDArray[np.int64]
 
@@ -54,6 +54,8 @@ def list_choices(args: Arrays) -> tuple[Int, Int, Int]:
     for shape in range(shapes.shape[0]):
         want, begin = shapes[shape], 0
         fits = np.arange(capacities) // want[G_REPLICA]
+        if want[G_MILLI] > 0:
+            fits[:] = 1  # rows without a free GPU are listed for what is left on their cards
         mine = listed_rows[first[shape] : first[shape + 1]]
         while begin < mine.size:
             end = end_of_model(rows, mine, begin) if want[G_ONE_MODEL] else mine.size

@@ -17,6 +17,7 @@ from solvers.planning.cheapest import cheapest
 from solvers.planning.nest import Market, grouped
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import Problem
+from solvers.planning.relaxed_market import in_units
 from solvers.planning.scarcity import ScarceSet, scarce_sets
 
 Int = NDArray[np.int64]
@@ -80,11 +81,13 @@ def explain(
     competing[refused[within_bid]] = True
     open_gpus = beyond_pinned(problem, request, node, gpus)
     on = open_gpus > 0
-    slot = prepared.slot_of[node[on]]
-    free = prepared.capacity.copy()
-    np.subtract.at(free, slot, open_gpus[on])
-    market = market_of(prepared, competing, free, price, (request[on], slot, open_gpus[on]))
-    scarce_set, sets = scarce_sets(market, prepared, free, refused[within_bid])
+    slot, used = prepared.slot_of[node[on]], open_gpus[on] * problem.milli
+    if problem.milli > 1:
+        used = np.where(problem.gangs.is_part(request[on]), problem.wanted()[request[on]], used)
+    free = in_units(prepared, prepared.capacity).copy()
+    np.subtract.at(free, slot, used)
+    market = market_of(prepared, competing, free, price, (request[on], slot, used))
+    scarce_set, sets = scarce_sets(market, prepared, free // problem.milli, refused[within_bid])
     index = np.full(refused.size, -1, dtype=np.int64)
     index[within_bid] = scarce_set
     return Refusals(
@@ -101,7 +104,7 @@ def reasons(problem: Problem, at_ask: Float, within_bid: Flags, refused: Int) ->
     running, gangs = problem.running, problem.gangs.replicas.size
     runs, displaced = np.zeros((2, gangs), dtype=bool)
     runs[running.request] = True
-    displaced[running.request[~running.pinned & (problem.capacity[running.node] == 0)]] = True
+    displaced[running.request[~running.pinned & ~problem.live[running.node]]] = True
     code = np.select(
         [displaced[refused], runs[refused], np.isinf(at_ask[refused]), ~within_bid],
         [Reason.DISPLACED, Reason.PREEMPTED, Reason.NO_FEASIBLE_PLACEMENT, Reason.PRICE_TOO_LOW],
@@ -115,7 +118,7 @@ def average_price(problem: Problem, prepared: Prepared, charged: Float, refused:
     known = np.isfinite(charged[refused])
     price = np.full(refused.size, UNKNOWN_PRICE, dtype=np.int64)
     total = charged[refused[known]] + prepared.standing.pinned_ask[refused[known]]
-    price[known] = np.ceil(total / problem.gangs.gpus[refused[known]])
+    price[known] = np.ceil(total * problem.milli / problem.wanted()[refused[known]])
     return price
 
 
@@ -132,7 +135,10 @@ def beyond_pinned(problem: Problem, request: Int, node: Int, gpus: Int) -> Int:
 
 
 def market_of(prepared: Prepared, competing: Flags, free: Int, price: Float, placed: tuple[Int, ...]) -> Market:
-    """The market of competing gangs at slot prices. `free` (slots,): GPUs left; `placed`: gang, slot, GPUs."""
+    """The market of competing gangs at slot prices. `free` (slots,): what is left; `placed`: gang, slot, GPUs.
+
+    GPUs are counted in units of `Problem.milli`.
+    """
     gangs, rows = prepared.problem.gangs, prepared.rows
     per_row = rows.start[:-1]
     gang, slot, gpus = placed
@@ -140,10 +146,10 @@ def market_of(prepared: Prepared, competing: Flags, free: Int, price: Float, pla
     return Market(
         rows=rows,
         shapes=prepared.shapes,
-        demand=np.where(competing, gangs.gpus, 0),
+        demand=np.where(competing, prepared.problem.wanted(), 0),
         value=gangs.value_micro_usd,
         free_before=np.append(0, np.cumsum(free)),
-        capacity=np.diff(np.append(0, np.cumsum(prepared.capacity))[rows.start]),
+        capacity=np.diff(np.append(0, np.cumsum(in_units(prepared, prepared.capacity)))[rows.start]),
         price=np.minimum.reduceat(price, per_row) if per_row.size else np.empty(0),
         first_occupant=first_occupant,
         occupant=gang[order],
@@ -160,7 +166,7 @@ def alone(prepared: Prepared, gangs: Int, price: Float) -> Float:
     cost = np.empty(gangs.size)
     shapes = prepared.shape_arrays(prepared.placed)
     each_alone(
-        gangs, prepared.gangs, shapes, prepared.supply, prepared.walk(price), prepared.capacity, price,
+        gangs, prepared.gangs, shapes, prepared.supply, prepared.walk(price), prepared.room, price,
         prepared.work(), cost,
     )  # fmt: skip
     return cost
@@ -173,12 +179,12 @@ def each_alone(
     shapes: Arrays,
     supply: Arrays,
     walk: Arrays,
-    capacity: Int,
+    room: Arrays,
     price: Float,
     work: Arrays,
     cost: Float,
 ) -> None:
     """See `alone`; `cost` is filled."""
     for i in range(chosen.size):
-        cost[i] = cheapest(chosen[i], gangs, shapes, supply, walk, capacity, price, np.inf, work)[0]
+        cost[i] = cheapest(chosen[i], gangs, shapes, supply, walk, room, price, np.inf, work)[0]
         cost[i] += gangs[8][chosen[i]]
