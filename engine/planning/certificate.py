@@ -12,8 +12,8 @@ from pathlib import Path
 
 from engine.planning.certificate_answers import denied_places, wrong_answers, wrong_names
 from engine.planning.certificate_bound import dual_value, least_costs
-from engine.planning.certificate_distances import RoundTrips
 from engine.planning.certificate_cards import overfull_beside, overfull_cards, wrong_cards
+from engine.planning.certificate_distances import RoundTrips
 from engine.planning.certificate_faults import Fault, first_faults
 from engine.planning.certificate_files import changed_inputs, read_plan_files
 from engine.planning.certificate_ledger import open_ledger

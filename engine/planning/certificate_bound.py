@@ -1,10 +1,11 @@
 """D(p): the bound that node prices prove, recomputed from the files (docs/planning.md, rule 7).
 
-For each request the least Σ p_j·x_ij + M·moved_i over its own feasible placements. A node is a run of *slots* of
-g GPUs, ⌊capacity / g⌋ of them, fewer where CPU or memory limits them, at g·p_j each; GPUs that stay on their node pay M less. Slots are independent of
-each other but for the group (one model, one fabric) and the suppliers' shares, so taking the cheapest is exact:
-for shares because a limit per supplier is a partition matroid. With `max_cluster_rtt_ms` the star bound takes
-the place of the minimum: the cheapest slots within the limit of one site that could hold a replica.
+For each request the least Σ p_j·x_ij + M·moved_i over its own feasible placements. A node is a run of *slots* of g
+GPUs, ⌊capacity / g⌋ of them, fewer where CPU or memory limits them, at g·p_j each; GPUs that stay on their node
+pay M less. Slots are independent of each other but for the group (one model, one fabric) and the suppliers'
+shares, so taking the cheapest is exact: for shares because a limit per supplier is a partition matroid. With
+`max_cluster_rtt_ms` the star bound takes the place of the minimum: the cheapest slots within the limit of one site
+that could hold a replica.
 """
 
 from __future__ import annotations

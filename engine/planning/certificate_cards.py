@@ -64,7 +64,9 @@ def overfull_beside(ledger: Ledger) -> Iterator[Fault]:
 
 
 class Floor:
-    """What every node has left while requests move: once all that is refused or stopped has left, then by steps."""
+    """What every node has left while requests move: once all that is refused or stopped has left, then by
+    steps.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         fleet = ledger.fleet.select("node_id", "gpu_free", "cpu_milli", "memory_mib")

@@ -17,12 +17,12 @@ class Ledger:
     """The files of a plan, joined. Money is integer micro-USD per GPU-hour.
 
     `fleet`: also `capacity` (free GPUs and those of movable rows, 0 unless READY), `cpu_left` and `memory_left`
-    (what pinned rows do not use, null: not limited), `card_left` (the most thousandths left on a card with a pinned
-    part), `all_left` (of all such cards) and `list_price` = max(ask, ⌈p⌉). `requests`: also `running`, `displaced`, `must_serve`, `pinned_gpus` and `value`.
-    `running`: the placements of now, with `state` of their node, `pinned`, and of their request `part_milli`
-    (thousandths of a part, 0 of whole GPUs) and `cpu` and `memory` that they use. `rows`: the rows of the plan whose
-    names are known, with the request's columns, those of the node as `node_<name>`, and `pinned` and `current`
-    GPUs of the request there.
+    (what pinned rows do not use, null: not limited), `card_left` (the most thousandths left on a card with a
+    pinned part), `all_left` (of all such cards) and `list_price` = max(ask, ⌈p⌉). `requests`: also `running`,
+    `displaced`, `must_serve`, `pinned_gpus` and `value`. `running`: the placements of now, with `state` of their
+    node, `pinned`, and of their request `part_milli` (thousandths of a part, 0 of whole GPUs) and `cpu` and
+    `memory` that they use. `rows`: the rows of the plan whose names are known, with the request's columns, those
+    of the node as `node_<name>`, and `pinned` and `current` GPUs of the request there.
     """
 
     files: PlanFiles

@@ -22,7 +22,9 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Charges:
-    """`price_micro_usd` (rows of the plan,): per hour of a GPU, or of the part. The make-whole is what was taken off all prices."""
+    """`price_micro_usd` (rows of the plan,): per hour of a GPU, or of the part. The make-whole is what was taken
+    off all prices.
+    """
 
     price_micro_usd: Int
     make_whole_micro_usd_per_hour: int

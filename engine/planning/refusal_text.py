@@ -115,8 +115,9 @@ class RefusalTexts:
     def _hall(self, scarce: ScarceSet, what: str) -> str:
         count = scarce.gangs.size
         subject = f"these {count:,} requests want" if count > 1 else "this request wants"
+        limit = price_text(scarce.ask_limit_micro_usd)
         dearer = (
-            f", and {self._gpus(scarce.dearer_gpus)} free ones that ask more than {price_text(scarce.ask_limit_micro_usd)}"
+            f", and {self._gpus(scarce.dearer_gpus)} free ones that ask more than {limit}"
             if scarce.dearer_gpus
             else ""
         )
@@ -136,7 +137,8 @@ class RefusalTexts:
         dearer = int((gangs.value_micro_usd[others] > gangs.value_micro_usd[last]).sum())
         size = int(gangs.gpus_per_replica[last])
         free, needed = scarce.existing_gpus // size, scarce.wanted_gpus // size
-        if gangs.needs is not None and any(column[last] for column in (gangs.needs.gpu_milli, gangs.needs.cpu_milli, gangs.needs.memory_mib)):
+        needs = gangs.needs
+        if needs is not None and (needs.gpu_milli[last] or needs.cpu_milli[last] or needs.memory_mib[last]):
             return (
                 f"{needed:,} times {self._replica(last)} ({where}) is not free together within its price; of "
                 f"{others.size:,} others there {dearer:,} are worth more per GPU"

@@ -95,7 +95,8 @@ class Shared:
             left.append(there)
         cards = np.where(self._pinned > 0, MILLI - self._pinned, UNSHARED)
         cards[~ready] = UNSHARED
-        return Spare(*left, cards)
+        cards[np.arange(cards.shape[1]) >= fleet["gpu_count"].to_numpy()[:, None]] = 0
+        return Spare(left[0], left[1], cards)
 
 
 def _coded(inputs: Inputs) -> pl.DataFrame:

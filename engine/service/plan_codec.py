@@ -14,7 +14,6 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_PRICE_MICRO_USD_PER_GPU_HOUR, MAX_TOTAL_MICRO_USD
 from engine.domain.money import total_micro_usd
-from engine.domain.request_table import BESIDE, NOT_PLANNED
 from engine.market.inventory import Inventory
 from engine.market.plan_decision import MOVE, START, STOP
 from engine.market.state import Application
@@ -73,9 +72,6 @@ def requests_from(messages: Sequence[cluster_request_pb2.ClusterRequest]) -> lis
         violations += _too_large(requests[-1], prefix)
         if requests[-1].all_matching:
             violations.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
-        violations += [
-            Violation(prefix + name, NOT_PLANNED) for name in BESIDE if getattr(requests[-1], name) is not None
-        ]
     if violations:
         raise InvalidInput(violations)
     return requests

@@ -45,7 +45,9 @@ class Assignment:
 
     def _no_parts(self) -> Arrays:
         gangs = self.prepared.problem.gangs
-        sizes = (0, 0, 0) if gangs.needs is None else (gangs.gpus.size, self.prepared.capacity.size, gangs.gpus.size)
+        sizes = (
+            (0, 0, 0) if gangs.needs is None else (gangs.gpus.size, self.prepared.capacity.size, gangs.gpus.size)
+        )
         return tuple(np.full(size, -1, dtype=np.int64) for size in sizes)
 
     @property
@@ -107,8 +109,8 @@ class Assignment:
         card = None
         if self.card is not None:
             is_part = prepared.problem.gangs.is_part(gang)
-            stays = np.full(pinned.size, NO_CARD) if running.card is None else running.card[pinned]
-            card = np.concatenate([np.where(is_part, self.card[gang], NO_CARD), stays])
+            present = np.full(pinned.size, NO_CARD) if running.card is None else running.card[pinned]
+            card = np.concatenate([np.where(is_part, self.card[gang], NO_CARD), present])
         order = np.lexsort((node, request))
         request, node, gpus = request[order], node[order], gpus[order]
         fresh = (np.diff(request, prepend=-1) != 0) | (np.diff(node, prepend=-1) != 0)
@@ -189,7 +191,8 @@ class Assignment:
         free = [np.zeros((nodes, width), dtype=np.int64) for width in (1, 1, 1, cards)]
         for column, array in zip(free, (state[4], *state[8:11]), strict=True):
             column[self.prepared.rows.node] = array.reshape(slots, -1)
-        return Free(*(column.ravel() for column in free[:3]), free[3])
+        gpus, cpu_milli, memory_mib = (column.ravel() for column in free[:3])
+        return Free(gpus, cpu_milli, memory_mib, free[3])
 
     def replace(self, gangs: Int, placed: Placed) -> None:
         """Put some gangs where `placed` says, or nowhere, if that is better than where they stand."""

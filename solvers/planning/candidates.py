@@ -50,7 +50,8 @@ class Candidate(NamedTuple):
     """One gang of the call and the nodes it may use. `need`: replicas beyond its pinned rows, of `size` GPUs.
 
     `worth`: value less pinned asks, micro-USD per hour. `node`, `option`: (nodes that it may use,); nodes of equal
-    option may be mixed. `holds`: replicas that each has room for. `pinned`, `present`: GPUs by node. `far`: pairs of sites that may not be used together.
+    option may be mixed. `holds`: replicas that each has room for. `pinned`, `present`: GPUs by node. `far`: pairs
+    of sites that may not be used together.
     """
 
     gang: int
@@ -152,7 +153,9 @@ def _can_hold(need: int, holds: Int, option: Int, site: Int, close: Flags) -> Fl
 
 
 class Groups:
-    """Nodes that are alike for all candidates; if gangs have needs, every node is alone. `members`: nodes of each group, best rank first."""
+    """Nodes that are alike for all candidates; if gangs have needs, every node is alone. `members`: nodes of each
+    group, best rank first.
+    """
 
     def __init__(self, problem: Problem, candidates: list[Candidate], free: Free) -> None:
         nodes = problem.nodes

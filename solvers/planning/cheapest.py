@@ -39,12 +39,12 @@ def cheapest(
 ) -> tuple[float, int, int]:
     """(cost, nodes used, choice) of the cheapest placement with cost < `most`; (inf, 0, -1) if there is none.
 
-    The nodes stand in work[0] (slots) and work[1] (replicas). `room`: what may be used now, as
-    `Prepared.room`. `price` (slots,) must rise along every segment of `walk`. `gangs`: replicas, GPUs per replica, shape, GPUs
-    per supplier, first kept row, kept slots, kept replicas, move cost, surcharge, first pinned row, its
-    supplier, its GPUs, CPU, memory, thousandths of a card, cards of kept rows. `walk`: slots, rows, place of each slot among its model's, most free GPUs in a block and
-    whether that must be counted again (mutated). Blocks across the end of a segment are never read, so threads
-    on different models agree.
+    The nodes stand in work[0] (slots) and work[1] (replicas). `room`: what may be used now, as `Prepared.room`.
+    `price` (slots,) must rise along every segment of `walk`. `gangs`: replicas, GPUs per replica, shape, GPUs per
+    supplier, first kept row, kept slots, kept replicas, move cost, surcharge, first pinned row, its supplier, its
+    GPUs, CPU, memory, thousandths of a card, cards of kept rows. `walk`: slots, rows, place of each slot among its
+    model's, most free GPUs in a block and whether that must be counted again (mutated). Blocks across the end of a
+    segment are never read, so threads on different models agree.
     """
     replicas, size, shape_of, most_of_supplier, kept_first, kept_slot, kept_replicas, move_cost = gangs[:8]
     pinned_first, pinned_supplier, pinned_gpus = gangs[9:12]
@@ -106,9 +106,12 @@ def cheapest(
                     row = walk_row[at]
                     if (mine[row >> 6] >> np.uint64(row & 63)) & one:
                         slot = walk_slot[at]
-                        if free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]]):
-                            if not beside or replicas_in(slot, gang, gangs, room) > 0:
-                                break
+                        if (
+                            free[slot] >= g
+                            and (mask < 0 or masks[mask, site_of[slot]])
+                            and (not beside or replicas_in(slot, gang, gangs, room) > 0)
+                        ):
+                            break
                     at += 1
                 heads[i] = at
                 if at < stop and price[walk_slot[at]] < cheapest_price:

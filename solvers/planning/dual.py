@@ -62,7 +62,8 @@ def cheapest_alone(prepared: Prepared, choices: Choices, walk: Arrays, price: Fl
         # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
         own = *walk[:3], *blocks(price.size)
         minima(
-            begin, end, prepared.gangs, shapes, prepared.supply, own, prepared.room, price, prepared.work(), minimum,
+            begin, end, prepared.gangs, shapes, prepared.supply, own, prepared.room, price, prepared.work(),
+            minimum,
         )  # fmt: skip
 
     in_ranges(count, part)

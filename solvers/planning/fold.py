@@ -2,9 +2,9 @@
 
 A *slot* is a live node. A *row* is a set of slots that no gang at hand can tell apart: equal in model, site,
 fabric, tier, certifications, connectivity, interconnect, supplier, capacity, what is left on shared cards, and in
-which of the reliabilities that gangs name it reaches. Slots stand by row, then ask, then rank; rows by model, then site, then fabric, so
-that a model's rows are one range, and a site's within it. A *shape* is what decides which rows a gang may use;
-equal shapes are merged.
+which of the reliabilities that gangs name it reaches. Slots stand by row, then ask, then rank; rows by model, then
+site, then fabric, so that a model's rows are one range, and a site's within it. A *shape* is what decides which
+rows a gang may use; equal shapes are merged.
 """
 
 from __future__ import annotations

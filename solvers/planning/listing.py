@@ -10,7 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
-from solvers.planning.fold import CAPACITY, FABRIC, G_FABRIC, G_LIMIT, G_MILLI, G_NEED, G_ONE_MODEL, G_REPLICA, MODEL, SITE
+from solvers.planning.fold import (
+    CAPACITY,
+    FABRIC,
+    G_FABRIC,
+    G_LIMIT,
+    G_MILLI,
+    G_NEED,
+    G_ONE_MODEL,
+    G_REPLICA,
+    MODEL,
+    SITE,
+)
 
 Int = NDArray[np.int64]
 

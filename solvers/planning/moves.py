@@ -98,9 +98,7 @@ class Migration:
     `room`: what nothing uses in this state; mutated.
     """
 
-    def __init__(
-        self, room: Rooms, enters: Ends, leaves: Ends, left_over: Counter[int], last: set[int]
-    ) -> None:
+    def __init__(self, room: Rooms, enters: Ends, leaves: Ends, left_over: Counter[int], last: set[int]) -> None:
         """Move gangs until none can; those more often `left_over` are tried before others, `last` after all."""
         self.room, self.enters, self.leaves = room, enters, leaves
         self._rank = {gang: (gang in last, -left_over[gang], gang) for gang in enters}

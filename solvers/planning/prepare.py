@@ -191,7 +191,9 @@ def _room(problem: Problem, rows: Rows) -> Arrays:
     if spare is None:
         return capacity, *(np.empty(0, dtype=np.int64) for _ in range(3))
     left = spare.left if problem.milli > 1 else np.full((spare.left.shape[0], 0), UNSHARED)
-    return capacity, *(np.ascontiguousarray(column[rows.node]).ravel() for column in (spare.cpu_milli, spare.memory_mib, left))
+    return capacity, *(
+        np.ascontiguousarray(column[rows.node]).ravel() for column in (spare.cpu_milli, spare.memory_mib, left)
+    )
 
 
 def segment_rows(rows: Rows, segments: Segments) -> Arrays:

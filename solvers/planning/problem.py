@@ -2,7 +2,8 @@
 
 Maximise the welfare rate  W = Σ served_i·n_i·value_i − Σ x_ij·ask_j − move_cost·(GPUs moved)  subject to the
 capacity of every node and to everything a gang asks for (DESIGN, section 2). All money is integer micro-USD per
-GPU-hour; codes are indices into the caller's vocabularies. A part of a GPU pays and is worth its share, rounded up.
+GPU-hour; codes are indices into the caller's vocabularies. A part of a GPU pays and is worth its share, rounded
+up.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Needs:
 class Spare:
     """What a plan may give of each node beside whole GPUs: `cpu_milli`, `memory_mib` (nodes,).
 
-    `left` (nodes, cards): thousandths of a card on which an immovable part stands, `UNSHARED` of all others. A
-    card on which none but movable parts stand is a GPU of `Problem.capacity`.
+    `left` (nodes, cards): thousandths of a card on which an immovable part stands, 0 of those that a node has
+    not, `UNSHARED` of all others. A card on which none but movable parts stand is a GPU of `Problem.capacity`.
     """
 
     cpu_milli: Int
@@ -163,10 +164,13 @@ class Problem:
         """What each gang wants, in units of `milli`, (gangs,)."""
         gangs, needs = self.gangs, self.gangs.needs
         wanted = gangs.gpus * self.milli
-        return wanted if needs is None else np.where(needs.gpu_milli > 0, needs.gpu_milli * gangs.replicas, wanted)
+        if needs is not None:
+            wanted = np.where(needs.gpu_milli > 0, needs.gpu_milli * gangs.replicas, wanted)
+        return wanted
 
     def shared_left(self) -> Int:
         """Thousandths that are left on cards with immovable parts, (nodes,)."""
         if self.spare is None:
             return np.zeros(self.capacity.size, dtype=np.int64)
-        return np.maximum(self.spare.left, 0).sum(axis=1)
+        left: Int = np.maximum(self.spare.left, 0).sum(axis=1)
+        return left

@@ -55,8 +55,9 @@ def repair(
 ) -> Repaired:
     """Place some gangs jointly, while all others stay as they are.
 
-    `gangs`: their numbers, distinct. `free`: what they may use, what their own movable rows use included. `hint`: a placement to begin with, such as the present one, pinned rows not included.
-    `deterministic_time`: in CP-SAT's units, roughly seconds. Same arguments, same answer.
+    `gangs`: their numbers, distinct. `free`: what they may use, what their own movable rows use included. `hint`:
+    a placement to begin with, such as the present one, pinned rows not included. `deterministic_time`: in CP-SAT's
+    units, roughly seconds. Same arguments, same answer.
     """
     live = free.live
     model = _Model(problem, [candidate_of(problem, gang, free, live) for gang in gangs.tolist()], free)
@@ -299,20 +300,24 @@ class _Model:
         return self.constant - cost + sum(one.worth * solver.value(c) for one, own in chosen for c in own.values())
 
     def placed(self, solver: cp_model.CpSolver) -> Placed:
-        """Lay the totals of every group on its nodes, larger replicas first; within a size, gang by gang."""
+        """Lay the totals of every group on its nodes, larger replicas first; within a size, gang by gang.
+
+        If gangs have needs, a group is one node, which holds all of its total.
+        """
         rows: defaultdict[tuple[int, int], int] = defaultdict(int)
         for group, takes in self._by(lambda take: take.group).items():
             free = {node: int(self.free.gpus[node]) for node in self.groups.members[group]}
             for take in sorted(takes, key=self._size, reverse=True):
                 size, left = self._size(take), int(solver.value(take.replicas))
                 for node in free:
-                    replicas = left if self._milli(take.candidate) else min(left, free[node] // size)
+                    replicas = min(left, free[node] // size) if self.problem.gangs.needs is None else left
                     if replicas:
                         rows[self.candidates[take.candidate].gang, node] += replicas * size
                         free[node] -= replicas * size
                         left -= replicas
         table = np.array([(*key, gpus) for key, gpus in sorted(rows.items())], dtype=np.int64).reshape(-1, 3)
-        return Placed(*table.T, self._cards(solver, table))
+        request, node, gpus = table.T
+        return Placed(request, node, gpus, self._cards(solver, table))
 
     def _cards(self, solver: cp_model.CpSolver, table: Int) -> Int | None:
         """The card of each row of a table of (gang, node, GPUs)."""

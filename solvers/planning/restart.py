@@ -19,9 +19,9 @@ from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.fold import MODEL, TIER
 from solvers.planning.plan import Start
 from solvers.planning.prepare import Prepared
+from solvers.planning.problem import NO_CARD
 from solvers.planning.relaxed_market import Market, guide, regrets
 from solvers.planning.run import Run
-from solvers.planning.problem import NO_CARD
 from solvers.planning.search import is_part, put, room_of
 from solvers.planning.seats import replicas_in, seat_in
 from solvers.planning.workers import Part, Searchers, Task

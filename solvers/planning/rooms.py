@@ -33,7 +33,10 @@ class Rooms:
         self._memory: list[int] = self._spare.memory_mib.tolist()
         shared = np.argwhere(self._spare.left >= 0).tolist()
         self._taken = Counter({(node, card): MILLI - int(self._spare.left[node, card]) for node, card in shared})
-        self._card = {True: _cards(problem.running.request, problem.running.card), False: _cards(plan.request, plan.card)}
+        self._card = {
+            True: _cards(problem.running.request, problem.running.card),
+            False: _cards(plan.request, plan.card),
+        }
 
     def lacks(self, gang: int, node: int, gpus: int) -> bool:
         """Whether a node has too little for what a gang of the plan enters it with."""

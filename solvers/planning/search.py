@@ -165,7 +165,9 @@ def improve(
             count = with_neighbours(seed, todo, mine, gangs, state, random)
         else:
             # Where it would stand in an empty fleet; those who stand there have to go.
-            cost, nodes, choice = cheapest(seed, gangs, shapes, supply, empty_walk, empty_room, price, np.inf, work)
+            cost, nodes, choice = cheapest(
+                seed, gangs, shapes, supply, empty_walk, empty_room, price, np.inf, work
+            )
             if choice < 0 or cost >= value[seed]:
                 continue
             model = supply[3][work[0][0]]
@@ -254,11 +256,11 @@ def guest_of(slot: int, gangs: Arrays, state: Arrays, random: NDArray[np.uint64]
             part = state[13][part]
     place = random_below(random, hosts[slot] + parts)
     if place < hosts[slot]:
-        return host[host_first[slot] + place]
+        return int(host[host_first[slot] + place])
     part = state[12][slot]
     for _ in range(place - hosts[slot]):
         part = state[13][part]
-    return part
+    return int(part)
 
 
 @kernel

@@ -34,7 +34,7 @@ def replicas_in(slot: int, gang: int, gangs: Arrays, room: Arrays) -> int:
         most = min(most, room[1][slot] // cpu)
     if memory > 0:
         most = min(most, room[2][slot] // memory)
-    return max(most, 0)
+    return int(max(most, 0))
 
 
 @kernel
@@ -103,7 +103,9 @@ def rise(slot: int, gang: int, gangs: Arrays, state: Arrays) -> None:
 
 
 @kernel
-def has_room_without(slot: int, gang: int, wanted: int, marked: NDArray[np.bool_], gangs: Arrays, state: Arrays) -> bool:
+def has_room_without(
+    slot: int, gang: int, wanted: int, marked: NDArray[np.bool_], gangs: Arrays, state: Arrays
+) -> bool:
     """Whether a slot had room for `wanted` replicas of a gang if all marked gangs had left it."""
     free, host_first, host, hosts = state[4][slot], state[5], state[6], state[7]
     first, place_slot, place_take, placed = state[:4]

@@ -118,7 +118,9 @@ def beside_left(world: JointWorld, name: str, but: str = "") -> dict[str, int | 
     for row in world.placements:
         request, there = requests[row["request_id"]], left[row["node_id"]]
         if there is not None and not row["movable"] and row["request_id"] != but:
-            left[row["node_id"]] = there - row["gpus"] // (request.get("gpus_per_node") or 1) * (request.get(name) or 0)
+            left[row["node_id"]] = there - row["gpus"] // (request.get("gpus_per_node") or 1) * (
+                request.get(name) or 0
+            )
     return left
 
 
@@ -152,7 +154,9 @@ class GangCase(Case):
     def _has_seat(self, world: JointWorld, request: Row, standing: Standing, node: Row) -> bool:
         if node["state"] != "READY":
             return False
-        shared = [1_000 - taken for (node_id, _), taken in fixed_cards(world).items() if node_id == node["node_id"]]
+        shared = [
+            1_000 - taken for (node_id, _), taken in fixed_cards(world).items() if node_id == node["node_id"]
+        ]
         own = node["node_id"] in standing.current
         return own or self.room[node["node_id"]] > 0 or any(left >= part_milli(request) for left in shared)
 
@@ -244,7 +248,9 @@ class Seats:
                 cp.add(sum(mine) == gang.beyond_pinned(node_id))
 
     def opened(self, node_id: str) -> list[Any]:
-        return [opened for (node, _), opened in self.open.items() if node == node_id and not isinstance(opened, int)]
+        return [
+            opened for (node, _), opened in self.open.items() if node == node_id and not isinstance(opened, int)
+        ]
 
     def chosen(self, solver: cp_model.CpSolver) -> dict[str, int]:
         cards = {gang.request_id: gang.standing.card for gang in self.parts if gang.standing.pinned}

@@ -1,4 +1,5 @@
-"""Joint worlds with parts of GPUs, CPU and memory: worlds of `joint_worlds` in which some requests want such things.
+"""Joint worlds with parts of GPUs, CPU and memory: worlds of `joint_worlds` in which some requests want such
+things.
 
 About half of the requests want a part, or CPU and memory beside their GPUs; most nodes have hardly enough of them,
 some no limit. What runs was placed one after the other, with all of that, on cards of its own or shared ones.
@@ -31,7 +32,9 @@ def tight_joint_world_from_seed(seed: int, max_nodes: int = 7, max_requests: int
     part_percent, need_percent = random.choice((30, 60, 90)), random.choice((0, 30, 60))
     for node in fleet:
         for name, sizes in NEEDS:
-            node[name] = random.choice(sizes) * random.randint(0, node["gpu_count"] + 2) if chance(random, 60) else None
+            node[name] = (
+                random.choice(sizes) * random.randint(0, node["gpu_count"] + 2) if chance(random, 60) else None
+            )
     requests = [
         with_needs(random, draw_joint_request(random, fleet, rtt, number), part_percent, need_percent)
         for number in range(random.randint(1, max_requests))
