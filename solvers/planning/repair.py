@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -207,7 +208,7 @@ class _Model:
         """
         own = {take.candidate: self._own_card(take) for take in parts}
         strange = [card for card, here in enumerate(left) if here == UNSHARED and card not in own.values()]
-        needless, opened = set(strange[int(self.free.gpus[node]) :]), []
+        needless, opened = set(strange[int(self.free.gpus[node]) :]), dict[int, Any]()
         seats: dict[int, list[Any]] = {take.candidate: [] for take in parts}
         for card in (card for card in range(len(left)) if card not in needless):
             here = []
@@ -217,13 +218,15 @@ class _Model:
                     seats[take.candidate].append(seat)
                     here.append(self._milli(take.candidate) * seat)
             if left[card] == UNSHARED:
-                opened.append(self.cp.new_bool_var(""))
-                self.cp.add(sum(here) <= MILLI * opened[-1])
+                opened[card] = self.cp.new_bool_var("")
+                self.cp.add(sum(here) <= MILLI * opened[card])
             else:
                 self.cp.add(sum(here) <= left[card])
         for take in parts:
             self.cp.add(sum(seats[take.candidate]) == take.replicas)
-        return opened
+        for one, other in pairwise(card for card in strange if card not in needless):
+            self.cp.add(opened[one] >= opened[other])  # alike: the lowest numbers first
+        return list(opened.values())
 
     def _own_card(self, take: _Take) -> int:
         """The card that a part must take where it runs."""
