@@ -29,7 +29,7 @@ def as_rows(plan: Plan) -> Placed:
 
 def as_plan(rows: Placed) -> Plan:
     plan: Plan = {}
-    for gang, node, gpus in zip(*(column.tolist() for column in rows), strict=True):
+    for gang, node, gpus in zip(*(column.tolist() for column in rows[:3]), strict=True):
         plan.setdefault(gang, {})[node] = gpus
     return plan
 
@@ -102,7 +102,7 @@ def unconstrained(
         gpus_per_replica=np.ones(number, dtype=np.int64),
         must_serve=np.array(must_serve),
     )
-    running = Running(*rows, pinned)
+    running = Running(*rows[:3], pinned)
     return dataclasses.replace(base, gangs=gangs, running=running, capacity=capacity)
 
 
