@@ -156,6 +156,12 @@ def _room_after_departures(problem: Problem, plan: Placements) -> Rooms:
     """What the running gangs of the plan do not use before they move."""
     running, room = problem.running, Rooms(problem, plan)
     stays = ~running.pinned & np.isin(running.request, plan.request)
+    if problem.spare is None:
+        room.gpus = (
+            problem.capacity
+            - np.bincount(running.node[stays], running.gpus[stays], problem.capacity.size).astype(np.int64)
+        ).tolist()
+        return room
     columns = (column[stays].tolist() for column in (running.request, running.node, running.gpus))
     for gang, node, gpus in zip(*columns, strict=True):
         room.take(gang, node, gpus, now=True)

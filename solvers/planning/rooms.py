@@ -57,16 +57,20 @@ class Rooms:
 
     def take(self, gang: int, node: int, gpus: int, *, now: bool = False) -> None:
         """Take what GPUs of a gang use on a node."""
-        self._change(gang, node, gpus, 1, now)
+        if self._needs is None:
+            self.gpus[node] -= gpus
+        else:
+            self._change(gang, node, gpus, 1, now)
 
     def give(self, gang: int, node: int, gpus: int, *, now: bool = False) -> None:
         """Give it back."""
-        self._change(gang, node, gpus, -1, now)
+        if self._needs is None:
+            self.gpus[node] += gpus
+        else:
+            self._change(gang, node, gpus, -1, now)
 
     def _change(self, gang: int, node: int, gpus: int, sign: int, now: bool) -> None:
-        if self._needs is None:
-            self.gpus[node] -= sign * gpus
-            return
+        assert self._needs is not None
         replicas = sign * (gpus // int(self._size[gang]))
         self._cpu[node] -= replicas * int(self._needs.cpu_milli[gang])
         self._memory[node] -= replicas * int(self._needs.memory_mib[gang])

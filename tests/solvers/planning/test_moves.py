@@ -248,7 +248,7 @@ def test_ten_thousand_moving_gangs_are_ordered_fast() -> None:
     base = small_problem(1, nodes=4, gangs=1, runs_percent=0)
     numbers = np.arange(gangs)
     columns = {name: np.resize(getattr(base.gangs, name), gangs) for name in type(base.gangs).__slots__}
-    wanted = type(base.gangs)(**columns | {"must_serve": np.ones(gangs, dtype=bool)})
+    wanted = type(base.gangs)(**columns | {"must_serve": np.ones(gangs, dtype=bool), "needs": None})
     asks = np.arange(gangs + 1)
     problem = dataclasses.replace(
         base,

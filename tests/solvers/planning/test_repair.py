@@ -62,7 +62,6 @@ def repaired(problem: Problem, gangs: list[int], free: list[int], hint: Placed |
     return repair(problem, np.array(gangs, dtype=np.int64), room, hint, ENOUGH, seed=1)
 
 
-
 @pytest.mark.parametrize("seed", range(120))
 def test_it_equals_trying_everything(seed: int) -> None:
     problem = small_problem(seed, nodes=5, gangs=3)
