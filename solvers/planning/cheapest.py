@@ -10,6 +10,8 @@ beside its GPUs lower what a node offers. A part of a GPU stands on one card (`s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +25,141 @@ BLOCK_BITS = 6
 BLOCK = 1 << BLOCK_BITS
 """Places of a walk over a whole model that are passed over at once if none of them has room."""
 BLOCK_MASK = BLOCK - 1
+
+
+def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
+    """The kernel behind `cheapest` for gangs of whole GPUs; `beside`: that may need CPU or memory, too.
+
+    Two kernels of one text, since the tests of CPU and memory cost those who need neither a third of the time.
+    """
+
+    def merge(
+        gang: int,
+        gangs: Arrays,
+        shapes: Arrays,
+        supply: Arrays,
+        walk: Arrays,
+        room: Arrays,
+        price: NDArray[np.float64],
+        most: float,
+        work: Arrays,
+    ) -> tuple[float, int, int]:
+        """See `cheapest`."""
+        replicas, size, shape_of, most_of_supplier, kept_first, kept_slot, kept_replicas, move_cost = gangs[:8]
+        pinned_first, pinned_supplier, pinned_gpus = gangs[9:12]
+        first, table, segments, masks, bits = shapes
+        row_of, site_of, supplier_of, model_of, fabric_of = supply
+        walk_slot, walk_row, _, block_free, block_stale = walk
+        by_model = row_of.size
+        best_slot, best_take, slots, takes, used, heads, left_of_kept = work
+        shape, g, need = shape_of[gang], size[gang], replicas[gang]
+        cap, free = most_of_supplier[gang], room[0]
+        kept_begin, kept_end = kept_first[gang], kept_first[gang + 1]
+        mine = bits[shape]
+        one = np.uint64(1)
+        best, best_count, best_choice = most, 0, -1
+        for choice in range(first[shape], first[shape + 1]):
+            begin, end = table[choice, C_FIRST], table[choice, C_LAST]
+            mask = table[choice, C_MASK]
+            lists = end - begin
+            for i in range(lists):
+                heads[i] = segments[begin + i, 0]
+            # Kept slots of this choice, cheapest first (few: selection by repeated scan).
+            kept = 0
+            for i in range(kept_begin, kept_end):
+                slot = kept_slot[i]
+                fits = (
+                    (table[choice, C_MODEL] < 0 or model_of[slot] == table[choice, C_MODEL])
+                    and (table[choice, C_FABRIC] < 0 or fabric_of[slot] == table[choice, C_FABRIC])
+                    and (mask < 0 or masks[mask, site_of[slot]])
+                    and (mine[row_of[slot] >> 6] >> np.uint64(row_of[slot] & 63)) & one
+                )
+                left_of_kept[i - kept_begin] = min(kept_replicas[i], free[slot] // g) if fits else 0
+                if fits and beside:
+                    left_of_kept[i - kept_begin] = min(kept_replicas[i], replicas_in(slot, gang, gangs, room))
+                kept += left_of_kept[i - kept_begin] > 0
+            cost, left, count = 0.0, need, 0
+            if cap >= 0:
+                for i in range(pinned_first[gang], pinned_first[gang + 1]):
+                    used[pinned_supplier[i]] += pinned_gpus[i]
+            while left > 0:
+                # The next list: the one whose head is cheapest.
+                chosen, cheapest_price = -1, INFINITE
+                for i in range(lists):
+                    at, stop = heads[i], segments[begin + i, 1]
+                    while True:
+                        while at < stop:
+                            if at & BLOCK_MASK == 0 and at + BLOCK <= stop and stop <= by_model:
+                                block = at >> BLOCK_BITS
+                                if block_stale[block]:
+                                    block_stale[block], block_free[block] = False, 0
+                                    for near in range(at, at + BLOCK):
+                                        block_free[block] = max(block_free[block], free[walk_slot[near]])
+                                if block_free[block] < g:
+                                    at += BLOCK
+                                    continue
+                            row = walk_row[at]
+                            if (mine[row >> 6] >> np.uint64(row & 63)) & one:
+                                slot = walk_slot[at]
+                                if free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]]):
+                                    break
+                            at += 1
+                        # Outside of the loop above, which must stay as small as it is.
+                        if not beside or at >= stop or replicas_in(walk_slot[at], gang, gangs, room) > 0:
+                            break
+                        at += 1
+                    heads[i] = at
+                    if at < stop and price[walk_slot[at]] < cheapest_price:
+                        chosen, cheapest_price = i, price[walk_slot[at]]
+                stays = -1
+                if kept > 0:
+                    for i in range(kept_begin, kept_end):
+                        if left_of_kept[i - kept_begin] > 0 and price[kept_slot[i]] - move_cost < cheapest_price:
+                            stays, chosen, cheapest_price = i, 0, price[kept_slot[i]] - move_cost
+                if chosen < 0 or cost + left * g * cheapest_price >= best:
+                    break
+                if stays >= 0:
+                    slot, offer = kept_slot[stays], left_of_kept[stays - kept_begin]
+                    left_of_kept[stays - kept_begin] = 0
+                    kept -= 1
+                else:
+                    slot = walk_slot[heads[chosen]]
+                    heads[chosen] += 1
+                    offer = replicas_in(slot, gang, gangs, room) if beside else free[slot] // g
+                    for i in range(kept_begin, kept_end):
+                        if kept_slot[i] == slot:
+                            offer -= min(kept_replicas[i], offer)
+                    if offer == 0:
+                        continue
+                take = min(offer, left)
+                if cap >= 0:
+                    take = min(take, (cap - used[supplier_of[slot]]) // g)
+                    if take <= 0:
+                        continue
+                    used[supplier_of[slot]] += take * g
+                slots[count], takes[count] = slot, take
+                count += 1
+                cost += take * g * cheapest_price
+                left -= take
+            if cap >= 0:
+                for i in range(count):
+                    used[supplier_of[slots[i]]] = 0
+                for i in range(pinned_first[gang], pinned_first[gang + 1]):
+                    used[pinned_supplier[i]] = 0
+            if left == 0 and cost < best:
+                best, best_count, best_choice = cost, count, choice
+                best_slot[:count] = slots[:count]
+                best_take[:count] = takes[:count]
+        if best_choice < 0:
+            return INFINITE, 0, -1
+        if kept_end > kept_begin:
+            best_count = merged(best_slot, best_take, best_count)
+        return best, best_count, best_choice
+
+    return kernel(merge)
+
+
+merge_of_gpus, merge_beside = merge_for(False), merge_for(True)
 
 
 @kernel
@@ -46,121 +183,11 @@ def cheapest(
     model's, most free GPUs in a block and whether that must be counted again (mutated). Blocks across the end of a
     segment are never read, so threads on different models agree.
     """
-    replicas, size, shape_of, most_of_supplier, kept_first, kept_slot, kept_replicas, move_cost = gangs[:8]
-    pinned_first, pinned_supplier, pinned_gpus = gangs[9:12]
-    first, table, segments, masks, bits = shapes
-    row_of, site_of, supplier_of, model_of, fabric_of = supply
-    walk_slot, walk_row, _, block_free, block_stale = walk
-    by_model = row_of.size
-    best_slot, best_take, slots, takes, used, heads, left_of_kept = work
-    shape, g, need = shape_of[gang], size[gang], replicas[gang]
-    cap, free = most_of_supplier[gang], room[0]
-    beside = gangs[14].size > 0
-    if beside:
-        if gangs[14][gang] > 0:
-            return cheapest_seat(gang, gangs, shapes, supply, walk, room, price, most, work)
-        beside = gangs[12][gang] > 0 or gangs[13][gang] > 0
-    kept_begin, kept_end = kept_first[gang], kept_first[gang + 1]
-    mine = bits[shape]
-    one = np.uint64(1)
-    best, best_count, best_choice = most, 0, -1
-    for choice in range(first[shape], first[shape + 1]):
-        begin, end = table[choice, C_FIRST], table[choice, C_LAST]
-        mask = table[choice, C_MASK]
-        lists = end - begin
-        for i in range(lists):
-            heads[i] = segments[begin + i, 0]
-        # Kept slots of this choice, cheapest first (few: selection by repeated scan).
-        kept = 0
-        for i in range(kept_begin, kept_end):
-            slot = kept_slot[i]
-            fits = (
-                (table[choice, C_MODEL] < 0 or model_of[slot] == table[choice, C_MODEL])
-                and (table[choice, C_FABRIC] < 0 or fabric_of[slot] == table[choice, C_FABRIC])
-                and (mask < 0 or masks[mask, site_of[slot]])
-                and (mine[row_of[slot] >> 6] >> np.uint64(row_of[slot] & 63)) & one
-            )
-            left_of_kept[i - kept_begin] = min(kept_replicas[i], free[slot] // g) if fits else 0
-            if fits and beside:
-                left_of_kept[i - kept_begin] = min(kept_replicas[i], replicas_in(slot, gang, gangs, room))
-            kept += left_of_kept[i - kept_begin] > 0
-        cost, left, count = 0.0, need, 0
-        if cap >= 0:
-            for i in range(pinned_first[gang], pinned_first[gang + 1]):
-                used[pinned_supplier[i]] += pinned_gpus[i]
-        while left > 0:
-            # The next list: the one whose head is cheapest.
-            chosen, cheapest_price = -1, INFINITE
-            for i in range(lists):
-                at, stop = heads[i], segments[begin + i, 1]
-                while True:
-                    while at < stop:
-                        if at & BLOCK_MASK == 0 and at + BLOCK <= stop and stop <= by_model:
-                            block = at >> BLOCK_BITS
-                            if block_stale[block]:
-                                block_stale[block], block_free[block] = False, 0
-                                for near in range(at, at + BLOCK):
-                                    block_free[block] = max(block_free[block], free[walk_slot[near]])
-                            if block_free[block] < g:
-                                at += BLOCK
-                                continue
-                        row = walk_row[at]
-                        if (mine[row >> 6] >> np.uint64(row & 63)) & one:
-                            slot = walk_slot[at]
-                            if free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]]):
-                                break
-                        at += 1
-                    # Outside of the loop above, which must stay as small as it is.
-                    if not beside or at >= stop or replicas_in(walk_slot[at], gang, gangs, room) > 0:
-                        break
-                    at += 1
-                heads[i] = at
-                if at < stop and price[walk_slot[at]] < cheapest_price:
-                    chosen, cheapest_price = i, price[walk_slot[at]]
-            stays = -1
-            if kept > 0:
-                for i in range(kept_begin, kept_end):
-                    if left_of_kept[i - kept_begin] > 0 and price[kept_slot[i]] - move_cost < cheapest_price:
-                        stays, chosen, cheapest_price = i, 0, price[kept_slot[i]] - move_cost
-            if chosen < 0 or cost + left * g * cheapest_price >= best:
-                break
-            if stays >= 0:
-                slot, offer = kept_slot[stays], left_of_kept[stays - kept_begin]
-                left_of_kept[stays - kept_begin] = 0
-                kept -= 1
-            else:
-                slot = walk_slot[heads[chosen]]
-                heads[chosen] += 1
-                offer = replicas_in(slot, gang, gangs, room) if beside else free[slot] // g
-                for i in range(kept_begin, kept_end):
-                    if kept_slot[i] == slot:
-                        offer -= min(kept_replicas[i], offer)
-                if offer == 0:
-                    continue
-            take = min(offer, left)
-            if cap >= 0:
-                take = min(take, (cap - used[supplier_of[slot]]) // g)
-                if take <= 0:
-                    continue
-                used[supplier_of[slot]] += take * g
-            slots[count], takes[count] = slot, take
-            count += 1
-            cost += take * g * cheapest_price
-            left -= take
-        if cap >= 0:
-            for i in range(count):
-                used[supplier_of[slots[i]]] = 0
-            for i in range(pinned_first[gang], pinned_first[gang + 1]):
-                used[pinned_supplier[i]] = 0
-        if left == 0 and cost < best:
-            best, best_count, best_choice = cost, count, choice
-            best_slot[:count] = slots[:count]
-            best_take[:count] = takes[:count]
-    if best_choice < 0:
-        return INFINITE, 0, -1
-    if kept_end > kept_begin:
-        best_count = merged(best_slot, best_take, best_count)
-    return best, best_count, best_choice
+    if gangs[14].size == 0:
+        return merge_of_gpus(gang, gangs, shapes, supply, walk, room, price, most, work)
+    if gangs[14][gang] > 0:
+        return cheapest_seat(gang, gangs, shapes, supply, walk, room, price, most, work)
+    return merge_beside(gang, gangs, shapes, supply, walk, room, price, most, work)
 
 
 @kernel

@@ -103,8 +103,9 @@ def put_where_room(
     for gang in order:
         first, last = begin[gang], begin[gang + 1]
         fits = true_cost(gang, gangs, last - first, slot[first:last], take[first:last], ask) < value[gang]
+        part = is_part(gang, gangs)
         for at in range(first, last):
-            if is_part(gang, gangs):
+            if part:
                 fits = fits and seat_in(slot[at], gang, gangs, room_of(state)) != NO_CARD
             elif beside:
                 fits = fits and replicas_in(slot[at], gang, gangs, room_of(state)) >= take[at]

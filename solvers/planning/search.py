@@ -287,14 +287,16 @@ def remember(todo: Int, begin: int, end: int, old: Arrays, gangs: Arrays, state:
     """Remember in `old` where the gangs of `todo` from `begin` on stand; False if that is too much for it."""
     first, place_slot, place_take, placed = state[:4]
     old_first, old_slot, old_take, old_card = old
-    stored = old_first[begin]
+    stored, beside = old_first[begin], gangs[14].size > 0
     for i in range(begin, end):
-        gang = todo[i]
+        gang, card = todo[i], NO_CARD
+        if beside and gangs[14][gang] > 0:
+            card = state[11][gang]
         if stored + placed[gang] > old_slot.size:
             return False
         for at in range(first[gang], first[gang] + placed[gang]):
             old_slot[stored], old_take[stored] = place_slot[at], place_take[at]
-            old_card[stored] = state[11][gang] if is_part(gang, gangs) else NO_CARD
+            old_card[stored] = card
             stored += 1
         old_first[i + 1] = stored
     return True
