@@ -87,26 +87,22 @@ def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
                 chosen, cheapest_price = -1, INFINITE
                 for i in range(lists):
                     at, stop = heads[i], segments[begin + i, 1]
-                    while True:
-                        while at < stop:
-                            if at & BLOCK_MASK == 0 and at + BLOCK <= stop and stop <= by_model:
-                                block = at >> BLOCK_BITS
-                                if block_stale[block]:
-                                    block_stale[block], block_free[block] = False, 0
-                                    for near in range(at, at + BLOCK):
-                                        block_free[block] = max(block_free[block], free[walk_slot[near]])
-                                if block_free[block] < g:
-                                    at += BLOCK
-                                    continue
-                            row = walk_row[at]
-                            if (mine[row >> 6] >> np.uint64(row & 63)) & one:
-                                slot = walk_slot[at]
-                                if free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]]):
-                                    break
-                            at += 1
-                        # Outside of the loop above, which must stay as small as it is.
-                        if not beside or at >= stop or replicas_in(walk_slot[at], gang, gangs, room) > 0:
-                            break
+                    while at < stop:
+                        if at & BLOCK_MASK == 0 and at + BLOCK <= stop and stop <= by_model:
+                            block = at >> BLOCK_BITS
+                            if block_stale[block]:
+                                block_stale[block], block_free[block] = False, 0
+                                for near in range(at, at + BLOCK):
+                                    block_free[block] = max(block_free[block], free[walk_slot[near]])
+                            if block_free[block] < g:
+                                at += BLOCK
+                                continue
+                        row = walk_row[at]
+                        if (mine[row >> 6] >> np.uint64(row & 63)) & one:
+                            slot = walk_slot[at]
+                            has_room = free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]])
+                            if has_room and (not beside or replicas_in(slot, gang, gangs, room) > 0):
+                                break
                         at += 1
                     heads[i] = at
                     if at < stop and price[walk_slot[at]] < cheapest_price:
