@@ -30,7 +30,7 @@ BLOCK_MASK = BLOCK - 1
 def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
     """The kernel behind `cheapest` for gangs of whole GPUs; `beside`: that may need CPU or memory, too.
 
-    Two kernels of one text, since the tests of CPU and memory cost those who need neither a third of the time.
+    Two kernels of one text: who needs neither pays for no test of them in the loop.
     """
 
     def merge(
