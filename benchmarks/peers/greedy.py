@@ -27,7 +27,7 @@ def placed_in_order(prepared: Prepared, order: Int, price: Float, walk: Arrays) 
         prepared.shape_arrays(prepared.placed),
         prepared.supply,
         walk,
-        prepared.capacity.copy(),
+        (prepared.capacity.copy(), *prepared.room[1:]),
         price,
         prepared.ask,
         prepared.value,
@@ -51,19 +51,19 @@ def fill(
     shapes: Arrays,
     supply: Arrays,
     walk: Arrays,
-    free: Int,
+    room: Arrays,
     price: Float,
     ask: Int,
     value: Float,
     work: Arrays,
     out: Arrays,
 ) -> int:
-    """Write gang, slot and GPUs of each placement into `out`; how many. `free` is mutated."""
-    size = gangs[1]
+    """Write gang, slot and GPUs of each placement into `out`; how many. Free GPUs in `room` are mutated."""
+    size, free = gangs[1], room[0]
     out_gang, out_slot, out_gpus = out
     count = 0
     for gang in order:
-        _, used, choice = cheapest(gang, gangs, shapes, supply, walk, free, price, np.inf, work)
+        _, used, choice = cheapest(gang, gangs, shapes, supply, walk, room, price, np.inf, work)
         if choice < 0:
             continue
         cost = np.int64(0)

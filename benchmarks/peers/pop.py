@@ -51,13 +51,20 @@ def dealt(problem: Problem, parts: int, rng: np.random.Generator) -> Int:
 
 
 def part_of(problem: Problem, nodes: Int, requests: Int) -> Problem:
-    """The problem of some nodes and requests, numbered anew in the given order."""
+    """The problem of some nodes and requests for whole GPUs, numbered anew in the given order."""
+    assert problem.spare is None and problem.gangs.needs is None
     gangs, columns = problem.gangs, problem.nodes
     return replace(
         problem,
         nodes=NodeColumns(**{field.name: getattr(columns, field.name)[nodes] for field in fields(columns)}),
         capacity=problem.capacity[nodes],
-        gangs=Gangs(**{field.name: getattr(gangs, field.name)[requests] for field in fields(gangs)}),
+        gangs=Gangs(
+            **{
+                field.name: column[requests]
+                for field in fields(gangs)
+                if (column := getattr(gangs, field.name)) is not None
+            }
+        ),
     )
 
 

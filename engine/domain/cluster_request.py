@@ -278,7 +278,8 @@ def _check_client(reader: FieldReader, values: dict[str, Any]) -> None:
         return
     latitude, longitude, site = (values[name] for name in ("client_latitude", "client_longitude", "client_site"))
     if (latitude is None) != (longitude is None):
-        reader.wrong("client_latitude", "client_latitude and client_longitude must be given together")
+        sent = "client_latitude" if longitude is None else "client_longitude"
+        reader.wrong(sent, "client_latitude and client_longitude must be given together")
     if site is not None and latitude is not None:
         reader.wrong("client_site", "give either client_site or client coordinates, not both")
     if values["max_client_rtt_ms"] is not None and site is None and latitude is None and longitude is None:

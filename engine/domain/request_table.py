@@ -44,15 +44,13 @@ def check_requests(frame: pl.DataFrame, table: str = "requests.parquet") -> None
 
 
 BESIDE = ("gpu_milli", "cpu_milli", "memory_mib")
-NOT_PLANNED = "is not planned jointly: parts of a GPU, CPU and memory are placed one by one"
+"""What a request may name beside whole GPUs."""
 
 
-def check_plannable(frame: pl.DataFrame, table: str = "requests.parquet") -> None:
-    """InvalidInput names every request with a need that the joint plan does not know; all of a GPU is no part."""
-    needs = {name: pl.col(name).is_not_null() for name in BESIDE}
-    needs["gpu_milli"] &= pl.col("gpu_milli") != MILLI_OF_GPU
-    if violations := violations_of(frame, table, [(name, need, NOT_PLANNED) for name, need in needs.items()]):
-        raise InvalidInput(violations)
+def milli_of_part() -> pl.Expr:
+    """Thousandths of a GPU that a request wants, 0 unless it is for a part: all of a GPU is none."""
+    milli = pl.col("gpu_milli")
+    return pl.when(milli < MILLI_OF_GPU).then(milli).otherwise(0)
 
 
 def check_client_sites(

@@ -69,7 +69,9 @@ PLACEMENTS_SCHEMA: dict[str, pl.DataType] = {
     "node_id": pl.String(),
     "gpus": pl.Int64(),
     "movable": pl.Boolean(),
+    "card": pl.Int64(),
 }
+OPTIONAL_PLACEMENT_COLUMNS = {"card"}
 OPTIONAL_FLEET_COLUMNS = {"certifications", "fabric_id", "cpu_milli", "memory_mib"}
 OPTIONAL_REQUEST_COLUMNS = set(REQUESTS_SCHEMA) - {
     "request_id",

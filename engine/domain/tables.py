@@ -24,7 +24,7 @@ from engine.domain.limits import (
     MAX_RTT_MS,
 )
 from engine.domain.placement_table import check_placement_rows, check_placements
-from engine.domain.request_table import check_client_sites, check_plannable, check_requests
+from engine.domain.request_table import check_client_sites, check_requests
 from engine.domain.table_rules import (
     MAX_LISTED,
     TEXT_RULE,
@@ -39,6 +39,7 @@ from engine.domain.table_rules import (
 from engine.domain.table_schemas import (
     FLEET_SCHEMA,
     OPTIONAL_FLEET_COLUMNS,
+    OPTIONAL_PLACEMENT_COLUMNS,
     OPTIONAL_REQUEST_COLUMNS,
     PLACEMENTS_SCHEMA,
     REQUESTS_SCHEMA,
@@ -51,6 +52,7 @@ __all__ = [
     "FLEET_SCHEMA",
     "MAX_LISTED",
     "OPTIONAL_FLEET_COLUMNS",
+    "OPTIONAL_PLACEMENT_COLUMNS",
     "OPTIONAL_REQUEST_COLUMNS",
     "PLACEMENTS_SCHEMA",
     "REQUESTS_SCHEMA",
@@ -60,7 +62,6 @@ __all__ = [
     "check_fleet",
     "check_placement_rows",
     "check_placements",
-    "check_plannable",
     "check_requests",
     "check_rtt",
     "parse_table",

@@ -18,6 +18,7 @@ from engine.domain.errors import AuditFailed, InsufficientFunds, NotFound, Refus
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.commands import ApplyPlan, PlanChanges, PlannedMove, PlannedStart, PlannedStop
+from engine.market.draft_room import DraftRoom
 from engine.market.end_reasons import EndReason
 from engine.market.events import AnyEvent, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome, Terms
 from engine.market.lease_decision import lease_ended
@@ -25,6 +26,7 @@ from engine.market.ledger.purse import Purse
 from engine.market.plan_audit import plan_faults
 from engine.market.state import RECLAIMING, MarketState
 from engine.market.terms import with_network_fee
+from engine.market.use import use_of
 
 Int = NDArray[np.int64]
 Change = TypeVar("Change", PlannedStop, PlannedMove, PlannedStart)
@@ -66,13 +68,13 @@ def decide_plan(state: MarketState, command: ApplyPlan, now_us: int) -> list[Any
 
 
 class _Draft:
-    """The events so far. `unused` (nodes,): GPUs that nobody would use once they are applied."""
+    """The events so far, and what nobody would use once they are applied."""
 
     def __init__(self, state: MarketState, command: ApplyPlan, changes: PlanChanges, now_us: int) -> None:
         self._state, self._now_us = state, now_us
         self._tenant_id, self._plan_id = command.tenant_id, command.plan_id
         self._fleet_changed = changes.fleet_version != state.fleet_version
-        self._unused = state.inventory.unused.copy()
+        self._room = DraftRoom(state.inventory)
         self._purse = Purse(state, command.tenant_id)
         self.events: list[AnyEvent] = []
         self.outcomes: list[PlanOutcome] = []
@@ -92,7 +94,7 @@ class _Draft:
         """End a lease."""
         if obstacle := self._lease_obstacle(planned.lease_id, planned.standing):
             return obstacle
-        self._use(planned.standing, -1)
+        self._room.give(use_of(planned.standing))
         lease, reason = self._state.leases[planned.lease_id], EndReason(planned.reason)
         self.events.append(lease_ended(self._state, lease, reason, self._now_us))
         return None
@@ -102,13 +104,15 @@ class _Draft:
         if obstacle := self._lease_obstacle(planned.lease_id, planned.standing):
             return obstacle
         terms, nodes = planned.terms, planned.terms.node_numbers
-        before = self._unused[nodes]
-        self._use(planned.standing, -1)
-        stays = terms.gpus_per_node <= self._unused[nodes] - before
+        before = self._room.unused[nodes]
+        self._room.give(use_of(planned.standing))
+        stays = terms.gpus_per_node <= self._room.unused[nodes] - before
+        if terms.card >= 0:
+            stays = nodes == planned.standing.node_numbers
         if obstacle := self._node_obstacle(terms, np.where(stays, NO_LIMIT, planned.asks_micro_usd)):
-            self._use(planned.standing, +1)
+            self._room.take(use_of(planned.standing))
             return obstacle
-        self._use(terms, +1)
+        self._room.take(use_of(terms))
         self.events.append(
             LeaseMoved(
                 at_us=self._now_us,
@@ -116,6 +120,7 @@ class _Draft:
                 nodes=terms.nodes,
                 gpus=terms.gpus,
                 prices_micro_usd_per_gpu_hour=terms.prices_micro_usd_per_gpu_hour,
+                card=terms.card,
             )
         )
         return None
@@ -128,7 +133,7 @@ class _Draft:
         if not self._purse.pay(terms.total_micro_usd):
             short = f"costs {terms.total_micro_usd} micro-USD; {self._purse.left_micro_usd} are left"
             return Obstacle(InsufficientFunds.reason, short)
-        self._use(terms, +1)
+        self._room.take(use_of(terms))
         self._last_lease_id = f"l-{self._state.version + len(self.events) + 1:010d}"
         self.events.append(
             LeaseStarted(
@@ -141,28 +146,29 @@ class _Draft:
         )
         return None
 
-    def _use(self, terms: Terms, sign: int) -> None:
-        self._unused[terms.node_numbers] -= sign * terms.gpus_per_node
-
     def _lease_obstacle(self, lease_id: str, planned: Terms) -> Obstacle | None:
         lease = self._state.leases.get(lease_id)
         if lease is None or not lease.runs:
             return Obstacle(LEASE_ENDED, f"leases/{lease_id} has ended")
-        if not planned.request.is_plain:
-            return Obstacle(LEASE_CHANGED, f"leases/{lease_id} has more than whole GPUs: no plan changes it")
         if lease.state == RECLAIMING:
             return Obstacle(LEASE_CHANGED, f"leases/{lease_id} is being reclaimed since the plan was made")
-        if (lease.standing.nodes, lease.standing.gpus) != (planned.nodes, planned.gpus):
+        now = lease.standing
+        if (now.nodes, now.gpus, now.card) != (planned.nodes, planned.gpus, planned.card):
             return Obstacle(LEASE_CHANGED, f"leases/{lease_id} was moved since the plan was made")
         return None
 
     def _node_obstacle(self, terms: Terms, asks_max_micro_usd: Int) -> Obstacle | None:
         """What is in the way at the nodes of the terms, which may ask so much at most."""
-        inventory, nodes, gpus = self._state.inventory, terms.node_numbers, terms.gpus_per_node
-        seen = inventory.glance(nodes)._replace(unused=self._unused[nodes])
+        inventory, nodes, gpus = self._room.inventory, terms.node_numbers, terms.gpus_per_node
+        use = use_of(terms)
+        seen = inventory.glance(nodes)._replace(unused=self._room.unused[nodes])
+        short = ~self._room.has_room(use)
+        gone = "has {0} unused GPUs of the {1} planned"
+        if not use.is_plain:
+            gone = "has too little left of the GPUs, card, CPU or memory planned"
         for broken, reason, sentence in (
             (seen.state != int(NodeState.READY), NODE_NOT_READY, "is not READY"),
-            (seen.unused < gpus, CAPACITY_GONE, "has {0} unused GPUs of the {1} planned"),
+            (short, CAPACITY_GONE, gone),
             (seen.ask_micro_usd > asks_max_micro_usd, ASK_ROSE, "asks {2} micro-USD per GPU-hour instead of {3}"),
         ):
             if broken.any():

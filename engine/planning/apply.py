@@ -9,12 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.market.commands import PlanChanges, PlannedMove, PlannedStart, PlannedStop
-from engine.planning.plan_terms import average_price_micro_usd, moved_terms, sold_lines, sold_terms
+from engine.planning.plan_terms import (
+    Place,
+    average_price_micro_usd,
+    due_micro_usd,
+    moved_terms,
+    sold_lines,
+    sold_terms,
+)
 from engine.planning.prices_charged import list_prices
 from engine.planning.refusal_text import Names, RefusalTexts
 from engine.planning.snapshot import Gang, Queue, Snapshot
 from solvers.planning.moves import Order
 from solvers.planning.plan import Plan
+from solvers.planning.problem import NO_CARD
 from solvers.planning.refusals import Reason
 
 Int = NDArray[np.int64]
@@ -76,13 +84,19 @@ class _Shares:
         nodes = queue.problem.nodes
         order = np.lexsort((nodes.rank[plan.node], plan.request))
         node, gpus = plan.node[order], plan.gpus[order]
+        self._card = np.full(node.size, NO_CARD) if plan.card is None else plan.card[order]
         self._queue = queue
         self._asks = nodes.ask_micro_usd[node]
+        self._due = self._asks.copy()
+        """The asks, of parts their share of it."""
         self._first = np.searchsorted(plan.request[order], np.arange(len(queue.gangs) + 1))
         wanted = list_prices(self._asks, plan.node_price[node])
         self._price = wanted.copy()
         for index, gang in self._served():
-            self._price[self._rows(index)] = _charged(gang, *self._columns(index, wanted, gpus))
+            rows = self._rows(index)
+            wanted[rows] = due_micro_usd(gang.request, wanted[rows])
+            self._due[rows] = due_micro_usd(gang.request, self._asks[rows])
+            self._price[rows] = _charged(gang, wanted[rows], self._due[rows], gpus[rows])
         new = np.array([gang.standing is None for gang in queue.gangs], dtype=bool)[plan.request[order]]
         self.make_whole_micro_usd_per_hour = int(((wanted - self._price) * gpus)[new].sum())
         self.placements = Placements(plan.request[order], node, gpus, self._price)
@@ -90,12 +104,13 @@ class _Shares:
     def starts(self, snapshot: Snapshot) -> Iterator[PlannedStart]:
         """The new leases, in the order of the queue."""
         inventory, rows = snapshot.inventory, self.placements
-        lines = sold_lines(inventory, len(self._queue.gangs), rows.gang, rows.node, rows.gpus, self._price)
+        at_ask = self._price <= self._due
+        lines = sold_lines(inventory, len(self._queue.gangs), rows.gang, rows.node, rows.gpus, self._price, at_ask)
         for index, gang in self._served():
             if gang.standing is None:
                 place, price, asks = self._place(index), self._price[self._rows(index)], self._asks_of(index)
                 charged = lines.priced(inventory, index, gang.request.priced_duration_s)
-                terms = sold_terms(gang.request, *place, price, charged, snapshot.fleet_version)
+                terms = sold_terms(gang.request, place, price, charged, snapshot.fleet_version)
                 yield PlannedStart(terms, asks)
 
     def moves(self, moves: Order) -> Iterator[PlannedMove]:
@@ -105,7 +120,7 @@ class _Shares:
         for index in [*moves.request[first].tolist(), *moves.blocked.tolist()]:
             gang = self._queue.gangs[index]
             assert gang.standing is not None
-            terms = moved_terms(gang.standing, *self._place(index))
+            terms = moved_terms(gang.standing, self._place(index))
             yield PlannedMove(gang.lease_id, gang.standing, terms, self._asks_of(index))
 
     def refusals(self, told: Mapping[int, tuple[str, str]]) -> Iterator[Refusal]:
@@ -121,14 +136,9 @@ class _Shares:
     def _rows(self, gang: int) -> slice:
         return slice(int(self._first[gang]), int(self._first[gang + 1]))
 
-    def _columns(self, gang: int, wanted: Int, gpus: Int) -> tuple[Int, Int, Int]:
+    def _place(self, gang: int) -> Place:
         rows = self._rows(gang)
-        return wanted[rows], self._asks[rows], gpus[rows]
-
-    def _place(self, gang: int) -> tuple[Int, Int]:
-        """(nodes, GPUs)."""
-        rows = self._rows(gang)
-        return self.placements.node[rows], self.placements.gpus[rows]
+        return Place(self.placements.node[rows], self.placements.gpus[rows], int(self._card[rows][0]))
 
     def _asks_of(self, gang: int) -> Int:
         return self._asks[self._rows(gang)]
@@ -139,7 +149,8 @@ def _charged(gang: Gang, wanted: Int, asks: Int, gpus: Int) -> Int | int:
     until the gang's limit holds."""
     if gang.standing is not None:
         return average_price_micro_usd(gang.standing)
-    over = int(np.dot(gpus, wanted)) - gang.value_micro_usd * gang.request.gpu_count
+    cap = int(due_micro_usd(gang.request, np.array([gang.value_micro_usd]))[0]) * gang.request.gpu_count
+    over = int(np.dot(gpus, wanted)) - cap
     if over <= 0:
         return wanted
     above = wanted - asks

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.planning.certificate_answers import denied_places, wrong_answers, wrong_names
 from engine.planning.certificate_bound import dual_value, least_costs
+from engine.planning.certificate_cards import overfull_beside, overfull_cards, wrong_cards
 from engine.planning.certificate_distances import RoundTrips
 from engine.planning.certificate_faults import Fault, first_faults
 from engine.planning.certificate_files import changed_inputs, read_plan_files
@@ -59,7 +60,10 @@ def check_plan(directory: Path) -> Certificate:
         yield from wrong_answers(ledger)
         yield from denied_places(ledger, least)
         yield from broken_constraints(ledger, trips)
+        yield from wrong_cards(ledger)
         yield from overfull_nodes(ledger)
+        yield from overfull_cards(ledger)
+        yield from overfull_beside(ledger)
         yield from wrong_moves(ledger, shifted)
         yield from wrong_prices(ledger)
         yield from wrong_figures(ledger, welfare)

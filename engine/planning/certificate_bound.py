@@ -1,10 +1,11 @@
 """D(p): the bound that node prices prove, recomputed from the files (docs/planning.md, rule 7).
 
-For each request the least Σ p_j·x_ij + M·moved_i over its own feasible placements. A node is a run of *slots* of
-g GPUs, ⌊capacity / g⌋ of them at g·p_j each; GPUs that stay on their node pay M less. Slots are independent of
-each other but for the group (one model, one fabric) and the suppliers' shares, so taking the cheapest is exact:
-for shares because a limit per supplier is a partition matroid. With `max_cluster_rtt_ms` the star bound takes
-the place of the minimum: the cheapest slots within the limit of one site that could hold a replica.
+For each request the least Σ p_j·x_ij + M·moved_i over its own feasible placements. A node is a run of *slots* of g
+GPUs, ⌊capacity / g⌋ of them, fewer where CPU or memory limits them, at g·p_j each; GPUs that stay on their node
+pay M less. Slots are independent of each other but for the group (one model, one fabric) and the suppliers'
+shares, so taking the cheapest is exact: for shares because a limit per supplier is a partition matroid. With
+`max_cluster_rtt_ms` the star bound takes the place of the minimum: the cheapest slots within the limit of one site
+that could hold a replica.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def dual_value(ledger: Ledger, least: Mapping[str, float]) -> float:
     """D(p) in micro-USD per hour, of the prices in `node_prices.parquet` and the `least_costs` at them."""
     fleet = ledger.fleet
     surplus = fleet["shadow_price_micro_usd_per_gpu_hour"] - fleet["ask_micro_usd_per_gpu_hour"]
-    sellers = fleet["capacity"] * surplus.clip(lower_bound=0.0)
+    sellers = (fleet["capacity"] + fleet["all_left"] / 1_000) * surplus.clip(lower_bound=0.0)
     buyers = (_gain(request, least[request["request_id"]]) for request in _rows(ledger))
     return math.fsum(buyers) + math.fsum(sellers)
 
@@ -48,8 +49,14 @@ def dual_value(ledger: Ledger, least: Mapping[str, float]) -> float:
 def _gain(request: Request, least: float) -> float:
     if math.isinf(least):
         return 0.0
-    gain: float = request["gpu_count"] * request["value"] - least
+    gain: float = _share(request["gpu_count"] * request["value"], request) - least
     return gain if request["must_serve"] else max(0.0, gain)
+
+
+def _share(money: int, request: Request) -> int:
+    """What a request is worth or pays, of a part its share, rounded up."""
+    milli = request["part_milli"]
+    return -(-money * milli // 1_000) if milli else money
 
 
 def least_costs(ledger: Ledger, trips: RoundTrips) -> dict[str, float]:
@@ -84,7 +91,8 @@ class _Search:
         held = self._held.get(request["request_id"])
         kept = self.supply.eligible(request, shelf.classes)
         shared = request["max_supplier_share"] is not None
-        if held is None and not shared and not request["same_fabric"] and request["max_cluster_rtt_ms"] is None:
+        alone = held is None and not any(request[need] for need in ("part_milli", "cpu_milli", "memory_mib"))
+        if alone and not shared and not request["same_fabric"] and request["max_cluster_rtt_ms"] is None:
             return _least_of_runs(shelf, kept, request["gpus_per_node"], request["gpu_count"])
         return self._least_of_offers(request, shelf, kept[shelf.folded], held)
 
@@ -92,12 +100,13 @@ class _Search:
         size, need, fixed = request["gpus_per_node"], request["gpu_count"], 0.0
         if held is not None:
             need -= int(held.pinned_gpus.sum())
-            fixed = float((held.pinned_gpus * self._ask[held.pinned_node]).sum())
-            fixed += self._move_cost * int(held.movable_gpus.sum())
+            asks = zip(held.pinned_gpus.tolist(), self._ask[held.pinned_node].tolist(), strict=True)
+            fixed = float(sum(_share(gpus * ask, request) for gpus, ask in asks))
+            fixed += _share(self._move_cost * int(held.movable_gpus.sum()), request)
             kept &= self._joins_pinned(request, held, shelf)
         if need == 0:
             return fixed
-        offers = self._offers(shelf, np.flatnonzero(kept), size, held)
+        offers = self._offers(shelf, np.flatnonzero(kept), request, held)
         most, limit_ms = self._supplier_slots(request, held), request["max_cluster_rtt_ms"]
         if limit_ms is not None:
             return fixed + least_of_stars(offers, lambda sites: self._near(sites, limit_ms), need // size, most)
@@ -105,12 +114,14 @@ class _Search:
             offers = limited(offers, (offers.supplier, offers.group), most[offers.supplier])
         return fixed + least_of_groups(offers, need // size)
 
-    def _offers(self, shelf: Shelf, chosen: Int, size: int, held: Held | None) -> Offers:
-        node, slots = shelf.node[chosen], shelf.capacity[chosen] // size
+    def _offers(self, shelf: Shelf, chosen: Int, request: Request, held: Held | None) -> Offers:
+        node = shelf.node[chosen]
+        slots = self.supply.slots(request, node)
+        size = request["part_milli"] / 1_000 or request["gpus_per_node"]
         site, supplier = self.supply.site[node], self.supply.supplier[node]
         offers = Offers(shelf.group[chosen], site, supplier, size * shelf.price[chosen], slots)
         if held is not None:
-            offers = self._with_stays(offers, node, held, size)
+            offers = self._with_stays(offers, node, held, request)
         return offers[offers.slots > 0]
 
     def _joins_pinned(self, request: Request, held: Held, shelf: Shelf) -> Flags:
@@ -132,15 +143,16 @@ class _Search:
         near: Flags = rtt_ms <= limit_ms + RTT_TOLERANCE_MS
         return near
 
-    def _with_stays(self, offers: Offers, node: Int, held: Held, size: int) -> Offers:
+    def _with_stays(self, offers: Offers, node: Int, held: Held, request: Request) -> Offers:
         """The same, with slots that GPUs need not leave set apart at M less per GPU."""
         here = np.zeros(self.supply.capacity.size, np.int64)
         here[held.movable_node] = held.movable_gpus
+        size = request["gpus_per_node"]
         stays = np.minimum(here[node] // size, offers.slots)
         some = stays > 0
         columns = (offers.group, offers.site, offers.supplier)
         group, site, supplier = (np.concatenate([column, column[some]]) for column in columns)
-        cost = np.concatenate([offers.cost, offers.cost[some] - size * self._move_cost])
+        cost = np.concatenate([offers.cost, offers.cost[some] - _share(size * self._move_cost, request)])
         slots = np.concatenate([offers.slots - stays, stays[some]])
         return Offers(group, site, supplier, cost, slots)[np.lexsort((cost, group))]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import polars as pl
 
 from engine.domain import tables
 from engine.domain.errors import InvalidInput, Violation
-from engine.domain.limits import MAX_GPU_COUNT, MAX_TOTAL_MICRO_USD
+from engine.domain.limits import MAX_GPU_COUNT, MAX_GPUS_PER_NODE, MAX_TOTAL_MICRO_USD
 from engine.domain.table_rules import MAX_LISTED, Rule, range_rule, violations_of
 from engine.planning import plan_files_schema as files
 from engine.planning.certificate_faults import Fault, FaultCode
@@ -67,7 +67,6 @@ def read_plan_files(directory: Path) -> PlanFiles:
     fleet, requests, rtt, placements = (
         _input(inputs / name, schema, optional, check, hashes) for name, schema, optional, check in _INPUTS
     )
-    tables.check_plannable(requests)
     tables.check_client_sites(requests, fleet, rtt)
     tables.check_placements(placements, fleet, requests)
     return PlanFiles(
@@ -75,7 +74,7 @@ def read_plan_files(directory: Path) -> PlanFiles:
         requests=_with_defaults(requests),
         rtt=rtt,
         placements=placements,
-        plan=_output(directory / files.PLAN_FILE, files.PLAN_SCHEMA),
+        plan=_output(directory / files.PLAN_FILE, files.PLAN_OF_PARTS_SCHEMA, {files.CARD}),
         node_prices=_node_prices(directory / files.NODE_PRICES_FILE, fleet),
         refusals=_output(directory / files.REFUSALS_FILE, files.REFUSALS_SCHEMA),
         moves=_output(directory / files.MOVES_FILE, files.MOVES_SCHEMA),
@@ -100,7 +99,7 @@ _INPUTS: tuple[tuple[str, Schema, set[str], Check], ...] = (
     (files.FLEET_FILE, tables.FLEET_SCHEMA, tables.OPTIONAL_FLEET_COLUMNS, tables.check_fleet),
     (files.REQUESTS_FILE, tables.REQUESTS_SCHEMA, tables.OPTIONAL_REQUEST_COLUMNS, tables.check_requests),
     (files.RTT_FILE, tables.RTT_SCHEMA, set(), tables.check_rtt),
-    (files.PLACEMENTS_FILE, tables.PLACEMENTS_SCHEMA, set(), tables.check_placement_rows),
+    (files.PLACEMENTS_FILE, tables.PLACEMENTS_SCHEMA, {files.CARD}, tables.check_placement_rows),
 )
 
 
@@ -121,11 +120,13 @@ def _with_defaults(requests: pl.DataFrame) -> pl.DataFrame:
         *(pl.when(pl.col(name).list.len() > 0).then(pl.col(name)).alias(name) for name in lists),
         *(pl.col(name).fill_null(False) for name in flags),
         pl.col("gpus_per_node").fill_null(1),
+        pl.col("cpu_milli", "memory_mib").fill_null(0),
+        part_milli=pl.when(pl.col("gpu_milli") < 1_000).then("gpu_milli").otherwise(0),
     )
 
 
-def _output(path: Path, schema: Schema) -> pl.DataFrame:
-    frame = tables.read_table(path, schema)
+def _output(path: Path, schema: Schema, optional: Iterable[str] = ()) -> pl.DataFrame:
+    frame = tables.read_table(path, schema, optional)
     if violations := violations_of(frame, path.name, _output_rules(frame.columns)):
         raise InvalidInput(violations)
     return frame
@@ -134,7 +135,8 @@ def _output(path: Path, schema: Schema) -> pl.DataFrame:
 def _output_rules(columns: list[str]) -> Iterator[Rule]:
     for column in columns:
         value = pl.col(column)
-        yield column, value.is_null(), "must not be null"
+        if column != files.CARD:
+            yield column, value.is_null(), "must not be null"
         if column in _RANGES:
             yield range_rule(column, *_RANGES[column], optional=True)
         if column == "shadow_price_micro_usd_per_gpu_hour":
@@ -148,6 +150,7 @@ _MAX_PRICE = MAX_TOTAL_MICRO_USD // MAX_GPU_COUNT
 _RANGES = {
     "gpus": (1, MAX_GPU_COUNT),
     "price_micro_usd_per_gpu_hour": (0, _MAX_PRICE),
+    files.CARD: (0, MAX_GPUS_PER_NODE - 1),
     "step": (0, MAX_TOTAL_MICRO_USD),
 }
 

@@ -15,24 +15,27 @@ from engine.planning.plan_files_schema import PlanStatus
 RELATIVE_TOLERANCE = 1e-6
 """Of a bound, against float64 sums in another order."""
 PRICE, ASK, LIST = "price_micro_usd_per_gpu_hour", "node_ask_micro_usd_per_gpu_hour", "node_list_price"
+CAP = "max_price_micro_usd_per_gpu_hour"
 
 
 def welfare_micro_usd_per_hour(ledger: Ledger, shifted: pl.DataFrame) -> int:
     """W of rule 1."""
     served = ledger.requests.join(ledger.rows, on="request_id", how="semi")
-    values = _sum_of_products(served, "gpu_count", "value")
-    asks = _sum_of_products(ledger.rows, "gpus", ASK)
+    values = _sum_of_products(served, "gpu_count", _due("value"))
+    asks = _sum_of_products(ledger.rows, "gpus", _due(ASK))
     move_cost: int = ledger.files.report["move_cost_micro_usd"]
-    return values - asks - move_cost * int(shifted["left"].sum())
+    moved = shifted.join(ledger.requests, on="request_id").with_columns(move_cost=move_cost)
+    return values - asks - _sum_of_products(moved, "left", _due("move_cost"))
 
 
 def wrong_prices(ledger: Ledger) -> Iterator[Fault]:
     """Prices above what a node may ask, bills above the buyer's cap, and reductions that no cap asks for."""
+    rows = ledger.rows.with_columns(_due(LIST).alias(LIST), _due(ASK).alias(ASK), _due(CAP).alias(CAP))
     above = pl.col(PRICE) > pl.col(LIST)
     sentence = f"{{request_id}} pays {{{PRICE}}} on {{node_id}}, which may ask {{{LIST}}}"
-    yield from faults_in_rows(ledger.rows, above, FaultCode.WRONG_PRICE, sentence)
-    bills = ledger.rows.group_by("request_id", maintain_order=True).agg(
-        cap=_money("gpu_count").first() * _money("max_price_micro_usd_per_gpu_hour").first(),
+    yield from faults_in_rows(rows, above, FaultCode.WRONG_PRICE, sentence)
+    bills = rows.group_by("request_id", maintain_order=True).agg(
+        cap=_money("gpu_count").first() * _money(CAP).first(),
         bill=(_money("gpus") * _money(PRICE)).sum(),
         asked=(_money("gpus") * _money(LIST)).sum(),
         asks=(_money("gpus") * _money(ASK)).sum(),
@@ -50,7 +53,8 @@ def wrong_prices(ledger: Ledger) -> Iterator[Fault]:
 
 def wrong_figures(ledger: Ledger, welfare: int) -> Iterator[Fault]:
     """Counts, welfare and make-whole of the report against the files."""
-    make_whole = _sum_of_products(ledger.rows, "gpus", LIST) - _sum_of_products(ledger.rows, "gpus", PRICE)
+    charged = _sum_of_products(ledger.rows, "gpus", _money(PRICE))
+    make_whole = _sum_of_products(ledger.rows, "gpus", _due(LIST)) - charged
     found = (
         ("requests", FaultCode.WRONG_COUNT, ledger.requests.height),
         ("requests_served", FaultCode.WRONG_COUNT, ledger.files.plan["request_id"].n_unique()),
@@ -87,8 +91,14 @@ def _money(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Int128)
 
 
-def _sum_of_products(rows: pl.DataFrame, a: str, b: str) -> int:
-    return int(rows.select((_money(a) * _money(b)).sum()).item())
+def _due(price: str) -> pl.Expr:
+    """A price per GPU-hour, of a part its share, rounded up."""
+    whole, milli = _money(price), _money("part_milli")
+    return pl.when(milli > 0).then((whole * milli + 999) // 1_000).otherwise(whole)
+
+
+def _sum_of_products(rows: pl.DataFrame, gpus: str, price: pl.Expr) -> int:
+    return int(rows.select((_money(gpus) * price).sum()).item())
 
 
 def _gap(bound: int, welfare: int) -> float | None:

@@ -6,20 +6,23 @@ plan, and the plan's rows are checked already.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 import polars as pl
 
+from engine.planning.certificate_cards import Floor, opened_cards
 from engine.planning.certificate_faults import Fault, FaultCode, faults_in_rows
 from engine.planning.certificate_ledger import Ledger
 
 
 def overfull_nodes(ledger: Ledger) -> Iterator[Fault]:
     """Nodes that give more than they have, and pinned rows that the plan moves."""
+    whole = pl.col("part_milli") == 0
     given = ledger.rows.group_by("node_id", maintain_order=True).agg(
-        given=(pl.col("gpus") - pl.col("pinned")).sum(), capacity=pl.col("node_capacity").first()
+        given=(pl.col("gpus") - pl.col("pinned")).filter(whole).sum(), capacity=pl.col("node_capacity").first()
     )
+    given = given.join(opened_cards(ledger), on="node_id", how="left", maintain_order="left")
+    given = given.with_columns(given=pl.col("given") + pl.col("opened").fill_null(0))
     sentence = "{node_id} gives {given} GPUs, its capacity is {capacity}"
     yield from faults_in_rows(given, pl.col("given") > pl.col("capacity"), FaultCode.OVERFULL_NODE, sentence)
     served = ledger.running.join(ledger.files.plan, on="request_id", how="semi")
@@ -73,24 +76,15 @@ def _differences(moves: pl.DataFrame, shifted: pl.DataFrame) -> Iterator[Fault]:
 
 def _overfilling(ledger: Ledger) -> Iterator[Fault]:
     """Steps after which a node holds more than its free GPUs and all that ran there at the start."""
-    room = _room_after_departures(ledger)
+    floor = Floor(ledger)
     ready = set(ledger.fleet.filter(pl.col("state") == "READY")["node_id"])
     moves = ledger.files.moves.sort("step", maintain_order=True)
     for (step,), rows in moves.group_by("step", maintain_order=True):
-        for source, target, gpus in rows.select("from_node_id", "to_node_id", "gpus").iter_rows():
-            room[source] += gpus
-            room[target] -= gpus
+        for row in rows.select("request_id", "from_node_id", "to_node_id", "gpus").iter_rows():
+            floor.move(*row)
         for target in rows["to_node_id"].unique(maintain_order=True):
             if target not in ready:
                 yield Fault(FaultCode.MOVE_OVERFILLS, f"step {step} adds to {target}, which is not READY")
-            elif room[target] < 0:
-                yield Fault(FaultCode.MOVE_OVERFILLS, f"step {step} leaves {target} {-room[target]} GPUs short")
-
-
-def _room_after_departures(ledger: Ledger) -> Counter[str]:
-    """Free GPUs per node once all that is refused or stopped has left."""
-    room = Counter(dict(ledger.fleet.select("node_id", "gpu_free").iter_rows()))
-    ended = ledger.running.join(ledger.files.plan, on="request_id", how="anti")
-    for node_id, gpus in ended.select("node_id", "gpus").iter_rows():
-        room[node_id] += gpus
-    return room
+            else:
+                for lack in floor.lacks(target):
+                    yield Fault(FaultCode.MOVE_OVERFILLS, f"step {step} leaves {target} {lack}")

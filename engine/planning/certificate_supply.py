@@ -24,6 +24,7 @@ Float = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Request = Mapping[str, Any]
 
+ENDLESS = 2**62
 GRADES = (
     ("min_security_tier", "security_tier", SecurityTier),
     ("min_connectivity_tier", "connectivity_tier", ConnectivityTier),
@@ -77,13 +78,17 @@ class Classes:
 class Supply:
     """Nodes of a fleet with `capacity`, and their prices. `fleet` is that of a ledger.
 
-    `price`, `capacity`, `site`, `supplier`, `model`, `fabric`: shape (nodes,); a fabric of -1 is none.
+    `price`, `capacity`, `site`, `supplier`, `model`, `fabric`: shape (nodes,); a fabric of -1 is none. `cpu_left`,
+    `memory_left`, `card_left`: of a ledger's fleet; what is not limited is as good as endless.
     """
 
     def __init__(self, fleet: pl.DataFrame, trips: RoundTrips) -> None:
         self.trips = trips
         self.price = fleet["shadow_price_micro_usd_per_gpu_hour"].to_numpy()
         self.capacity = fleet["capacity"].to_numpy()
+        self.cpu_left = fleet["cpu_left"].fill_null(ENDLESS).to_numpy()
+        self.memory_left = fleet["memory_left"].fill_null(ENDLESS).to_numpy()
+        self.card_left = fleet["card_left"].to_numpy()
         self.suppliers, self.supplier = _coded(fleet["supplier_id"])
         self.models, self.model = _coded(fleet["gpu_model"])
         self.fabric = _coded(fleet["fabric_id"])[1]
@@ -97,7 +102,7 @@ class Supply:
 
     def shelf(self, models: Sequence[str] | None, *, one_model: bool, one_fabric: bool) -> Shelf:
         """The nodes of these models (None: of all), grouped by what a cluster may not mix."""
-        usable = self.capacity > 0
+        usable = (self.capacity > 0) | (self.card_left > 0)
         if models is not None:
             wanted = [self.models[name] for name in models if name in self.models]
             usable &= np.isin(self.model, wanted)
@@ -122,6 +127,17 @@ class Supply:
             classes=self._classes[numbers],
             runs=list(itertools.pairwise([*first.tolist(), node.size])),
         )
+
+    def slots(self, request: Request, node: Int) -> Int:
+        """Replicas that some nodes could hold if nobody else were there; at most one of a part."""
+        slots: Int = self.capacity[node] // request["gpus_per_node"]
+        if request["part_milli"]:
+            whole = (slots > 0) | (self.card_left[node] >= request["part_milli"])
+            slots = whole.astype(np.int64)
+        for need, left in ((request["cpu_milli"], self.cpu_left), (request["memory_mib"], self.memory_left)):
+            if need:
+                slots = np.minimum(slots, np.maximum(left[node], 0) // need)
+        return slots
 
     def eligible(self, request: Request, classes: Classes) -> Flags:
         """Which classes keep every rule that a node keeps or not (models and fabrics: the shelf's part)."""

@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import SHARE_TOLERANCE
+from engine.domain.request_table import milli_of_part
 from engine.domain.tiers import ConnectivityTier, Interconnect, SecurityTier
 from engine.planning.codes import distinct, distinct_sets, is_given, named
 from engine.planning.fleet_codes import FleetCodes, certification_masks, encode_fleet, grades
@@ -20,7 +21,7 @@ from engine.planning.inputs import Inputs
 from engine.planning.running_checks import check_running
 from engine.planning.running_work import RunningWork, encode_running
 from engine.planning.site_sets import site_sets
-from solvers.planning.problem import NO_SHARE, Gangs, Problem
+from solvers.planning.problem import NO_SHARE, Gangs, Needs, Problem
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -45,7 +46,8 @@ def encode(inputs: Inputs, move_cost_micro_usd: int, displaced_bonus_micro_usd: 
     """The problem of checked inputs. InvalidInput names running work that breaks its own constraints."""
     requests = inputs.requests
     fleet = encode_fleet(inputs.fleet, inputs.rtt)
-    running = encode_running(inputs, fleet.ready)
+    needs = needs_of(requests)
+    running = encode_running(inputs, fleet.ready, needs, _replica(requests))
     model_sets, model_set = _model_sets(requests, fleet)
     supplier_sets, supplier_set = _supplier_sets(requests, fleet)
     allowed_sites, site_set = site_sets(requests, fleet, inputs.rtt)
@@ -61,6 +63,7 @@ def encode(inputs: Inputs, move_cost_micro_usd: int, displaced_bonus_micro_usd: 
             model_set=model_set,
             site_set=site_set,
             supplier_set=supplier_set,
+            needs=needs,
         ),
         model_sets=model_sets,
         site_sets=allowed_sites,
@@ -68,6 +71,7 @@ def encode(inputs: Inputs, move_cost_micro_usd: int, displaced_bonus_micro_usd: 
         distances=fleet.distances,
         running=running.rows,
         move_cost_micro_usd=move_cost_micro_usd,
+        spare=running.spare,
     )
     check_running(problem, fleet, running.row, inputs.placements_table)
     return Encoded(
@@ -78,6 +82,19 @@ def encode(inputs: Inputs, move_cost_micro_usd: int, displaced_bonus_micro_usd: 
         max_price_micro_usd=max_price,
         displaced=running.displaced,
     )
+
+
+def needs_of(requests: pl.DataFrame) -> Needs | None:
+    """What requests want beside whole GPUs; None if none of them wants anything."""
+    needs = requests.select(
+        pl.col("cpu_milli").fill_null(0), pl.col("memory_mib").fill_null(0), gpu_milli=milli_of_part().fill_null(0)
+    )
+    columns = [_integers(needs[name]) for name in ("cpu_milli", "memory_mib", "gpu_milli")]
+    return Needs(*columns) if any(column.any() for column in columns) else None
+
+
+def _replica(requests: pl.DataFrame) -> Int:
+    return _integers(requests["gpus_per_node"].fill_null(1))
 
 
 def _model_sets(requests: pl.DataFrame, fleet: FleetCodes) -> tuple[Flags, Int]:
@@ -104,8 +121,9 @@ def _gangs(
     model_set: Int,
     site_set: Int,
     supplier_set: Int,
+    needs: Needs | None,
 ) -> Gangs:
-    gpus, per_replica = _integers(requests["gpu_count"]), _integers(requests["gpus_per_node"].fill_null(1))
+    gpus, per_replica = _integers(requests["gpu_count"]), _replica(requests)
     return Gangs(
         replicas=gpus // per_replica,
         gpus_per_replica=per_replica,
@@ -123,6 +141,7 @@ def _gangs(
         max_gpus_per_supplier=_max_gpus_per_supplier(gpus, requests["max_supplier_share"]),
         max_cluster_rtt_ms=_floats(requests["max_cluster_rtt_ms"], np.inf),
         must_serve=running.must_serve,
+        needs=needs,
     )
 
 

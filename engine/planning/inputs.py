@@ -58,11 +58,13 @@ def read_inputs(paths: InputPaths) -> Inputs:
     )
     rtt = reader.table(RTT_FILE, paths.rtt, tables.RTT_SCHEMA, tables.check_rtt)
     placements = reader.table(
-        PLACEMENTS_FILE, paths.placements, tables.PLACEMENTS_SCHEMA, tables.check_placement_rows
+        PLACEMENTS_FILE,
+        paths.placements,
+        tables.PLACEMENTS_SCHEMA,
+        tables.check_placement_rows,
+        tables.OPTIONAL_PLACEMENT_COLUMNS,
     )
     named = paths.placements.name if paths.placements is not None else PLACEMENTS_FILE
-    if requests is not None:
-        reader.attempt(lambda: tables.check_plannable(requests, paths.requests.name))
     if fleet is not None and requests is not None:
         if rtt is not None:
             reader.attempt(lambda: tables.check_client_sites(requests, fleet, rtt, paths.requests.name))

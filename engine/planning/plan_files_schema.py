@@ -28,6 +28,9 @@ PLAN_SCHEMA: dict[str, pl.DataType] = {
     "gpus": pl.Int64(),
     "price_micro_usd_per_gpu_hour": pl.Int64(),
 }
+CARD = "card"
+"""The last column of a plan that places parts: the card that each takes on its node, null in all other rows."""
+PLAN_OF_PARTS_SCHEMA = {**PLAN_SCHEMA, CARD: pl.Int64()}
 NODE_PRICES_SCHEMA: dict[str, pl.DataType] = {
     "node_id": pl.String(),
     "shadow_price_micro_usd_per_gpu_hour": pl.Float64(),

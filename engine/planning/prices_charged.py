@@ -1,7 +1,8 @@
 """What each placement is charged (docs/planning.md, rule 8), in integers.
 
 Node j asks max(ask_j, ⌈p_j⌉). Where a request's bill would exceed gpu_count·max_price, the part above the asks is
-scaled down, or, if even the asks exceed it, the asks are; each price is rounded down, so the bill keeps the cap.
+scaled down, or, if even the asks exceed it, the asks are; each price is rounded down, so the bill keeps the cap. A
+part of a GPU pays its share of all of these, rounded up: its price is that of the part, no more than the whole's.
 Products pass 2^63 and are taken in 128 bits, never in floats.
 """
 
@@ -21,7 +22,9 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Charges:
-    """`price_micro_usd` (rows of the plan,): per GPU-hour. The make-whole is what was taken off all prices."""
+    """`price_micro_usd` (rows of the plan,): per hour of a GPU, or of the part. The make-whole is what was taken
+    off all prices.
+    """
 
     price_micro_usd: Int
     make_whole_micro_usd_per_hour: int
@@ -32,6 +35,11 @@ def charge(encoded: Encoded, plan: Plan) -> Charges:
     asks = encoded.problem.nodes.ask_micro_usd[plan.node]
     listed = list_prices(asks, plan.node_price[plan.node])
     max_price = encoded.max_price_micro_usd[plan.request]
+    part = encoded.problem.gangs.is_part(plan.request)
+    asks, listed, max_price = (
+        np.where(part, encoded.problem.gangs.money(plan.request, plan.gpus, price), price)
+        for price in (asks, listed, max_price)
+    )
     rows = pl.DataFrame(
         {"request": plan.request, "gpus": plan.gpus, "ask": asks, "listed": listed, "max_price": max_price}
     )

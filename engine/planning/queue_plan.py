@@ -72,7 +72,7 @@ class QueueJob:
             plan=plan,
             moves=moves,
             outcome=outcome_of(self.snapshot, queue, plan, moves),
-            priced=queue.problem.capacity > 0,
+            priced=queue.problem.live,
             known=queue.known,
         )
 

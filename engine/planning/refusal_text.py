@@ -39,7 +39,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class RefusalTexts:
-    """Sentences about the refusals of one plan. `row_table` (rows, 10): `Rows.table` of the folded fleet.
+    """Sentences about the refusals of one plan. `row_table` (rows, 11): `Rows.table` of the folded fleet.
 
     `bid_micro_usd` (requests,): max_price per GPU-hour, without any bonus.
     """
@@ -77,10 +77,32 @@ class RefusalTexts:
         """Of a request that fits nowhere at its price, or nowhere at all."""
         if reason == Reason.PRICE_TOO_LOW:
             return f"it bids {price_text(int(self.bid_micro_usd[gang]))}, less than any placement costs"
-        count = int(self.problem.gangs.gpus[gang])
-        gpus = "1 GPU" if count == 1 else f"{count:,} GPUs"
         kept = " at its price" if reason != Reason.NO_FEASIBLE_PLACEMENT else ""
-        return f"no placement of {gpus} keeps all of its constraints{kept}, even in an empty fleet"
+        return f"no placement of {self._whole(gang)} keeps all of its constraints{kept}, even in an empty fleet"
+
+    def _whole(self, gang: int) -> str:
+        """What a request asks for in all."""
+        gangs = self.problem.gangs
+        count = int(gangs.gpus[gang])
+        gpus = "1 GPU" if count == 1 else f"{count:,} GPUs"
+        return gpus if gangs.needs is None or not gangs.needs.gpu_milli[gang] else self._replica(gang)
+
+    def _replica(self, gang: int) -> str:
+        """What one replica of a request needs of its node, beside whole GPUs too."""
+        gangs, needs = self.problem.gangs, self.problem.gangs.needs
+        size = int(gangs.gpus_per_replica[gang])
+        if needs is None:
+            return f"{size:,} GPUs"
+        milli = int(needs.gpu_milli[gang])
+        gpus = f"{milli} thousandths of a GPU" if milli else "1 GPU" if size == 1 else f"{size:,} GPUs"
+        cpu, memory = int(needs.cpu_milli[gang]), int(needs.memory_mib[gang])
+        beside = [f"{cpu:,} thousandths of a core"] * (cpu > 0) + [f"{memory:,} MiB"] * (memory > 0)
+        return " with ".join([gpus, " and ".join(beside)]) if beside else gpus
+
+    def _gpus(self, units: int) -> str:
+        """GPUs that are counted in units of the problem."""
+        whole = units / self.problem.milli
+        return f"{whole:,.3f}".rstrip("0").rstrip(".")
 
     def _price(self, gang: int, price: int) -> str:
         if price < 0:
@@ -93,8 +115,9 @@ class RefusalTexts:
     def _hall(self, scarce: ScarceSet, what: str) -> str:
         count = scarce.gangs.size
         subject = f"these {count:,} requests want" if count > 1 else "this request wants"
+        limit = price_text(scarce.ask_limit_micro_usd)
         dearer = (
-            f", and {scarce.dearer_gpus:,} free ones that ask more than {price_text(scarce.ask_limit_micro_usd)}"
+            f", and {self._gpus(scarce.dearer_gpus)} free ones that ask more than {limit}"
             if scarce.dearer_gpus
             else ""
         )
@@ -104,7 +127,8 @@ class RefusalTexts:
             else ""
         )
         return (
-            f"{subject} {scarce.wanted_gpus:,} GPUs of {what}; {scarce.existing_gpus:,} exist{dearer}{elsewhere}"
+            f"{subject} {self._gpus(scarce.wanted_gpus)} GPUs of {what}; {self._gpus(scarce.existing_gpus)} "
+            f"exist{dearer}{elsewhere}"
         )
 
     def _indivisible(self, scarce: ScarceSet, where: str) -> str:
@@ -113,6 +137,12 @@ class RefusalTexts:
         dearer = int((gangs.value_micro_usd[others] > gangs.value_micro_usd[last]).sum())
         size = int(gangs.gpus_per_replica[last])
         free, needed = scarce.existing_gpus // size, scarce.wanted_gpus // size
+        needs = gangs.needs
+        if needs is not None and (needs.gpu_milli[last] or needs.cpu_milli[last] or needs.memory_mib[last]):
+            return (
+                f"{needed:,} times {self._replica(last)} ({where}) is not free together within its price; of "
+                f"{others.size:,} others there {dearer:,} are worth more per GPU"
+            )
         if free >= needed:
             return f"room for its {scarce.wanted_gpus:,} GPUs of {where} is free, but not within its price"
         return (

@@ -68,7 +68,7 @@ def least_of(sets: Sequence[ScarceSet], gangs: Gangs) -> Least:
 def spread_of(
     sets: Sequence[ScarceSet], one_fabric: Flags, row_table: Int, region_of: Int, country_of: Int
 ) -> Spread:
-    """`one_fabric` (sets,): whose fabrics are counted. `row_table` (rows, 10): the folded fleet.
+    """`one_fabric` (sets,): whose fabrics are counted. `row_table` (rows, 11): the folded fleet.
 
     `region_of`, `country_of` (sites,): codes.
     """

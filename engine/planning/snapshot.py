@@ -15,16 +15,29 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Violation
+from engine.domain.money import least_price_with_share
+from engine.domain.request_table import BESIDE
 from engine.market.audit import placement_faults
 from engine.market.demand import demand_of
 from engine.market.events import Terms
 from engine.market.inventory import READY, Inventory
 from engine.market.state import ACTIVE, MarketState
+from engine.market.use import use_of
 from engine.planning.codes import known_codes
 from engine.planning.known_demands import KnownDemands, kept_demands, names_of
 from solvers.distances import Distances
 from solvers.placement import Demand
-from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
+from solvers.planning.problem import (
+    MILLI,
+    NO_CARD,
+    NO_SHARE,
+    UNSHARED,
+    Gangs,
+    Needs,
+    Problem,
+    Running,
+    Spare,
+)
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -43,8 +56,7 @@ class Rules:
 class Snapshot:
     """The market at one version. `inventory`: its columns stay as they are now, its pools and prices do not.
 
-    `leases`: (id, terms as they stand) of the tenant's active leases, empty if they may not move. Leases of parts,
-    or with CPU or memory, stay where they are.
+    `leases`: (id, terms as they stand) of the tenant's active leases, empty if they may not move.
     """
 
     state_version: int
@@ -70,7 +82,10 @@ class Gang:
         """Worth per GPU-hour without a bonus: the price limit; of a lease without one the average it pays."""
         cap = self.request.max_price_micro_usd_per_gpu_hour
         if cap is None and self.standing is not None:
-            return -(-self.standing.rate_micro_usd_per_hour // self.request.gpu_count)
+            rate = self.standing.rate_micro_usd_per_hour
+            if self.request.gpu_milli is not None:
+                return least_price_with_share(rate, self.request.gpu_milli)
+            return -(-rate // self.request.gpu_count)
         assert cap is not None
         return cap
 
@@ -90,7 +105,7 @@ class Queue:
 def take(state: MarketState, tenant_id: str, *, movable_leases: bool) -> Snapshot:
     """The market of now for one tenant."""
     still = copy.copy(state.inventory)
-    still.unused, still.state = still.unused.copy(), still.state.copy()
+    still.unused, still.state, still.spare = still.unused.copy(), still.state.copy(), copy.deepcopy(still.spare)
     leases = state.leases_of.get(tenant_id, ()) if movable_leases else ()
     return Snapshot(
         state_version=state.version,
@@ -99,7 +114,7 @@ def take(state: MarketState, tenant_id: str, *, movable_leases: bool) -> Snapsho
         leases=tuple(
             (lease_id, state.leases[lease_id].standing)
             for lease_id in leases
-            if state.leases[lease_id].state == ACTIVE and state.leases[lease_id].standing.request.is_plain
+            if state.leases[lease_id].state == ACTIVE
         ),
     )
 
@@ -130,7 +145,12 @@ def queue_of(
             demands.append(demand)
     running = _running(gangs)
     sets = _Sets(inventory)
-    columns = _gangs(gangs, demands, rules, sets)
+    needs = _needs(gangs)
+    columns = _gangs(gangs, demands, rules, sets, needs)
+    capacity, spare = _capacity(inventory, running), None
+    if needs is not None:
+        running = replace(running, card=_cards(gangs, running))
+        capacity, spare = _shared(inventory, running, columns)
     problem = Problem(
         nodes=replace(
             inventory.nodes,
@@ -139,7 +159,7 @@ def queue_of(
             site=np.ascontiguousarray(inventory.nodes.site),
             ask_micro_usd=np.ascontiguousarray(inventory.nodes.ask_micro_usd),
         ),
-        capacity=_capacity(inventory, running),
+        capacity=capacity,
         gangs=columns,
         model_sets=sets.models.table(),
         site_sets=sets.sites.table(),
@@ -147,6 +167,7 @@ def queue_of(
         distances=inventory.distances,
         running=running,
         move_cost_micro_usd=rules.move_cost_micro_usd,
+        spare=spare,
     )
     return Queue(problem, tuple(gangs), kept)
 
@@ -191,7 +212,8 @@ def _lease_demand(
     except InvalidInput:
         return None
     seen = inventory.glance(standing.node_numbers)
-    seen = seen._replace(unused=standing.gpus_per_node, state=np.full_like(seen.state, READY))
+    ready = np.full_like(seen.state, READY)
+    seen = seen._replace(unused=standing.gpus_per_node, state=ready, own=use_of(standing))
     return demand if displaced or not placement_faults(inventory, standing, seen) else None
 
 
@@ -213,6 +235,43 @@ def _capacity(inventory: Inventory, running: Running) -> Int:
     capacity = inventory.unused.copy()
     np.add.at(capacity, running.node, running.gpus)
     return np.where(inventory.state == READY, capacity, 0)
+
+
+def _needs(gangs: Sequence[Gang]) -> Needs | None:
+    """What gangs want beside whole GPUs; None if none of them wants anything."""
+    if all(gang.request.is_plain for gang in gangs):
+        return None
+    columns = ([getattr(gang.request, name) or 0 for gang in gangs] for name in BESIDE)
+    gpu_milli, cpu_milli, memory_mib = (np.array(column, dtype=np.int64) for column in columns)
+    return Needs(cpu_milli, memory_mib, gpu_milli)
+
+
+def _cards(gangs: Sequence[Gang], running: Running) -> Int:
+    """The card of each running part."""
+    standing = (gangs[gang].standing for gang in running.request.tolist())
+    return np.array([NO_CARD if terms is None else terms.card for terms in standing], dtype=np.int64)
+
+
+def _shared(inventory: Inventory, running: Running, gangs: Gangs) -> tuple[Int, Spare]:
+    """(`Problem.capacity`, `Problem.spare`) as they were without the running leases: all of these may move."""
+    needs, there, is_ready = gangs.needs, inventory.spare, inventory.state == READY
+    assert needs is not None and running.card is not None
+    request, node = running.request, running.node
+    part = gangs.is_part(request)
+    left = np.full((inventory.unused.size, int(inventory.nodes.gpu_count.max(initial=1))), UNSHARED)
+    for at, card, thousandths in there.cards.table().tolist():
+        left[at, card] = thousandths
+    np.add.at(left, (node[part], running.card[part]), needs.gpu_milli[request[part]])
+    loose = left == MILLI
+    left[loose | ~is_ready[:, None]] = UNSHARED
+    left[np.arange(left.shape[1]) >= inventory.nodes.gpu_count[:, None]] = 0
+    capacity = inventory.unused + loose.sum(axis=1)
+    np.add.at(capacity, node[~part], running.gpus[~part])
+    cpu_milli, memory_mib = there.cpu_milli.copy(), there.memory_mib.copy()
+    replicas = running.gpus // gangs.gpus_per_replica[request]
+    np.add.at(cpu_milli, node, replicas * needs.cpu_milli[request])
+    np.add.at(memory_mib, node, replicas * needs.memory_mib[request])
+    return np.where(is_ready, capacity, 0), Spare(cpu_milli, memory_mib, left)
 
 
 class _Set:
@@ -248,7 +307,9 @@ class _Sets:
         return self.models.code(models), self.sites.code(demand.site_ok), self.suppliers.code(suppliers)
 
 
-def _gangs(gangs: Sequence[Gang], demands: Sequence[Demand], rules: Rules, sets: _Sets) -> Gangs:
+def _gangs(
+    gangs: Sequence[Gang], demands: Sequence[Demand], rules: Rules, sets: _Sets, needs: Needs | None
+) -> Gangs:
     codes = np.array([sets.codes(demand) for demand in demands], dtype=np.int64).reshape(-1, 3)
     bonus = rules.displaced_bonus_micro_usd
     shares = (gang.request.max_gpus_per_supplier for gang in gangs)
@@ -272,6 +333,7 @@ def _gangs(gangs: Sequence[Gang], demands: Sequence[Demand], rules: Rules, sets:
         must_serve=_flags(
             gang.standing is not None and not gang.displaced and not gang.request.interruptible for gang in gangs
         ),
+        needs=needs,
     )
 
 

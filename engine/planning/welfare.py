@@ -25,14 +25,16 @@ def proven_welfare(problem: Problem, plan: Plan) -> int:
 def welfare_micro_usd_per_hour(problem: Problem, plan: Plan) -> int:
     """Values of served gangs minus asks minus moves. One gang's money fits into 64 bits, their sum may not."""
     served = np.unique(plan.request)
-    values = problem.gangs.gpus[served] * problem.gangs.value_micro_usd[served]
-    asks = plan.gpus * problem.nodes.ask_micro_usd[plan.node]
-    moves = problem.move_cost_micro_usd * moved_gpus(problem, plan)
-    return int(sum(values.tolist()) - sum(asks.tolist()) - moves)
+    gangs = problem.gangs
+    values = gangs.money(served, gangs.gpus[served], gangs.value_micro_usd[served])
+    asks = gangs.money(plan.request, plan.gpus, problem.nodes.ask_micro_usd[plan.node])
+    moved, gpus = moved_gpus(problem, plan)
+    moves = gangs.money(moved, gpus, np.full(moved.size, problem.move_cost_micro_usd))
+    return int(sum(values.tolist()) - sum(asks.tolist()) - sum(moves.tolist()))
 
 
-def moved_gpus(problem: Problem, plan: Plan) -> int:
-    """GPUs of served running gangs that do not stay on their node."""
+def moved_gpus(problem: Problem, plan: Plan) -> tuple[Int, Int]:
+    """(gang, GPUs that do not stay on their node) of each row of served running gangs."""
     running, nodes = problem.running, problem.capacity.size
     planned_keys = plan.request * nodes + plan.node
     keys = running.request * nodes + running.node
@@ -41,4 +43,4 @@ def moved_gpus(problem: Problem, plan: Plan) -> int:
     if planned_keys.size:
         stays = np.where(planned_keys[place] == keys, plan.gpus[place], 0)
     served = np.isin(running.request, plan.request)
-    return int(np.maximum(running.gpus - stays, 0)[served].sum())
+    return running.request[served], np.maximum(running.gpus - stays, 0)[served]

@@ -19,6 +19,7 @@ from engine.planning.plan_directory import write_whole
 from engine.planning.prices_charged import Charges
 from engine.planning.report import Report
 from solvers.planning.plan import Plan
+from solvers.planning.problem import NO_CARD
 
 
 def plan_tables(encoded: Encoded, plan: Plan, charges: Charges) -> dict[str, pl.DataFrame]:
@@ -29,9 +30,13 @@ def plan_tables(encoded: Encoded, plan: Plan, charges: Charges) -> dict[str, pl.
         "gpus": plan.gpus,
         "price_micro_usd_per_gpu_hour": charges.price_micro_usd,
     }
+    schema = files.PLAN_SCHEMA
+    if plan.card is not None and encoded.problem.milli > 1:
+        schema = files.PLAN_OF_PARTS_SCHEMA
+        placements[files.CARD] = pl.Series(plan.card).replace(NO_CARD, None)
     prices = {"node_id": encoded.node_ids, "shadow_price_micro_usd_per_gpu_hour": plan.node_price}
     return {
-        files.PLAN_FILE: pl.DataFrame(placements, schema=files.PLAN_SCHEMA),
+        files.PLAN_FILE: pl.DataFrame(placements, schema=schema),
         files.NODE_PRICES_FILE: pl.DataFrame(prices, schema=files.NODE_PRICES_SCHEMA),
         files.REFUSALS_FILE: refusals_of(encoded, plan),
         files.MOVES_FILE: moves_of(encoded, plan),

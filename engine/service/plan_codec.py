@@ -14,7 +14,6 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_PRICE_MICRO_USD_PER_GPU_HOUR, MAX_TOTAL_MICRO_USD
 from engine.domain.money import total_micro_usd
-from engine.domain.request_table import BESIDE, NOT_PLANNED
 from engine.market.inventory import Inventory
 from engine.market.plan_decision import MOVE, START, STOP
 from engine.market.state import Application
@@ -92,7 +91,7 @@ def _unfit(request: ClusterRequest, prefix: str) -> list[Violation]:
     wrong = _too_large(request, prefix)
     if request.all_matching:
         wrong.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
-    return wrong + [Violation(prefix + name, NOT_PLANNED) for name in BESIDE if getattr(request, name) is not None]
+    return wrong
 
 
 def _missing(message: Any, prefix: str) -> list[Violation]:

@@ -14,11 +14,44 @@ Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
+class Free(NamedTuple):
+    """What some gangs may use, their own movable rows included.
+
+    `gpus` (nodes,). If gangs have needs beside whole GPUs: `cpu_milli`, `memory_mib` (nodes,) and `left` (nodes,
+    cards), thousandths of shared cards; else None.
+    """
+
+    gpus: Int
+    cpu_milli: Int | None = None
+    memory_mib: Int | None = None
+    left: Int | None = None
+
+    @property
+    def live(self) -> Int:
+        """Nodes that have anything, ascending."""
+        live = self.gpus > 0
+        return np.flatnonzero(live if self.left is None else live | (self.left > 0).any(axis=1))
+
+    def holds(self, problem: Problem, gang: int, node: Int) -> Int:
+        """Replicas of a gang that each of some nodes has room for, at most 1 of a part."""
+        needs = problem.gangs.needs
+        holds: Int = self.gpus[node] // int(problem.gangs.gpus_per_replica[gang])
+        if needs is None or self.cpu_milli is None or self.memory_mib is None or self.left is None:
+            return holds
+        if milli := int(needs.gpu_milli[gang]):
+            holds = ((holds > 0) | (self.left[node] >= milli).any(axis=1)).astype(np.int64)
+        for need, left in ((needs.cpu_milli[gang], self.cpu_milli), (needs.memory_mib[gang], self.memory_mib)):
+            if need:
+                holds = np.minimum(holds, left[node] // need)
+        return holds
+
+
 class Candidate(NamedTuple):
     """One gang of the call and the nodes it may use. `need`: replicas beyond its pinned rows, of `size` GPUs.
 
     `worth`: value less pinned asks, micro-USD per hour. `node`, `option`: (nodes that it may use,); nodes of equal
-    option may be mixed. `pinned`, `present`: GPUs by node. `far`: pairs of sites that may not be used together.
+    option may be mixed. `holds`: replicas that each has room for. `pinned`, `present`: GPUs by node. `far`: pairs
+    of sites that may not be used together.
     """
 
     gang: int
@@ -27,13 +60,14 @@ class Candidate(NamedTuple):
     worth: int
     node: Int
     option: Int
+    holds: Int
     pinned: dict[int, int]
     present: dict[int, int]
     far: list[tuple[int, int]]
 
 
-def candidate_of(problem: Problem, gang: int, free: Int, live: Int) -> Candidate:
-    """What one gang may use. `free` (nodes,): GPUs that it may take; `live`: the nodes that have any."""
+def candidate_of(problem: Problem, gang: int, free: Free, live: Int) -> Candidate:
+    """What one gang may use. `live`: the nodes that have anything free."""
     gangs, running, nodes = problem.gangs, problem.running, problem.nodes
     rows = np.arange(*np.searchsorted(running.request, [gang, gang + 1]))
     pinned, movable = rows[running.pinned[rows]], rows[~running.pinned[rows]]
@@ -43,27 +77,29 @@ def candidate_of(problem: Problem, gang: int, free: Int, live: Int) -> Candidate
     option = _options(problem, gang, node)
     sites, site = np.unique(nodes.site[node], return_inverse=True)
     close = _close(problem, gang, sites)
-    whole = _can_hold(need, free[node] // size, option, site, close)
+    holds = free.holds(problem, gang, node)
+    whole = _can_hold(need, holds, option, site, close)
     used = np.isin(np.arange(sites.size), site[whole])
     far = np.argwhere(np.triu(~close & used & used[:, None]))
     return Candidate(
         gang=gang,
         need=need,
         size=size,
-        worth=int(gangs.replicas[gang]) * size * int(gangs.value_micro_usd[gang])
-        - int(np.dot(running.gpus[pinned], nodes.ask_micro_usd[stuck])),
+        worth=int(gangs.money(np.array([gang]), gangs.gpus[[gang]], gangs.value_micro_usd[[gang]])[0])
+        - int(gangs.money(running.request[pinned], running.gpus[pinned], nodes.ask_micro_usd[stuck]).sum()),
         node=node[whole],
         option=option[whole],
+        holds=holds[whole],
         pinned=dict(zip(stuck.tolist(), running.gpus[pinned].tolist(), strict=True)),
         present=dict(zip(running.node[movable].tolist(), running.gpus[movable].tolist(), strict=True)),
         far=[(a, b) for a, b in sites[far].tolist()],
     )
 
 
-def _eligible(problem: Problem, gang: int, free: Int, live: Int) -> Int:
+def _eligible(problem: Problem, gang: int, free: Free, live: Int) -> Int:
     """Nodes with room for a replica that keep the constraints on single nodes."""
     gangs, nodes = problem.gangs, problem.nodes
-    node = live[free[live] >= gangs.gpus_per_replica[gang]]
+    node = live[free.holds(problem, gang, live) > 0]
     node = node[problem.model_sets[gangs.model_set[gang]][nodes.model[node]]]
     node = node[problem.site_sets[gangs.site_set[gang]][nodes.site[node]]]
     fits = problem.supplier_sets[gangs.supplier_set[gang]][nodes.supplier[node]]
@@ -117,9 +153,11 @@ def _can_hold(need: int, holds: Int, option: Int, site: Int, close: Flags) -> Fl
 
 
 class Groups:
-    """Nodes that are alike for all candidates. `members`: nodes of each group, best rank first."""
+    """Nodes that are alike for all candidates; if gangs have needs, every node is alone. `members`: nodes of each
+    group, best rank first.
+    """
 
-    def __init__(self, problem: Problem, candidates: list[Candidate], free: Int) -> None:
+    def __init__(self, problem: Problem, candidates: list[Candidate], free: Free) -> None:
         nodes = problem.nodes
         used = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *(one.node for one in candidates)]))
         used = used[np.argsort(nodes.rank[used], kind="stable")]
@@ -134,13 +172,13 @@ class Groups:
             self.of[node] = group
 
     @staticmethod
-    def _keys(problem: Problem, candidates: list[Candidate], free: Int, used: Int) -> Int:
+    def _keys(problem: Problem, candidates: list[Candidate], free: Free, used: Int) -> Int:
         """A row per node: its number, then what must be equal within a group."""
         nodes = problem.nodes
         place = np.empty(problem.capacity.size, dtype=np.int64)
         place[used] = np.arange(used.size)
         option = np.full((len(candidates), used.size), -1, dtype=np.int64)
-        alone = np.zeros(used.size, dtype=bool)
+        alone = np.full(used.size, problem.gangs.needs is not None)
         for row, one in zip(option, candidates, strict=True):
             row[place[one.node]] = one.option
             alone[np.isin(used, list(one.present))] = True
@@ -151,7 +189,7 @@ class Groups:
         shared = any(problem.gangs.max_gpus_per_supplier[one.gang] != NO_SHARE for one in candidates)
         of_supplier = nodes.supplier[used] * shared
         alone_number = np.where(alone, used, -1)
-        same = (nodes.ask_micro_usd[used], free[used], of_site, of_supplier, alone_number)
+        same = (nodes.ask_micro_usd[used], free.gpus[used], of_site, of_supplier, alone_number)
         return np.column_stack([used, *same, option.T])
 
 

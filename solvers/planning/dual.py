@@ -15,6 +15,7 @@ from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import cheapest
 from solvers.planning.choices import Choices
 from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.problem import MILLI
 from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
@@ -40,14 +41,14 @@ def minima(
     shapes: Arrays,
     supply: Arrays,
     walk: Arrays,
-    free: Int,
+    room: Arrays,
     price: Float,
     work: Arrays,
     minimum: Float,
 ) -> None:
     """The cheapest placement of each chosen gang by itself, moves included, into `minimum` (chosen,)."""
     for i in range(chosen.size):
-        cost = cheapest(chosen[i], gangs, shapes, supply, walk, free, price, np.inf, work)[0]
+        cost = cheapest(chosen[i], gangs, shapes, supply, walk, room, price, np.inf, work)[0]
         minimum[i] = cost + gangs[8][chosen[i]]
 
 
@@ -62,7 +63,7 @@ def cheapest_alone(
         # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
         own = *walk[:3], *blocks(price.size)
         minima(
-            chosen[begin:end], prepared.gangs, shapes, prepared.supply, own, prepared.capacity, price,
+            chosen[begin:end], prepared.gangs, shapes, prepared.supply, own, prepared.room, price,
             prepared.work(), minimum[begin:end],
         )  # fmt: skip
 
@@ -85,5 +86,8 @@ def dual(prepared: Prepared, row_price: Float) -> Dual:
     minimum = cheapest_alone(prepared, prepared.relaxed, walk, price)
     surplus = prepared.value - minimum
     surplus[~prepared.standing.open | (~prepared.problem.gangs.must_serve & ~(surplus > 0))] = 0.0
-    sellers = float((prepared.capacity * (price - prepared.ask)).sum())  # BLAS would add by number of cores
+    surplus_each = prepared.capacity * (price - prepared.ask)
+    if prepared.problem.milli > 1:
+        surplus_each += prepared.problem.shared_left()[prepared.rows.node] * (price - prepared.ask) / MILLI
+    sellers = float(surplus_each.sum())  # BLAS would add by number of cores
     return Dual(float(surplus.sum()) + sellers + prepared.constant, minimum, price, walk)

@@ -47,6 +47,13 @@ def holding(have: Int, want: Int) -> tuple[Bits, Int]:
     return packed(have.size, [have & mask == mask for mask in distinct]), index
 
 
+def having_room(free: Int, left: Int, replica: Int, milli: Int) -> tuple[Bits, Int]:
+    """The same for a replica's GPUs, or `milli` thousandths of one on a card with `left`; 0: whole GPUs."""
+    distinct, index = np.unique(np.stack((replica, milli)), axis=1, return_inverse=True)
+    sets = [(free >= gpus) | ((left >= part) & (part > 0)) for gpus, part in distinct.T.tolist()]
+    return packed(free.size, sets), index.reshape(-1)
+
+
 def packed(rows: int, sets: Iterable[Flags]) -> Bits:
     """Sets of rows as (sets, rows // 64 + 1) words, row r in bit r % 64."""
     filled = [np.packbits(flags, bitorder="little") for flags in sets]

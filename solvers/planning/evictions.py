@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import true_cost
 from solvers.planning.choices import C_FIRST, C_LAST, C_MASK
+from solvers.planning.seats import has_room_without
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -58,6 +59,7 @@ def in_the_way(
     -1, with nothing marked, if too many would have to, or if a served gang has nobody in its way.
     """
     placed, free, marked, size = state[3], state[4], mine[2], gangs[1]
+    beside = gangs[14].size > 0
     was_placed, full, count = placed[seed] > 0, False, 0
     if was_placed:
         removed[0], count = seed, 1
@@ -65,8 +67,12 @@ def in_the_way(
     for i in range(nodes):
         slot = work[0][i]
         room = free[slot] + replicas_on(seed, slot, state) * size[seed]
-        while room < work[1][i] * size[seed] and not full:
-            worst = least_worth(slot, mine, weight, state, random_below(random, 4) == 0)
+        while not full and (
+            room < work[1][i] * size[seed]
+            if not beside
+            else not has_room_without(slot, seed, work[1][i], marked, gangs, state)
+        ):
+            worst = least_worth(slot, mine, gangs, weight, state, random_below(random, 4) == 0)
             if worst < 0:
                 break
             full = count == MOST_REMOVED
@@ -93,15 +99,20 @@ def replicas_on(gang: int, slot: int, state: Arrays) -> int:
 
 
 @kernel
-def least_worth(slot: int, mine: Arrays, weight: Float, state: Arrays, most: bool) -> int:
+def least_worth(slot: int, mine: Arrays, gangs: Arrays, weight: Float, state: Arrays, most: bool) -> int:
     """Of those on a slot that may go, who is worth least per GPU, or `most`; -1 if there is none."""
-    _, _, _, _, _, host_first, host, hosts = state
+    host_first, host, hosts = state[5], state[6], state[7]
     owner, part, marked = mine
     worst = -1
     for h in range(host_first[slot], host_first[slot] + hosts[slot]):
         other = host[h]
         if owner[other] == part and not marked[other] and (worst < 0 or (weight[other] < weight[worst]) != most):
             worst = other
+    other = state[12][slot] if gangs[14].size > 0 else -1
+    while other >= 0:
+        if owner[other] == part and not marked[other] and (worst < 0 or (weight[other] < weight[worst]) != most):
+            worst = other
+        other = state[13][other]
     return worst
 
 
@@ -147,7 +158,7 @@ def survey_choice(
     price: Float, ask: Int, value: Float, state: Arrays, survey: Arrays,
 ) -> tuple[int, int]:  # fmt: skip
     """(replicas of a gang for which a choice has room, gangs that stand there); lists these with their GPUs."""
-    first, place_slot, place_take, placed, free, host_first, host, hosts = state
+    first, place_slot, place_take, placed, free, host_first, host, hosts = state[:8]
     owner, part, marked = mine
     _, table, segments, masks, bits = shapes
     site_of = supply[1]

@@ -1,10 +1,10 @@
 """Folding the fleet for a whole queue: slots, rows and shapes.
 
 A *slot* is a live node. A *row* is a set of slots that no gang at hand can tell apart: equal in model, site,
-fabric, tier, certifications, connectivity, interconnect, supplier, capacity, and in which of the reliabilities
-that gangs name it reaches. Slots stand by row, then ask, then rank; rows by model, then site, then fabric, so
-that a model's rows are one range, and a site's within it. A *shape* is what decides which rows a gang may use;
-equal shapes are merged.
+fabric, tier, certifications, connectivity, interconnect, supplier, capacity, what is left on shared cards, and in
+which of the reliabilities that gangs name it reaches. Slots stand by row, then ask, then rank; rows by model, then
+site, then fabric, so that a model's rows are one range, and a site's within it. A *shape* is what decides which
+rows a gang may use; equal shapes are merged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import kernel
-from solvers.planning.eligible import Wanted, eligible, holding, reaching
+from solvers.planning.eligible import Wanted, eligible, having_room, holding, reaching
 from solvers.planning.problem import Problem
 from solvers.planning.side_by_side import in_ranges
 
@@ -28,11 +28,13 @@ WIDTH_MAX = 1 << 14
 
 # Columns of `Rows.table`.
 MODEL, SITE, FABRIC, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, SUPPLIER, CAPACITY, RELIABILITY = range(10)
+LEFT = 10
+"""The most thousandths on a card with an immovable part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The folded fleet. Per slot: `node`, `ask`, `row_of`. Per row: `table` (rows, 10), `start` (rows + 1,) slots.
+    """The folded fleet. Per slot: `node`, `ask`, `row_of`. Per row: `table` (rows, 11), `start` (rows + 1,) slots.
 
     RELIABILITY counts the thresholds reached. `model_start` (models + 1,): rows of each model.
     """
@@ -49,7 +51,7 @@ class Rows:
 def fold(problem: Problem) -> Rows:
     """Fold the nodes with capacity into rows."""
     nodes = problem.nodes
-    live = np.flatnonzero(problem.capacity > 0)
+    live = np.flatnonzero(problem.live)
     thresholds = np.unique(problem.gangs.reliability)
     columns = [
         nodes.model[live],
@@ -62,6 +64,7 @@ def fold(problem: Problem) -> Rows:
         nodes.supplier[live],
         problem.capacity[live],
         np.searchsorted(thresholds, nodes.reliability[live], side="right"),
+        np.zeros_like(live) if problem.spare is None else problem.spare.left[live].max(axis=1, initial=0),
     ]
     code = _codes(columns)
     order = np.lexsort((nodes.rank[live], nodes.ask_micro_usd[live], code))
@@ -110,7 +113,7 @@ def _numbered(column: Int) -> Int:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """Distinct shapes. `of_gang` (gangs,): the shape of each gang. `table` (shapes, 14): what it asks of a row.
+    """Distinct shapes. `of_gang` (gangs,): the shape of each gang. `table` (shapes, 15): what it asks of a row.
 
     Rows of shape s, ascending, are `rows[first[s]:first[s + 1]]` (int32); `bits` (shapes, words) uint64 has their
     bits. Rows that cannot hold one replica are left out.
@@ -125,7 +128,7 @@ class Shapes:
 
 # Columns of `Shapes.table`. FABRIC_RULE: 0 any node, 1 all on one fabric. LIMIT: index of the cluster RTT limit.
 G_MODELS, G_SITES, G_SUPPLIERS, G_TIER, G_CERTIFICATIONS, G_CONNECTIVITY, G_INTERCONNECT = range(7)
-G_FABRIC, G_REPLICA, G_RELIABILITY, G_ONE_MODEL, G_LIMIT, G_NEED, G_ONLY_FABRIC = range(7, 14)
+G_FABRIC, G_REPLICA, G_RELIABILITY, G_ONE_MODEL, G_LIMIT, G_NEED, G_ONLY_FABRIC, G_MILLI = range(7, 15)
 
 
 def shapes_of(problem: Problem, rows: Rows, limits_ms: NDArray[np.float64], only_fabric: Int) -> Shapes:
@@ -150,6 +153,7 @@ def shapes_of(problem: Problem, rows: Rows, limits_ms: NDArray[np.float64], only
             np.searchsorted(limits_ms, gangs.max_cluster_rtt_ms),
             gangs.replicas,
             only_fabric,
+            np.zeros_like(only_fabric) if gangs.needs is None else gangs.needs.gpu_milli,
         ],
         axis=1,
     )
@@ -166,13 +170,13 @@ def eligible_rows(problem: Problem, rows: Rows, shapes: Int) -> tuple[NDArray[np
     """(bits of the rows that each shape may use, how many they are)."""
     want, have = np.ascontiguousarray(shapes.T), np.ascontiguousarray(rows.table.T)
     least = (
-        (CAPACITY, G_REPLICA),
         (TIER, G_TIER),
         (CONNECTIVITY, G_CONNECTIVITY),
         (INTERCONNECT, G_INTERCONNECT),
         (RELIABILITY, G_RELIABILITY),
     )
     rules = [reaching(have[column], want[threshold]) for column, threshold in least]
+    rules.append(having_room(have[CAPACITY], have[LEFT], want[G_REPLICA], want[G_MILLI]))
     rules.append(holding(have[CERTIFICATIONS], want[G_CERTIFICATIONS]))
     rules.append(reaching((have[FABRIC] >= 0).astype(np.int64), want[G_FABRIC]))
     wanted = Wanted(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays, kernel
-from solvers.planning.fold import G_FABRIC, G_LIMIT, G_NEED, G_ONE_MODEL, G_REPLICA
+from solvers.planning.fold import G_FABRIC, G_LIMIT, G_MILLI, G_NEED, G_ONE_MODEL, G_REPLICA
 
 Int = NDArray[np.int64]
 
@@ -64,6 +64,8 @@ def list_choices(
     for shape in range(begin, end):
         want, at = wants[shape], 0
         fits = np.arange(capacities) // want[G_REPLICA]
+        if want[G_MILLI] > 0:
+            fits[:] = 1  # rows without a free GPU are listed for what is left on their cards
         mine = listed_rows[first[shape] : first[shape + 1]]
         while at < mine.size:
             until = end_of_model(fleet, mine, at) if want[G_ONE_MODEL] else mine.size

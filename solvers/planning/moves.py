@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.problem import Problem
+from solvers.planning.rooms import Rooms
 
 Int = NDArray[np.int64]
 
@@ -46,13 +47,18 @@ class Placements(Protocol):
     def gpus(self) -> Int:
         """GPUs of the gang on the node."""
 
+    @property
+    def card(self) -> Int | None:
+        """Of a part its card, else `NO_CARD`; None: no gang has needs beside whole GPUs."""
+
 
 class Placed(NamedTuple):
-    """Placement rows, sorted by request then node; columns of shape (rows,)."""
+    """Placement rows, sorted by request then node; columns of shape (rows,). `card`: as in `Placements`."""
 
     request: Int
     node: Int
     gpus: Int
+    card: Int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +95,10 @@ Ends = dict[int, list[tuple[int, int]]]
 class Migration:
     """A state between now and the plan. `moved`: gangs in the order of their steps; `pending`: those yet to move.
 
-    `room` (nodes,): GPUs of the capacity that nothing uses in this state; mutated.
+    `room`: what nothing uses in this state; mutated.
     """
 
-    def __init__(
-        self, room: list[int], enters: Ends, leaves: Ends, left_over: Counter[int], last: set[int]
-    ) -> None:
+    def __init__(self, room: Rooms, enters: Ends, leaves: Ends, left_over: Counter[int], last: set[int]) -> None:
         """Move gangs until none can; those more often `left_over` are tried before others, `last` after all."""
         self.room, self.enters, self.leaves = room, enters, leaves
         self._rank = {gang: (gang in last, -left_over[gang], gang) for gang in enters}
@@ -111,15 +115,15 @@ class Migration:
             gang = heapq.heappop(self._ready)[-1]
             if gang not in self.pending:
                 continue
-            full = next((node for node, gpus in self.enters[gang] if self.room[node] < gpus), None)
+            full = next((node for node, gpus in self.enters[gang] if self.room.lacks(gang, node, gpus)), None)
             if full is None:
                 self._move(gang)
             else:
                 self._waiting[full].append(gang)
 
-    def free(self, node: int, gpus: int) -> None:
-        """Give room back; who waits for it is tried again by `go_on`."""
-        self.room[node] += gpus
+    def free(self, gang: int, node: int, gpus: int) -> None:
+        """Give back the room of a gang that leaves; who waits for it is tried again by `go_on`."""
+        self.room.give(gang, node, gpus, now=True)
         for gang in self._waiting.pop(node, ()):
             heapq.heappush(self._ready, self._rank[gang])
 
@@ -127,33 +131,41 @@ class Migration:
         self.pending.remove(gang)
         self.moved.append(gang)
         for node, gpus in self.enters[gang]:
-            self.room[node] -= gpus
+            self.room.take(gang, node, gpus)
         for node, gpus in self.leaves[gang]:
-            self.free(node, gpus)
+            self.free(gang, node, gpus)
 
 
 def furthest(problem: Problem, plan: Placements) -> Migration:
     """The attempt that leaves the fewest gangs behind."""
-    room, (enters, leaves) = _room_after_departures(problem, plan), _changes(problem, plan)
-    last = {gang for gang, ends in leaves.items() if all(problem.capacity[node] == 0 for node, _ in ends)}
+    enters, leaves = _changes(problem, plan)
+    live = problem.live
+    last = {gang for gang, ends in leaves.items() if not any(live[node] for node, _ in ends)}
     left_over: Counter[int] = Counter()
-    best = latest = Migration(room.copy(), enters, leaves, left_over, last)
+    best = latest = Migration(_room_after_departures(problem, plan), enters, leaves, left_over, last)
     for _ in range(ATTEMPTS):
         if not best.pending or latest.pending == left_over.keys():
             break
         left_over.update(latest.pending)
-        latest = Migration(room.copy(), enters, leaves, left_over, last)
+        latest = Migration(_room_after_departures(problem, plan), enters, leaves, left_over, last)
         best = min(best, latest, key=lambda migration: len(migration.pending))
     return best
 
 
-def _room_after_departures(problem: Problem, plan: Placements) -> list[int]:
-    """(nodes,) capacity that the running gangs of the plan do not use before they move."""
-    running, room = problem.running, problem.capacity.copy()
+def _room_after_departures(problem: Problem, plan: Placements) -> Rooms:
+    """What the running gangs of the plan do not use before they move."""
+    running, room = problem.running, Rooms(problem, plan)
     stays = ~running.pinned & np.isin(running.request, plan.request)
-    np.subtract.at(room, running.node[stays], running.gpus[stays])
-    listed: list[int] = room.tolist()
-    return listed
+    if problem.spare is None:
+        room.gpus = (
+            problem.capacity
+            - np.bincount(running.node[stays], running.gpus[stays], problem.capacity.size).astype(np.int64)
+        ).tolist()
+        return room
+    columns = (column[stays].tolist() for column in (running.request, running.node, running.gpus))
+    for gang, node, gpus in zip(*columns, strict=True):
+        room.take(gang, node, gpus, now=True)
+    return room
 
 
 def _changes(problem: Problem, plan: Placements) -> tuple[Ends, Ends]:

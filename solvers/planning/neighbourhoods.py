@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from solvers.kernel import Arrays
 from solvers.planning.assignment import Assignment
+from solvers.planning.candidates import Free
 from solvers.planning.cheapest import cheapest, true_cost
 from solvers.planning.moves import Placed
 from solvers.planning.prepare import blocks
@@ -100,7 +101,7 @@ def _repair(problem: Problem, assignment: Assignment, around: Neighbourhood, tim
         for gang, (slots, takes) in zip(around.gangs.tolist(), present, strict=True)
         if slots.size
     )
-    found = repair(problem, around.gangs, free, hint, time, seed)
+    found = repair(problem, around.gangs, Free(free), hint, time, seed)
     if found.placed is None or found.welfare is None or found.welfare <= before:
         return 0
     assignment.replace(around.gangs, found.placed)
@@ -186,7 +187,8 @@ class _Near:
     def _cheapest(self, gang: int, free: Int, walk: Arrays) -> Int:
         """Slots of a gang's cheapest placement at the prices, empty if there is none."""
         prepared = self.task.prepared
-        arguments = prepared.gangs, self.shapes, prepared.supply, walk, free, self.price, np.inf, self.work
+        room = free, *prepared.room[1:]
+        arguments = prepared.gangs, self.shapes, prepared.supply, walk, room, self.price, np.inf, self.work
         _, count, _ = cheapest(gang, *arguments)
         slots: Int = self.work[0][:count].copy()
         return slots

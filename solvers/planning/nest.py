@@ -30,8 +30,9 @@ class Market:
     """Who competes for what. `demand` (gangs,): GPUs wanted beyond pinned ones, 0 for gangs that do not compete.
 
     `value` (gangs,) micro-USD per GPU-hour; `free_before` (slots + 1,): running sum of GPUs the plan leaves free;
-    `capacity` (rows,): GPUs; `price` (rows,): least price of a node, micro-USD per GPU-hour. Who stands in row r,
-    a gang per node: `occupant[first_occupant[r]:first_occupant[r + 1]]`, with `occupant_gpus`.
+    `capacity` (rows,): GPUs; all of these in units of `Problem.milli`; `price` (rows,): least price of a node,
+    micro-USD per GPU-hour. Who stands in row r, a gang per node: `occupant[first_occupant[r]:first_occupant[r +
+    1]]`, with `occupant_gpus`.
     """
 
     rows: Rows

@@ -69,9 +69,10 @@ class Plan:
     """The best plan found. Money is integer micro-USD per hour.
 
     `request`, `node`, `gpus`: the placements (rows,), pinned rows included, sorted by request then node.
+    `card` (rows,): of a part the card that it takes, else `NO_CARD`; None if no gang has needs beside whole GPUs.
     `node_price` (nodes,) float64 >= 0, micro-USD per GPU-hour: proves `bound` = ⌈D(node_price)⌉ >= welfare.
     `ended_by_clock`: the time limit, not the work limit, ended the search. `refusals`: why each gang without rows
-    has none, in terms of `row_table` (rows, 10), the folded fleet; None from a planner that does not explain.
+    has none, in terms of `row_table` (rows, 11), the folded fleet; None from a planner that does not explain.
     """
 
     request: Int
@@ -85,6 +86,7 @@ class Plan:
     ended_by_clock: bool
     refusals: Refusals | None = None
     row_table: Int | None = None
+    card: Int | None = None
 
     @property
     def gap(self) -> float | None:

@@ -21,7 +21,7 @@ from solvers.planning.choices import (
     walk_by,
 )
 from solvers.planning.fold import CAPACITY, FABRIC, MODEL, SITE, SUPPLIER, Rows, Shapes, fold, shapes_of
-from solvers.planning.problem import Problem
+from solvers.planning.problem import NO_CARD, UNSHARED, Problem
 from solvers.planning.standing import Standing, standing_of
 
 Int = NDArray[np.int64]
@@ -30,7 +30,10 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A folded problem. `capacity`, `ask` (slots,); `slot_of` (nodes,), -1 for nodes without capacity.
+    """A folded problem. `capacity`, `ask` (slots,); `slot_of` (nodes,), -1 for nodes that can give nothing.
+
+    `room`: what an empty fleet can give, as kernels take it: `capacity`, CPU and memory (slots,), thousandths left
+    on shared cards (slots · cards,); all but the first are empty if no gang has needs beside whole GPUs.
 
     `relaxed`: choices for bounds; `placed`: choices for plans; they differ only for gangs that limit the RTT
     between their nodes (stars and cliques of sites). `value` (gangs,) float64: worth of the open part, micro-USD
@@ -45,6 +48,7 @@ class Prepared:
     relaxed: Choices
     placed: Choices
     capacity: Int
+    room: Arrays
     ask: Int
     slot_of: Int
     value: Float
@@ -100,8 +104,10 @@ def prepare(problem: Problem) -> Prepared:
     clique = cliques(problem.distances, finite, star, room)
     slot_of = np.full(problem.capacity.size, -1, dtype=np.int64)
     slot_of[rows.node] = np.arange(rows.node.size)
-    surcharge = np.where(standing.runs & standing.open, problem.move_cost_micro_usd * gangs.gpus, 0)
-    worth = (problem_gpus(problem, standing) * gangs.value_micro_usd) - standing.pinned_ask
+    everyone = np.arange(gangs.replicas.size)
+    move_cost = np.full(everyone.size, problem.move_cost_micro_usd)
+    surcharge = np.where(standing.runs & standing.open, gangs.money(everyone, gangs.gpus, move_cost), 0)
+    worth = gangs.money(everyone, problem_gpus(problem, standing), gangs.value_micro_usd) - standing.pinned_ask
     relaxed, placed = choices_of(rows, shapes, segments, star, clique, finite.size)
     return Prepared(
         standing=standing,
@@ -111,6 +117,7 @@ def prepare(problem: Problem) -> Prepared:
         relaxed=relaxed,
         placed=placed,
         capacity=_column(rows, CAPACITY),
+        room=_room(problem, rows),
         ask=rows.ask,
         slot_of=slot_of,
         value=np.where(standing.open, worth, 0).astype(float),
@@ -165,6 +172,27 @@ def _gang_arrays(standing: Standing, shape_of: Int, slot_of: Int, surcharge: Int
         np.searchsorted(running.request[pinned], everyone),
         problem.nodes.supplier[running.node[pinned]],
         running.gpus[pinned],
+        *_needs(standing),
+    )
+
+
+def _needs(standing: Standing) -> Arrays:
+    """The last of the `gangs` argument of `cheapest`: CPU, memory, thousandths, and the cards of kept rows."""
+    needs, running = standing.problem.gangs.needs, standing.problem.running
+    if needs is None:
+        return tuple(np.empty(0, dtype=np.int64) for _ in range(4))
+    card = np.full(standing.kept.size, NO_CARD) if running.card is None else running.card[standing.kept]
+    return needs.cpu_milli, needs.memory_mib, needs.gpu_milli, card
+
+
+def _room(problem: Problem, rows: Rows) -> Arrays:
+    """See `Prepared.room`."""
+    capacity, spare = _column(rows, CAPACITY), problem.spare
+    if spare is None:
+        return capacity, *(np.empty(0, dtype=np.int64) for _ in range(3))
+    left = spare.left if problem.milli > 1 else np.full((spare.left.shape[0], 0), UNSHARED)
+    return capacity, *(
+        np.ascontiguousarray(column[rows.node]).ravel() for column in (spare.cpu_milli, spare.memory_mib, left)
     )
 
 

@@ -2,7 +2,8 @@
 
 Maximise the welfare rate  W = Σ served_i·n_i·value_i − Σ x_ij·ask_j − move_cost·(GPUs moved)  subject to the
 capacity of every node and to everything a gang asks for (DESIGN, section 2). All money is integer micro-USD per
-GPU-hour; codes are indices into the caller's vocabularies.
+GPU-hour; codes are indices into the caller's vocabularies. A part of a GPU pays and is worth its share, rounded
+up.
 """
 
 from __future__ import annotations
@@ -21,6 +22,37 @@ Flags = NDArray[np.bool_]
 
 NO_SHARE = -1
 """`Gangs.max_gpus_per_supplier` of a gang that does not limit its suppliers."""
+MILLI = 1_000
+"""Thousandths of a GPU."""
+UNSHARED = -1
+"""Cell of a card that no part stands on."""
+NO_CARD = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What gangs ask for beside whole GPUs, columns of shape (gangs,), 0 where they do not.
+
+    `cpu_milli`, `memory_mib`: of each replica, on its node. `gpu_milli`: the thousandths of one card that a *part*
+    wants, instead of its one GPU.
+    """
+
+    cpu_milli: Int
+    memory_mib: Int
+    gpu_milli: Int
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """What a plan may give of each node beside whole GPUs: `cpu_milli`, `memory_mib` (nodes,).
+
+    `left` (nodes, cards): thousandths of a card on which an immovable part stands, 0 of those that a node has
+    not, `UNSHARED` of all others. A card on which none but movable parts stand is a GPU of `Problem.capacity`.
+    """
+
+    cpu_milli: Int
+    memory_mib: Int
+    left: Int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +82,33 @@ class Gangs:
     max_gpus_per_supplier: Int
     max_cluster_rtt_ms: Float
     must_serve: Flags
+    needs: Needs | None = None
+    """None: nobody asks for more than whole GPUs."""
 
     @property
     def gpus(self) -> Int:
-        """GPUs of each gang."""
+        """GPUs of each gang; 1 of a part."""
         return self.replicas * self.gpus_per_replica
+
+    def money(self, gang: Int, gpus: Int, price: Int) -> Int:
+        """What GPUs of some gangs come to at a price per GPU-hour each; of a part its share, rounded up."""
+        amount: Int = gpus * price
+        if self.needs is not None:
+            milli = self.needs.gpu_milli[gang]
+            amount = np.where(milli > 0, (gpus > 0) * -(-price * milli // MILLI), amount)
+        return amount
+
+    def size(self, gang: Int) -> Int | Float:
+        """GPUs of a replica of some gangs, of a part the fraction that it is."""
+        size = self.gpus_per_replica[gang]
+        if self.needs is None:
+            return size
+        milli = self.needs.gpu_milli[gang]
+        return np.where(milli > 0, milli / MILLI, size)
+
+    def is_part(self, gang: Int) -> Flags:
+        """Which of some gangs are parts."""
+        return np.zeros(gang.size, bool) if self.needs is None else self.needs.gpu_milli[gang] > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +123,8 @@ class Running:
     node: Int
     gpus: Int
     pinned: Flags
+    card: Int | None = None
+    """Of a part the card that it stands on, else `NO_CARD`; None: there are no parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +145,32 @@ class Problem:
     distances: Distances
     running: Running
     move_cost_micro_usd: int
+    spare: Spare | None = None
+    """None if no gang has `needs`."""
+
+    @property
+    def live(self) -> Flags:
+        """Nodes that a plan may give anything of, (nodes,)."""
+        live: Flags = self.capacity > 0
+        return live if self.spare is None else live | (self.spare.left > 0).any(axis=1)
+
+    @property
+    def milli(self) -> int:
+        """How many units a GPU has where GPUs are counted: 1, or thousandths if there are parts."""
+        needs = self.gangs.needs
+        return MILLI if needs is not None and needs.gpu_milli.any() else 1
+
+    def wanted(self) -> Int:
+        """What each gang wants, in units of `milli`, (gangs,)."""
+        gangs, needs = self.gangs, self.gangs.needs
+        wanted = gangs.gpus * self.milli
+        if needs is not None:
+            wanted = np.where(needs.gpu_milli > 0, needs.gpu_milli * gangs.replicas, wanted)
+        return wanted
+
+    def shared_left(self) -> Int:
+        """Thousandths that are left on cards with immovable parts, (nodes,)."""
+        if self.spare is None:
+            return np.zeros(self.capacity.size, dtype=np.int64)
+        left: Int = np.maximum(self.spare.left, 0).sum(axis=1)
+        return left

@@ -16,6 +16,7 @@ from solvers.planning.dual import cheapest_alone
 from solvers.planning.nest import Market, grouped
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import Problem
+from solvers.planning.relaxed_market import in_units
 from solvers.planning.scarcity import ScarceSet, scarce_sets
 
 Int = NDArray[np.int64]
@@ -79,11 +80,13 @@ def explain(
     competing[refused[within_bid]] = True
     open_gpus = beyond_pinned(problem, request, node, gpus)
     on = open_gpus > 0
-    slot = prepared.slot_of[node[on]]
-    free = prepared.capacity.copy()
-    np.subtract.at(free, slot, open_gpus[on])
-    market = market_of(prepared, competing, free, price, (request[on], slot, open_gpus[on]))
-    scarce_set, sets = scarce_sets(market, prepared, free, refused[within_bid])
+    slot, used = prepared.slot_of[node[on]], open_gpus[on] * problem.milli
+    if problem.milli > 1:
+        used = np.where(problem.gangs.is_part(request[on]), problem.wanted()[request[on]], used)
+    free = in_units(prepared, prepared.capacity).copy()
+    np.subtract.at(free, slot, used)
+    market = market_of(prepared, competing, free, price, (request[on], slot, used))
+    scarce_set, sets = scarce_sets(market, prepared, free // problem.milli, refused[within_bid])
     index = np.full(refused.size, -1, dtype=np.int64)
     index[within_bid] = scarce_set
     return Refusals(
@@ -100,7 +103,7 @@ def reasons(problem: Problem, at_ask: Float, within_bid: Flags, refused: Int) ->
     running, gangs = problem.running, problem.gangs.replicas.size
     runs, displaced = np.zeros((2, gangs), dtype=bool)
     runs[running.request] = True
-    displaced[running.request[~running.pinned & (problem.capacity[running.node] == 0)]] = True
+    displaced[running.request[~running.pinned & ~problem.live[running.node]]] = True
     code = np.select(
         [displaced[refused], runs[refused], np.isinf(at_ask[refused]), ~within_bid],
         [Reason.DISPLACED, Reason.PREEMPTED, Reason.NO_FEASIBLE_PLACEMENT, Reason.PRICE_TOO_LOW],
@@ -114,7 +117,7 @@ def average_price(problem: Problem, prepared: Prepared, charged: Float, refused:
     known = np.isfinite(charged[refused])
     price = np.full(refused.size, UNKNOWN_PRICE, dtype=np.int64)
     total = charged[refused[known]] + prepared.standing.pinned_ask[refused[known]]
-    price[known] = np.ceil(total / problem.gangs.gpus[refused[known]])
+    price[known] = np.ceil(total * problem.milli / problem.wanted()[refused[known]])
     return price
 
 
@@ -131,7 +134,10 @@ def beyond_pinned(problem: Problem, request: Int, node: Int, gpus: Int) -> Int:
 
 
 def market_of(prepared: Prepared, competing: Flags, free: Int, price: Float, placed: tuple[Int, ...]) -> Market:
-    """The market of competing gangs at slot prices. `free` (slots,): GPUs left; `placed`: gang, slot, GPUs."""
+    """The market of competing gangs at slot prices. `free` (slots,): what is left; `placed`: gang, slot, GPUs.
+
+    GPUs are counted in units of `Problem.milli`.
+    """
     gangs, rows = prepared.problem.gangs, prepared.rows
     per_row = rows.start[:-1]
     gang, slot, gpus = placed
@@ -139,10 +145,10 @@ def market_of(prepared: Prepared, competing: Flags, free: Int, price: Float, pla
     return Market(
         rows=rows,
         shapes=prepared.shapes,
-        demand=np.where(competing, gangs.gpus, 0),
+        demand=np.where(competing, prepared.problem.wanted(), 0),
         value=gangs.value_micro_usd,
         free_before=np.append(0, np.cumsum(free)),
-        capacity=np.diff(np.append(0, np.cumsum(prepared.capacity))[rows.start]),
+        capacity=np.diff(np.append(0, np.cumsum(in_units(prepared, prepared.capacity)))[rows.start]),
         price=np.minimum.reduceat(price, per_row) if per_row.size else np.empty(0),
         first_occupant=first_occupant,
         occupant=gang[order],

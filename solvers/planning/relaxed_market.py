@@ -37,7 +37,7 @@ def price(prepared: Prepared) -> Market:
     """Clear the relaxed market and evaluate the bound."""
     pairs = wanted_pairs(prepared)
     everyone = np.flatnonzero(prepared.standing.open)
-    row_price = clear(prepared, pairs, prepared.capacity, everyone)
+    row_price = clear(prepared, pairs, in_units(prepared, prepared.capacity), everyone)
     return Market(pairs, row_price, dual(prepared, row_price))
 
 
@@ -49,14 +49,23 @@ def wanted_pairs(prepared: Prepared) -> Pairs:
     return pairs_of(prepared, most)
 
 
+def in_units(prepared: Prepared, gpus: Int) -> Int:
+    """Whole GPUs of each slot in units of `Problem.milli`, and what is left on cards with immovable parts."""
+    problem = prepared.problem
+    return gpus if problem.milli == 1 else gpus * problem.milli + problem.shared_left()[prepared.rows.node]
+
+
 def clear(prepared: Prepared, pairs: Pairs, supply: Int, buyers: Int) -> Float:
-    """Row prices that clear `supply` (slots,) among some gangs."""
+    """Row prices that clear `supply` (slots,), in units of `Problem.milli`, among some gangs.
+
+    The relaxation sees a part as its fraction of a GPU, and neither cards nor CPU and memory.
+    """
     gangs = prepared.problem.gangs
     return clearing_prices(
         pairs[0],
         pairs[1],
         prepared.shapes.of_gang[buyers],
-        gangs.gpus[buyers],
+        prepared.problem.wanted()[buyers],
         gangs.value_micro_usd[buyers],
         prepared.rows.start,
         prepared.rows.ask,
@@ -101,18 +110,27 @@ def divisible_gangs(prepared: Prepared) -> NDArray[np.bool_]:
 
 
 def left_to(divisible: NDArray[np.bool_], prepared: Prepared, assignment: Assignment) -> Int:
-    """GPUs of each slot that indivisible gangs leave, (slots,): what those can share who can still come or go."""
+    """What indivisible gangs leave of each slot, (slots,), in units of `Problem.milli`: what those can share who
+    can still come or go.
+    """
+    problem = prepared.problem
     gang, slot, take = assignment.entries()
+    if problem.milli > 1:
+        supply = in_units(prepared, prepared.capacity)
+        rest = ~divisible[gang]
+        used = take[rest] * problem.wanted()[gang[rest]] // problem.gangs.replicas[gang[rest]]
+        np.subtract.at(supply, slot[rest], used)
+        return supply
     mine = divisible[gang]
     supply = assignment.free.copy()
-    np.add.at(supply, slot[mine], take[mine] * prepared.problem.gangs.gpus_per_replica[gang[mine]])
+    np.add.at(supply, slot[mine], take[mine] * problem.gangs.gpus_per_replica[gang[mine]])
     return supply
 
 
 def regrets(prepared: Prepared, market: Market, assignment: Assignment) -> Float:
     """What each gang lacks to the best it could have at the market's prices, (gangs,), dollars per hour."""
     gang, slot, take = assignment.entries()
-    paid = take * prepared.problem.gangs.gpus_per_replica[gang] * market.dual.price[slot]
+    paid = take * prepared.problem.gangs.size(gang) * market.dual.price[slot]
     gained = np.where(assignment.placed, prepared.value, 0.0) - np.bincount(gang, paid, prepared.value.size)
     wished = np.where(prepared.standing.open, np.maximum(prepared.value - market.dual.minimum, 0.0), 0.0)
     regret: Float = np.maximum(wished - gained, 0.0) / 1e6

@@ -10,7 +10,10 @@ A running gang keeps its size, so the GPUs that leave its nodes are those that a
 of nodes that no gang of the call can tell apart, with equal ask and equal free GPUs f. Totals per group are exact
 if the replica sizes of its gangs divide one another: larger replicas fill whole places of smaller ones, so totals
 fit m nodes if and only if, for each size g, replicas of at least g GPUs take no more than m·⌊f/g⌋·g. Otherwise
-every node is a group of its own.
+every node is a group of its own. So it is if gangs have needs: there, for each part i and each card c of node k
+that it could take, z_ikc says that it does, and u_kc that a card that nobody shares is opened for parts:
+
+    Σ_c z_ikc = y_ik,  Σ_i milli_i·z_ikc <= 1000·u_kc, or what is left of a shared card,  Σ g·y + Σ_c u_kc <= f
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from ortools.sat.python import cp_model
 
-from solvers.planning.candidates import Candidate, Groups, candidate_of, divide
+from solvers.planning.candidates import Candidate, Free, Groups, candidate_of, divide
 from solvers.planning.moves import Placed
-from solvers.planning.problem import NO_SHARE, Problem
+from solvers.planning.problem import MILLI, NO_CARD, NO_SHARE, UNSHARED, Problem
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -48,15 +52,15 @@ class Repaired:
 
 
 def repair(
-    problem: Problem, gangs: Int, free: Int, hint: Placed | None, deterministic_time: float, seed: int
+    problem: Problem, gangs: Int, free: Free, hint: Placed | None, deterministic_time: float, seed: int
 ) -> Repaired:
     """Place some gangs jointly, while all others stay as they are.
 
-    `gangs`: their numbers, distinct. `free` (nodes,): GPUs that they may use, those of their own movable rows
-    included. `hint`: a placement to begin with, such as the present one, pinned rows not included.
-    `deterministic_time`: in CP-SAT's units, roughly seconds. Same arguments, same answer.
+    `gangs`: their numbers, distinct. `free`: what they may use, what their own movable rows use included. `hint`:
+    a placement to begin with, such as the present one, pinned rows not included. `deterministic_time`: in CP-SAT's
+    units, roughly seconds. Same arguments, same answer.
     """
-    live = np.flatnonzero(free > 0)
+    live = free.live
     model = _Model(problem, [candidate_of(problem, gang, free, live) for gang in gangs.tolist()], free)
     model.state()
     if hint is not None:
@@ -103,7 +107,7 @@ class _Take(NamedTuple):
 class _Model:
     """The integer program; a method per rule, `state` is the table of contents. `constant`: see `welfare`."""
 
-    def __init__(self, problem: Problem, candidates: list[Candidate], free: Int) -> None:
+    def __init__(self, problem: Problem, candidates: list[Candidate], free: Free) -> None:
         self.problem, self.candidates, self.free = problem, candidates, free
         self.cp = cp_model.CpModel()
         self.groups = Groups(problem, candidates, free)
@@ -114,23 +118,33 @@ class _Model:
         ]
         self.takes = [take for index in range(len(candidates)) for take in self._takes(index)]
         self.sites: dict[tuple[int, int], Any] = {}
+        self.seats: dict[tuple[int, int, int], Any] = {}
 
     def _takes(self, index: int) -> Iterator[_Take]:
         """Two variables where the gang runs now, for what stays and for what arrives; else one per group."""
         one, runs = self.candidates[index], bool(self.candidates[index].present)
-        option_of = {
-            self.groups.of[node]: o for node, o in zip(one.node.tolist(), one.option.tolist(), strict=True)
-        }
-        for group, option in option_of.items() if one.need else ():
+        columns = one.node.tolist(), one.option.tolist(), one.holds.tolist()
+        of_group = {self.groups.of[node]: (option, holds) for node, option, holds in zip(*columns, strict=True)}
+        for group, (option, holds) in of_group.items() if one.need else ():
             nodes = self.groups.members[group]
-            ask, holds = int(self.problem.nodes.ask_micro_usd[nodes[0]]), int(self.free[nodes[0]]) // one.size
+            ask = int(self.problem.nodes.ask_micro_usd[nodes[0]])
             stays = min(one.present.get(nodes[0], 0) // one.size, holds)
             move_cost = self.problem.move_cost_micro_usd if runs else 0
-            for here, price, room in ((True, ask, stays), (False, ask + move_cost, holds * len(nodes))):
+            away = 0 if stays and self._milli(index) else holds * len(nodes)
+            for here, due, room in ((True, (ask,), stays), (False, (ask, move_cost), away)):
                 most = min(room, one.need)
                 if most:
                     replicas = self.cp.new_int_var(0, most, "")
-                    yield _Take(index, group, option, here, most, price * one.size, replicas)
+                    cost = sum(self._money(one.gang, one.size, price) for price in due)
+                    yield _Take(index, group, option, here, most, cost, replicas)
+
+    def _money(self, gang: int, gpus: int, price: int) -> int:
+        return int(self.problem.gangs.money(np.array([gang]), np.array([gpus]), np.array([price]))[0])
+
+    def _milli(self, index: int) -> int:
+        """Thousandths of a card that a candidate wants, 0 unless it is a part."""
+        needs = self.problem.gangs.needs
+        return 0 if needs is None else int(needs.gpu_milli[self.candidates[index].gang])
 
     def _by(self, key: Any) -> dict[Any, list[_Take]]:
         """The variables by what `key` tells of each."""
@@ -155,8 +169,9 @@ class _Model:
 
     def nodes_are_not_overfull(self) -> None:
         """For each size g, replicas of at least g GPUs fit whole places of g; else, see above, Σ g·y <= f."""
-        for group, takes in self._by(lambda take: take.group).items():
-            count, free = len(self.groups.members[group]), int(self.free[self.groups.members[group][0]])
+        for group, every in self._by(lambda take: take.group).items():
+            takes = [take for take in every if not self._milli(take.candidate)]
+            count, free = len(self.groups.members[group]), int(self.free.gpus[self.groups.members[group][0]])
             sizes = np.array([self._size(take) for take in takes], dtype=np.int64)
             places = np.unique(sizes).tolist() if divide(sizes) else [1]
             for size in places:
@@ -165,6 +180,60 @@ class _Model:
                 weights = [self._size(take) // size for take in larger]
                 if sum(weight * take.most for weight, take in zip(weights, larger, strict=True)) > most:
                     self.cp.add(sum_of(larger, weights) <= most)
+
+    def needs_are_met(self) -> None:
+        """CPU, memory and cards of every node; see above."""
+        needs, free = self.problem.gangs.needs, self.free
+        if needs is None or free.cpu_milli is None or free.memory_mib is None or free.left is None:
+            return
+        for group, takes in self._by(lambda take: take.group).items():
+            node = self.groups.members[group][0]
+            gangs = [self.candidates[take.candidate].gang for take in takes]
+            for column, left in ((needs.cpu_milli, free.cpu_milli), (needs.memory_mib, free.memory_mib)):
+                wanted = column[gangs].tolist()
+                if any(wanted):
+                    self.cp.add(sum_of(takes, wanted) <= int(left[node]))
+            parts = [take for take in takes if self._milli(take.candidate)]
+            whole = [take for take in takes if not self._milli(take.candidate)]
+            if parts:
+                opened = self._opened_cards(node, parts, free.left[node].tolist())
+                used = sum_of(whole, [self._size(take) for take in whole]) + sum(opened)
+                self.cp.add(used <= int(free.gpus[node]))
+
+    def _opened_cards(self, node: int, parts: list[_Take], left: list[int]) -> list[Any]:
+        """Seat parts on the cards of a node; a variable for each card that may be opened.
+
+        Cards that nobody shares are alike, so that there are as many to open as GPUs are free, and those on which
+        somebody runs now.
+        """
+        own = {take.candidate: self._own_card(take) for take in parts}
+        strange = [card for card, here in enumerate(left) if here == UNSHARED and card not in own.values()]
+        needless, opened = set(strange[int(self.free.gpus[node]) :]), dict[int, Any]()
+        seats: dict[int, list[Any]] = {take.candidate: [] for take in parts}
+        for card in (card for card in range(len(left)) if card not in needless):
+            here = []
+            for take in parts:
+                if own[take.candidate] in (NO_CARD, card):
+                    seat = self.seats[take.candidate, node, card] = self.cp.new_bool_var("")
+                    seats[take.candidate].append(seat)
+                    here.append(self._milli(take.candidate) * seat)
+            if left[card] == UNSHARED:
+                opened[card] = self.cp.new_bool_var("")
+                self.cp.add(sum(here) <= MILLI * opened[card])
+            else:
+                self.cp.add(sum(here) <= left[card])
+        for take in parts:
+            self.cp.add(sum(seats[take.candidate]) == take.replicas)
+        for one, other in pairwise(card for card in strange if card not in needless):
+            self.cp.add(opened[one] >= opened[other])  # alike: the lowest numbers first
+        return list(opened.values())
+
+    def _own_card(self, take: _Take) -> int:
+        """The card that a part must take where it runs."""
+        running, gang = self.problem.running, self.candidates[take.candidate].gang
+        if not take.stays or running.card is None:
+            return NO_CARD
+        return int(running.card[np.searchsorted(running.request, gang)])
 
     def suppliers_give_at_most_their_share(self) -> None:
         """Pinned GPUs count."""
@@ -201,6 +270,7 @@ class _Model:
         self.gangs_are_whole_or_absent()
         self.one_option_is_chosen()
         self.nodes_are_not_overfull()
+        self.needs_are_met()
         self.suppliers_give_at_most_their_share()
         self.sites_are_close()
         self.welfare()
@@ -209,7 +279,7 @@ class _Model:
         """Hint a value for every variable; rows of other gangs and of nodes that are left out are passed over."""
         index_of = {one.gang: index for index, one in enumerate(self.candidates)}
         left: defaultdict[tuple[int, int], int] = defaultdict(int)
-        for gang, node, gpus in zip(*(column.tolist() for column in hint), strict=True):
+        for gang, node, gpus in zip(*(column.tolist() for column in hint[:3]), strict=True):
             if gang in index_of and node in self.groups.of:
                 left[index_of[gang], self.groups.of[node]] += gpus // self.candidates[index_of[gang]].size
         options, sites = set(), set()
@@ -233,20 +303,32 @@ class _Model:
         return self.constant - cost + sum(one.worth * solver.value(c) for one, own in chosen for c in own.values())
 
     def placed(self, solver: cp_model.CpSolver) -> Placed:
-        """Lay the totals of every group on its nodes, larger replicas first; within a size, gang by gang."""
+        """Lay the totals of every group on its nodes, larger replicas first; within a size, gang by gang.
+
+        If gangs have needs, a group is one node, which holds all of its total.
+        """
         rows: defaultdict[tuple[int, int], int] = defaultdict(int)
         for group, takes in self._by(lambda take: take.group).items():
-            free = {node: int(self.free[node]) for node in self.groups.members[group]}
+            free = {node: int(self.free.gpus[node]) for node in self.groups.members[group]}
             for take in sorted(takes, key=self._size, reverse=True):
                 size, left = self._size(take), int(solver.value(take.replicas))
                 for node in free:
-                    replicas = min(left, free[node] // size)
+                    replicas = min(left, free[node] // size) if self.problem.gangs.needs is None else left
                     if replicas:
                         rows[self.candidates[take.candidate].gang, node] += replicas * size
                         free[node] -= replicas * size
                         left -= replicas
         table = np.array([(*key, gpus) for key, gpus in sorted(rows.items())], dtype=np.int64).reshape(-1, 3)
-        return Placed(*table.T)
+        request, node, gpus = table.T
+        return Placed(request, node, gpus, self._cards(solver, table))
+
+    def _cards(self, solver: cp_model.CpSolver, table: Int) -> Int | None:
+        """The card of each row of a table of (gang, node, GPUs)."""
+        if self.problem.gangs.needs is None:
+            return None
+        seated = [key for key, seat in self.seats.items() if solver.value(seat)]
+        card_of = {(self.candidates[index].gang, node): card for index, node, card in seated}
+        return np.array([card_of.get((gang, node), NO_CARD) for gang, node, _ in table.tolist()], dtype=np.int64)
 
     def _size(self, take: _Take) -> int:
         return self.candidates[take.candidate].size

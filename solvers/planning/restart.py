@@ -22,9 +22,11 @@ from solvers.planning.fold import MODEL, TIER
 from solvers.planning.passes import task_of
 from solvers.planning.plan import Start
 from solvers.planning.prepare import Prepared
+from solvers.planning.problem import NO_CARD
 from solvers.planning.relaxed_market import Market, guide, regrets
 from solvers.planning.run import Run
-from solvers.planning.search import put
+from solvers.planning.search import is_part, put, room_of
+from solvers.planning.seats import replicas_in, seat_in
 from solvers.planning.workers import Part, Searchers, Task
 
 Int = NDArray[np.int64]
@@ -120,14 +122,20 @@ def put_where_room(
     value: Float,
 ) -> None:  # fmt: skip
     """Place gangs on the slots listed from `begin[gang]` on, in this order, each that has room and is worth it."""
-    free = state[4]
+    free, beside = state[4], gangs[14].size > 0
     for gang in order:
         first, last = begin[gang], begin[gang + 1]
         fits = true_cost(gang, gangs, last - first, slot[first:last], take[first:last], ask) < value[gang]
+        part = is_part(gang, gangs)
         for at in range(first, last):
-            fits = fits and free[slot[at]] >= take[at] * gangs[1][gang]
+            if part:
+                fits = fits and seat_in(slot[at], gang, gangs, room_of(state)) != NO_CARD
+            elif beside:
+                fits = fits and replicas_in(slot[at], gang, gangs, room_of(state)) >= take[at]
+            else:
+                fits = fits and free[slot[at]] >= take[at] * gangs[1][gang]
         if fits:
-            put(gang, gangs, last - first, slot[first:last], take[first:last], state, walk, ask)
+            put(gang, gangs, last - first, slot[first:last], take[first:last], NO_CARD, state, walk, ask)
 
 
 def mend(run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers, start: Start) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.moves import Migration, Placed, Placements, furthest
-from solvers.planning.problem import Problem
+from solvers.planning.problem import NO_CARD, Problem
+from solvers.planning.rooms import Rooms
 
 Int = NDArray[np.int64]
 
@@ -19,7 +20,7 @@ def orderable(problem: Problem, plan: Placements) -> Placed:
     served: at the worst all of it remains where it is. Gangs that were not to start may be placed elsewhere
     afterwards: whatever starts last cannot spoil the order.
     """
-    placed = Placed(plan.request, plan.node, plan.gpus)
+    placed = Placed(plan.request, plan.node, plan.gpus, plan.card)
     while (migration := furthest(problem, placed)).pending:
         placed = _Retreat(problem, placed, migration).run()
     return placed
@@ -29,14 +30,14 @@ class _Retreat:
     """Gangs that give up their place in the plan until a stuck migration can go on to its end.
 
     In the stuck state everything fits: what moved is at its target, all others are where they started. So it is
-    enough that pending gangs stay and new work yields. `slack` (nodes,): capacity that the plan leaves; mutated.
+    enough that pending gangs stay and new work yields. `slack`: what the plan leaves; mutated.
     """
 
     def __init__(self, problem: Problem, plan: Placed, migration: Migration) -> None:
         running = problem.running
         self.problem, self.plan, self.migration = problem, plan, migration
         self.running = set(running.request.tolist())
-        gone = ~running.pinned & (problem.capacity[running.node] == 0)
+        gone = ~running.pinned & ~problem.live[running.node]
         self.displaced = set(running.request[gone].tolist())
         self.given_up: set[int] = set()
         self.slack = _slack(problem, plan)
@@ -54,7 +55,7 @@ class _Retreat:
     def _give_up(self, gang: int) -> None:
         overfull = self._withdraw(gang)
         while overfull:
-            if self.slack[overfull[-1]] >= 0:
+            if not self.slack.is_overfull(overfull[-1]):
                 overfull.pop()
             else:
                 overfull += self._withdraw(self._least_to_lose(overfull[-1]))
@@ -67,22 +68,22 @@ class _Retreat:
             self._refuse(gang)
             return []
         for node, gpus in self.migration.enters[gang]:
-            self.slack[node] += gpus
+            self.slack.give(gang, node, gpus)
         for node, gpus in self.migration.leaves[gang]:
-            self.slack[node] -= gpus
+            self.slack.take(gang, node, gpus, now=True)
         return [node for node, _ in self.migration.leaves[gang]]
 
     def _refuse(self, gang: int) -> None:
         running, plan = self.problem.running, self.plan
         rows = slice(*np.searchsorted(plan.request, [gang, gang + 1]))
         for node, gpus in zip(plan.node[rows].tolist(), plan.gpus[rows].tolist(), strict=True):
-            self.slack[node] += gpus
+            self.slack.give(gang, node, gpus)
         for row in range(*np.searchsorted(running.request, [gang, gang + 1])):
             node, gpus = int(running.node[row]), int(running.gpus[row])
             if running.pinned[row]:
-                self.slack[node] -= gpus
+                self.slack.take(gang, node, gpus, now=True)
             else:
-                self.migration.free(node, gpus)
+                self.migration.free(gang, node, gpus)
         self.migration.go_on()
 
     def _least_to_lose(self, node: int) -> int:
@@ -108,14 +109,16 @@ class _Retreat:
         """(gangs,) micro-USD per hour that a gang of the plan loses if it gives up its place in it."""
         problem, plan, gangs = self.problem, self.plan, self.problem.gangs
         running, ask = problem.running, problem.nodes.ask_micro_usd
-        loss = gangs.gpus * gangs.value_micro_usd
+        loss = gangs.money(np.arange(gangs.gpus.size), gangs.gpus, gangs.value_micro_usd)
         stays = np.setdiff1d(running.request, np.array(list(self.displaced), dtype=np.int64))
         loss[stays] = 0
         kept = np.isin(running.request, stays)
-        np.add.at(loss, running.request[kept], (running.gpus * ask[running.node])[kept])
-        np.subtract.at(loss, plan.request, plan.gpus * ask[plan.node])
-        for gang, left in self.migration.leaves.items():
-            loss[gang] -= problem.move_cost_micro_usd * sum(gpus for _, gpus in left)
+        paid = gangs.money(running.request, running.gpus, ask[running.node])
+        np.add.at(loss, running.request[kept], paid[kept])
+        np.subtract.at(loss, plan.request, gangs.money(plan.request, plan.gpus, ask[plan.node]))
+        moved = [(gang, sum(gpus for _, gpus in left)) for gang, left in self.migration.leaves.items()]
+        moving, left = np.array(moved, dtype=np.int64).reshape(-1, 2).T
+        loss[moving] -= gangs.money(moving, left, np.full(moving.size, problem.move_cost_micro_usd))
         return loss
 
     def _rows(self) -> Placed:
@@ -127,14 +130,20 @@ class _Retreat:
         node = np.append(plan.node[goes_on], running.node[stays])
         by_gang = np.lexsort((node, request))
         gpus = np.append(plan.gpus[goes_on], running.gpus[stays])
-        return Placed(request[by_gang], node[by_gang], gpus[by_gang])
+        card = None
+        if plan.card is not None:
+            present = np.full(running.gpus.size, NO_CARD) if running.card is None else running.card
+            card = np.append(plan.card[goes_on], present[stays])[by_gang]
+        return Placed(request[by_gang], node[by_gang], gpus[by_gang], card)
 
 
-def _slack(problem: Problem, plan: Placements) -> list[int]:
-    """(nodes,) capacity that a plan does not use; pinned rows are outside of it."""
-    running, slack = problem.running, problem.capacity.copy()
-    np.subtract.at(slack, plan.node, plan.gpus)
+def _slack(problem: Problem, plan: Placements) -> Rooms:
+    """What a plan does not use of the capacity; pinned rows are outside of it."""
+    running, slack = problem.running, Rooms(problem, plan)
+    for row in zip(plan.request.tolist(), plan.node.tolist(), plan.gpus.tolist(), strict=True):
+        slack.take(*row)
     pinned = running.pinned & np.isin(running.request, plan.request)
-    np.add.at(slack, running.node[pinned], running.gpus[pinned])
-    listed: list[int] = slack.tolist()
-    return listed
+    columns = (column[pinned].tolist() for column in (running.request, running.node, running.gpus))
+    for row in zip(*columns, strict=True):
+        slack.give(*row, now=True)
+    return slack

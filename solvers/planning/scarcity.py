@@ -35,7 +35,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScarceSet:
-    """What is short: `wanted_gpus` > `existing_gpus`.
+    """What is short: `wanted_gpus` > `existing_gpus`; of HALL in units of `Problem.milli`.
 
     HALL: the `gangs`, served and refused, want `wanted_gpus` of the `rows`. Whatever else they may use costs at
     least `elsewhere_micro_usd` per GPU-hour, -1 if there is nothing else; GPUs that they hold there are not
@@ -61,7 +61,7 @@ OWN_ROWS, COMPONENT, CHOICE = range(3)
 
 
 def scarce_sets(market: Market, prepared: Prepared, free: Int, refused: Int) -> tuple[Int, tuple[ScarceSet, ...]]:
-    """(index of the set of each refused gang, the sets); equal sets are one. `free` (slots,): GPUs left."""
+    """(index of the set of each refused gang, the sets); equal sets are one. `free` (slots,): whole GPUs left."""
     if not refused.size:
         return np.empty(0, dtype=np.int64), ()
     shapes = market.shapes

@@ -19,6 +19,8 @@ from solvers.kernel import Arrays, kernel
 from solvers.planning.cheapest import BLOCK_BITS, cheapest, true_cost
 from solvers.planning.choices import C_FIRST
 from solvers.planning.evictions import MOST_REMOVED, in_a_choice, in_the_way, random_below, random_real
+from solvers.planning.problem import NO_CARD
+from solvers.planning.seats import rise, seat_in, sit
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -36,11 +38,21 @@ FIRST_OF_ALL = -1e300
 
 @kernel
 def put(
-    gang: int, gangs: Arrays, count: int, slots: Int, takes: Int, state: Arrays, walk: Arrays, ask: Int
+    gang: int, gangs: Arrays, count: int, slots: Int, takes: Int, card: int, state: Arrays, walk: Arrays, ask: Int
 ) -> int:
-    """Write a placement of `count` nodes into the state; its cost in asks and moves."""
-    first, place_slot, place_take, placed, free, host_first, host, hosts = state
+    """Write a placement of `count` nodes into the state; its cost in asks and moves.
+
+    `card`: that a part takes, NO_CARD for the best.
+    """
+    first, place_slot, place_take, placed, free, host_first, host, hosts = state[:8]
     size, at = gangs[1][gang], first[gang]
+    beside = gangs[14].size > 0
+    if beside and gangs[14][gang] > 0:
+        slot = slots[0]
+        place_slot[at], place_take[at], placed[gang] = slot, 1, 1
+        walk[4][walk[2][slot] >> BLOCK_BITS] = True
+        sit(slot, gang, seat_in(slot, gang, gangs, room_of(state)) if card == NO_CARD else card, gangs, state)
+        return true_cost(gang, gangs, count, slots, takes, ask)
     for i in range(count):
         slot = slots[i]
         place_slot[at + i], place_take[at + i] = slot, takes[i]
@@ -48,17 +60,35 @@ def put(
         walk[4][walk[2][slot] >> BLOCK_BITS] = True
         host[host_first[slot] + hosts[slot]] = gang
         hosts[slot] += 1
+        if beside:
+            state[8][slot] -= takes[i] * gangs[12][gang]
+            state[9][slot] -= takes[i] * gangs[13][gang]
     placed[gang] = count
     return true_cost(gang, gangs, count, slots, takes, ask)
 
 
 @kernel
+def room_of(state: Arrays) -> Arrays:
+    """What is left in a state, as `Prepared.room`."""
+    return state[4], state[8], state[9], state[10]
+
+
+@kernel
 def take_out(gang: int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) -> int:
     """Remove a gang's placement from the state; the asks and moves it no longer pays."""
-    first, place_slot, place_take, placed, free, host_first, host, hosts = state
+    first, place_slot, place_take, placed, free, host_first, host, hosts = state[:8]
     size, begin, count = gangs[1][gang], first[gang], placed[gang]
+    beside = gangs[14].size > 0
+    if beside and gangs[14][gang] > 0:
+        rise(place_slot[begin], gang, gangs, state)
+        walk[4][walk[2][place_slot[begin]] >> BLOCK_BITS] = True
+        placed[gang] = 0
+        return true_cost(gang, gangs, count, place_slot[begin:], place_take[begin:], ask)
     for at in range(begin, begin + count):
         slot = place_slot[at]
+        if beside:
+            state[8][slot] += place_take[at] * gangs[12][gang]
+            state[9][slot] += place_take[at] * gangs[13][gang]
         free[slot] += place_take[at] * size
         walk[4][walk[2][slot] >> BLOCK_BITS] = True
         for i in range(host_first[slot], host_first[slot] + hosts[slot]):
@@ -76,15 +106,15 @@ def insert(
     state: Arrays, work: Arrays,
 ) -> int:  # fmt: skip
     """Place the gangs that are not placed, in this order, each where its price is least; the welfare gained."""
-    free, placed, gained = state[4], state[3], 0
+    room, placed, gained = room_of(state), state[3], 0
     for gang in order:
         if placed[gang] > 0 or gangs[0][gang] == 0:
             continue
-        _, nodes, choice = cheapest(gang, gangs, shapes, supply, walk, free, price, np.inf, work)
+        _, nodes, choice = cheapest(gang, gangs, shapes, supply, walk, room, price, np.inf, work)
         if choice >= 0:
             cost = true_cost(gang, gangs, nodes, work[0], work[1], ask)
             if cost < value[gang]:
-                put(gang, gangs, nodes, work[0], work[1], state, walk, ask)
+                put(gang, gangs, nodes, work[0], work[1], NO_CARD, state, walk, ask)
                 gained += int(value[gang]) - cost
     return gained
 
@@ -99,7 +129,7 @@ def improve(
     walk: Arrays,
     price: Float,
     ask: Int,
-    capacity: Int,
+    empty_room: Arrays,
     empty_walk: Arrays,
     value: Float,
     weight: Float,
@@ -119,7 +149,10 @@ def improve(
     mine = (owner, part, np.zeros(placed.size, dtype=np.bool_))
     todo, key = np.empty(MOST_OF_ROUND, dtype=np.int64), np.empty(MOST_OF_ROUND)
     places = min(place_slot.size, MOST_PLACES)
-    old = np.zeros(MOST_OF_ROUND + 1, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64)
+    old = (
+        np.zeros(MOST_OF_ROUND + 1, dtype=np.int64), np.empty(places, np.int64), np.empty(places, np.int64),
+        np.empty(places, np.int64),
+    )  # fmt: skip
     survey = (
         np.zeros(ask.size, dtype=np.int64), np.zeros(1, dtype=np.int64),
         *(np.empty(placed.size, dtype=np.int64), np.empty(placed.size, dtype=np.int64), np.empty(placed.size)),
@@ -129,14 +162,16 @@ def improve(
         refused, goes_first = placed[seed] == 0, random_below(random, 2) == 0
         if not refused and random_below(random, 3) == 0:
             model = supply[3][place_slot[first[seed]]]
-            count = with_neighbours(seed, todo, mine, state, random)
+            count = with_neighbours(seed, todo, mine, gangs, state, random)
         else:
             # Where it would stand in an empty fleet; those who stand there have to go.
-            cost, nodes, choice = cheapest(seed, gangs, shapes, supply, empty_walk, capacity, price, np.inf, work)
+            cost, nodes, choice = cheapest(
+                seed, gangs, shapes, supply, empty_walk, empty_room, price, np.inf, work
+            )
             if choice < 0 or cost >= value[seed]:
                 continue
             model = supply[3][work[0][0]]
-            if refused and random_below(random, 2) == 0:
+            if refused and random_below(random, 2) == 0 and not is_part(seed, gangs):
                 goes_first = True
                 if random_below(random, 2) == 0:
                     choice = drawn_choice(gangs[2][seed], shapes, random)
@@ -166,7 +201,7 @@ def improve(
             # Who lost its place to the seed may take that of others in turn.
             links += 1
             lost = most_lost(todo[:done], old[0], value, weight, placed)
-            if lost < 0:
+            if lost < 0 or is_part(todo[lost], gangs):
                 break
             more = in_a_choice(
                 todo[lost], drawn_choice(gangs[2][todo[lost]], shapes, random), todo[done:], mine, gangs, shapes,
@@ -205,15 +240,41 @@ def drawn_choice(shape: int, shapes: Arrays, random: NDArray[np.uint64]) -> int:
 
 
 @kernel
-def with_neighbours(seed: int, removed: Int, mine: Arrays, state: Arrays, random: NDArray[np.uint64]) -> int:
+def is_part(gang: int, gangs: Arrays) -> bool:
+    """Whether a gang wants a part of a GPU."""
+    return bool(gangs[14].size > 0 and gangs[14][gang] > 0)
+
+
+@kernel
+def guest_of(slot: int, gangs: Arrays, state: Arrays, random: NDArray[np.uint64]) -> int:
+    """Any of those on a slot where somebody stands."""
+    host_first, host, hosts, parts = state[5], state[6], state[7], 0
+    if gangs[14].size > 0:
+        part = state[12][slot]
+        while part >= 0:
+            parts += 1
+            part = state[13][part]
+    place = random_below(random, hosts[slot] + parts)
+    if place < hosts[slot]:
+        return int(host[host_first[slot] + place])
+    part = state[12][slot]
+    for _ in range(place - hosts[slot]):
+        part = state[13][part]
+    return int(part)
+
+
+@kernel
+def with_neighbours(
+    seed: int, removed: Int, mine: Arrays, gangs: Arrays, state: Arrays, random: NDArray[np.uint64]
+) -> int:
     """List and mark a served gang and up to four that stand beside it; how many they are."""
-    first, place_slot, _, placed, _, host_first, host, hosts = state
+    first, place_slot, _, placed = state[:4]
     owner, part, marked = mine
     removed[0], count = seed, 1
     marked[seed] = True
     for _ in range(4):
         slot = place_slot[first[seed] + random_below(random, placed[seed])]
-        other = host[host_first[slot] + random_below(random, hosts[slot])]
+        other = guest_of(slot, gangs, state, random)
         if not marked[other] and owner[other] == part:
             marked[other] = True
             removed[count] = other
@@ -225,14 +286,17 @@ def with_neighbours(seed: int, removed: Int, mine: Arrays, state: Arrays, random
 def remember(todo: Int, begin: int, end: int, old: Arrays, gangs: Arrays, state: Arrays) -> bool:
     """Remember in `old` where the gangs of `todo` from `begin` on stand; False if that is too much for it."""
     first, place_slot, place_take, placed = state[:4]
-    old_first, old_slot, old_take = old
-    stored = old_first[begin]
+    old_first, old_slot, old_take, old_card = old
+    stored, beside = old_first[begin], gangs[14].size > 0
     for i in range(begin, end):
-        gang = todo[i]
+        gang, card = todo[i], NO_CARD
+        if beside and gangs[14][gang] > 0:
+            card = state[11][gang]
         if stored + placed[gang] > old_slot.size:
             return False
         for at in range(first[gang], first[gang] + placed[gang]):
             old_slot[stored], old_take[stored] = place_slot[at], place_take[at]
+            old_card[stored] = card
             stored += 1
         old_first[i + 1] = stored
     return True
@@ -269,11 +333,12 @@ def add_candidates(
 @kernel
 def put_back(todo: Int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) -> None:
     """Undo a round: who stands anywhere leaves, and all go where `old` says they stood."""
-    old_first, old_slot, old_take = old
+    old_first, old_slot, old_take, old_card = old
     for i in range(todo.size):
         if state[3][todo[i]] > 0:
             take_out(todo[i], gangs, state, walk, ask)
     for i in range(todo.size):
         at = old_first[i]
         if old_first[i + 1] > at:
-            put(todo[i], gangs, old_first[i + 1] - at, old_slot[at:], old_take[at:], state, walk, ask)
+            count = old_first[i + 1] - at
+            put(todo[i], gangs, count, old_slot[at:], old_take[at:], old_card[at], state, walk, ask)

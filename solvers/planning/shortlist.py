@@ -67,7 +67,7 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
         walk = *market.dual.walk[:3], *blocks(prepared.capacity.size)
         price_choices(
             begin, end, gang_of_shape, DEAREST * prepared.value, choices.first.copy(), prepared.gangs,
-            prepared.shape_arrays(choices), prepared.supply, walk, prepared.capacity, market.dual.price,
+            prepared.shape_arrays(choices), prepared.supply, walk, prepared.room, market.dual.price,
             prepared.work(), cost,
         )  # fmt: skip
 
@@ -78,7 +78,7 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
 @kernel
 def price_choices(
     begin: int, end: int, gang_of_shape: Int, most: Float, first: Int, gangs: Arrays, shapes: Arrays,
-    supply: Arrays, walk: Arrays, free: Int, price: Float, work: Arrays, cost: Float,
+    supply: Arrays, walk: Arrays, room: Arrays, price: Float, work: Arrays, cost: Float,
 ) -> None:  # fmt: skip
     """See `costs_of_choices`, for shapes in [begin, end). `first`: a copy of its own, mutated."""
     all_first, table, segments, masks, bits = shapes
@@ -89,4 +89,4 @@ def price_choices(
         for choice in range(all_first[shape], all_first[shape + 1]):
             first[shape], first[shape + 1] = choice, choice + 1
             one = first, table, segments, masks, bits
-            cost[choice] = cheapest(gang, gangs, one, supply, walk, free, price, most[gang], work)[0]
+            cost[choice] = cheapest(gang, gangs, one, supply, walk, room, price, most[gang], work)[0]

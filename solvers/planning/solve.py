@@ -22,7 +22,6 @@ from solvers.planning.assignment import Assignment
 from solvers.planning.dual import alone_at_asks
 from solvers.planning.exact import components, solve_small
 from solvers.planning.first_plan import first_plan, insert_by_weight
-from solvers.planning.moves import Placed
 from solvers.planning.parts import reach_of
 from solvers.planning.passes import PASSES_PER_PRICE, able_gangs, improve_in_parts, passes_of, task_of
 from solvers.planning.plan import Limits, OnProgress, Plan, Start, StrongerBound
@@ -67,7 +66,8 @@ def solve(
     stronger = None
     small = np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX
     if small and passes_of(limits) > 0 and not run.is_out_of_time():
-        repair_neighbourhoods(run, problem, task, market, assignment)
+        if problem.spare is None:
+            repair_neighbourhoods(run, problem, task, market, assignment)
         stronger = solve_to_the_end(run, problem, task, assignment)
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, moving_last(problem, prepared))
@@ -131,7 +131,7 @@ def moving_last(problem: Problem, prepared: Prepared) -> NDArray[np.bool_]:
     standing, running = prepared.standing, problem.running
     stays, displaced = np.zeros((2, standing.runs.size), dtype=bool)
     stays[running.request[np.concatenate([standing.kept, standing.pinned])]] = True
-    displaced[running.request[~running.pinned & (problem.capacity[running.node] == 0)]] = True
+    displaced[running.request[~running.pinned & ~problem.live[running.node]]] = True
     last: NDArray[np.bool_] = ~standing.runs | (displaced & ~stays)
     return last
 
@@ -169,9 +169,9 @@ def keep_orderable(problem: Problem, assignment: Assignment) -> bool:
     """Give up what keeps the moves from being made one by one; True if anything was."""
     if not assignment.prepared.standing.runs.any():
         return False
-    request, node, gpus = assignment.rows()
-    plan = orderable(problem, Placed(request, node, gpus))
-    if np.array_equal(plan.request, request) and np.array_equal(plan.node, node):
+    rows = assignment.rows()
+    plan = orderable(problem, rows)
+    if np.array_equal(plan.request, rows.request) and np.array_equal(plan.node, rows.node):
         return False
     assignment.become(plan)
     return True
@@ -187,7 +187,7 @@ def finish(
 ) -> Plan:
     """The plan as rows, with its proof."""
     prepared = task.prepared
-    request, node, gpus = assignment.rows()
+    request, node, gpus, card = assignment.rows()
     nodes = prepared.problem.nodes
     node_price = nodes.ask_micro_usd.astype(float)
     node_price[prepared.rows.node] = market.dual.price
@@ -208,4 +208,5 @@ def finish(
         ended_by_clock=run.ended_by_clock,
         refusals=refusals,
         row_table=prepared.rows.table,
+        card=card,
     )

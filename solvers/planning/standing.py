@@ -43,11 +43,11 @@ def standing_of(problem: Problem) -> Standing:
     running, gangs, nodes = problem.running, problem.gangs, problem.nodes
     count = gangs.replicas.size
     pinned = np.flatnonzero(running.pinned)
-    kept = np.flatnonzero(~running.pinned & (problem.capacity[running.node] > 0))
+    kept = np.flatnonzero(~running.pinned & problem.live[running.node])
     pinned_gpus = np.bincount(running.request[pinned], weights=running.gpus[pinned], minlength=count).astype(
         np.int64
     )
-    ask = running.gpus[pinned] * nodes.ask_micro_usd[running.node[pinned]]
+    ask = gangs.money(running.request[pinned], running.gpus[pinned], nodes.ask_micro_usd[running.node[pinned]])
     pinned_ask = np.bincount(running.request[pinned], weights=ask, minlength=count).astype(np.int64)
     runs = np.zeros(count, dtype=bool)
     runs[running.request] = True

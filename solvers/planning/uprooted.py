@@ -31,19 +31,37 @@ def place_uprooted(assignment: Assignment, gangs: Int, insert: Callable[[Int], N
     `insert` places the gangs it is given where the assignment has room.
     """
     first, slots, replicas = assignment.prepared.gangs[4:7]
-    size, free = assignment.prepared.problem.gangs.gpus_per_replica, assignment.free
-    own = replicas * np.repeat(size, np.diff(first))
-    held = np.zeros_like(free)
+    room, own = _held_by_replicas(assignment, replicas, first)
+    held = [np.zeros_like(left) for left in room]
     for gang in gangs:
         rows = slice(first[gang], first[gang + 1])
-        held[slots[rows]] += own[rows]
-    free -= held
+        for i, mine in enumerate(own):
+            held[i][slots[rows]] += mine[rows]
+    for i, left in enumerate(room):
+        left -= held[i]
     for gang in gangs:
         rows = slice(first[gang], first[gang + 1])
-        at, before = slots[rows], free[slots[rows]]
-        free[at] += own[rows]
+        at = slots[rows]
+        before = [left[at] for left in room]
+        for left, mine in zip(room, own, strict=True):
+            left[at] += mine[rows]
         insert(np.array([gang]))
-        stays_held = np.maximum(free[at] - before, 0) if assignment.placed[gang] else 0
-        free[at] -= stays_held
-        held[at] -= own[rows] - stays_held
-    free += held
+        for i, (left, mine) in enumerate(zip(room, own, strict=True)):
+            stays_held = np.maximum(left[at] - before[i], 0) if assignment.placed[gang] else 0
+            left[at] -= stays_held
+            held[i][at] -= mine[rows] - stays_held
+    for i, left in enumerate(room):
+        left += held[i]
+
+
+def _held_by_replicas(assignment: Assignment, replicas: Int, first: Int) -> tuple[list[Int], list[Int]]:
+    """What is free of GPUs, and of CPU and memory if gangs have needs, and what each kept row has of it.
+
+    Parts have one row, so that none of them is uprooted.
+    """
+    gangs, state = assignment.prepared.problem.gangs, assignment.state
+    sizes = [(assignment.free, gangs.gpus_per_replica)]
+    if gangs.needs is not None:
+        sizes += [(state[8], gangs.needs.cpu_milli), (state[9], gangs.needs.memory_mib)]
+    rows_of = np.diff(first)
+    return [left for left, _ in sizes], [replicas * np.repeat(size, rows_of) for _, size in sizes]

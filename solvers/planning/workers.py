@@ -61,7 +61,7 @@ class Constants(NamedTuple):
     shapes: Arrays
     supply: Arrays
     ask: Int
-    capacity: Int
+    room: Arrays
     value: Float
     weight: Float
     reach: NDArray[np.bool_]
@@ -105,7 +105,7 @@ def constants_of(task: Task) -> Constants:
         prepared.shape_arrays(task.choices),
         prepared.supply,
         prepared.ask,
-        prepared.capacity,
+        prepared.room,
         task.value,
         task.weight,
         task.reach.models,
@@ -127,7 +127,7 @@ def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> Arrays:
 
 def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:
     """Search one part in place, in calls short enough to look at the clock (`time.monotonic`)."""
-    gangs, shapes, supply, ask, capacity, value, weight, reach, work_sizes = constants
+    gangs, shapes, supply, ask, room, value, weight, reach, work_sizes = constants
     refused = refused_by_model(reach, start.owner, part.number)
     random = np.array([part.seed], dtype=np.uint64)
     work = tuple(np.zeros(size, dtype=np.int64) for size in work_sizes)
@@ -144,7 +144,7 @@ def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float
             walk,
             start.price,
             ask,
-            capacity,
+            room,
             empty_walk,
             value,
             weight,

@@ -48,19 +48,27 @@ def test_a_plan_is_written_checked_and_shown(walras: Walras, paths: InputPaths, 
     assert (out / "progress.svg").read_text().startswith("<svg")
 
 
-def test_what_is_not_planned_jointly_is_bad_input(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:
-    """Parts of a GPU, CPU and memory are never ignored: plan and plan check end with 2 and name column and row."""
+def test_parts_cpu_and_memory_are_planned_and_checked(walras: Walras, tmp_path: Path) -> None:
+    """Our planner serves a queue that names them; its cards are in the plan, and a full card is found."""
+    paths = queue_with_running_work().files(tmp_path / "in")
+    parts = [
+        {"request_id": f"part{milli}", "gpu_count": 1, "gpu_milli": milli, "cpu_milli": 500, "duration_s": 60}
+        | {"max_price_micro_usd_per_gpu_hour": 90_000_000}
+        for milli in (400, 601)
+    ]
+    queue = pl.concat([pl.read_parquet(paths.requests), pl.DataFrame(parts)], how="diagonal_relaxed")
+    queue.write_parquet(paths.requests)
     out = tmp_path / "out"
     assert walras(*arguments(paths, out)).code == 0
-    requests = pl.read_parquet(paths.requests)
-    needs = [1_000, *[None] * (requests.height - 1)]
-    requests.with_columns(cpu_milli=pl.Series(needs, dtype=pl.Int64)).write_parquet(paths.requests)
-    told = "requests.parquet row 0 column cpu_milli"
-    refused = walras(*arguments(paths, tmp_path / "other"))
-    assert refused.code == 2 and told in refused.err
-    (out / "inputs" / "requests.parquet").write_bytes(paths.requests.read_bytes())
+    assert walras("plan", "check", out).code == 0 and walras("plan", "show", out).code == 0
+    plan = pl.read_parquet(out / "plan.parquet")
+    mine = plan.filter(pl.col("request_id").str.starts_with("part"))
+    assert mine.height == 2 and mine["card"].null_count() == 0
+    plan.with_columns(card=pl.when(pl.col("card").is_not_null()).then(0)).with_columns(
+        node_id=pl.when(pl.col("card") == 0).then(pl.lit(mine["node_id"][0])).otherwise("node_id")
+    ).write_parquet(out / "plan.parquet")
     checked = walras("plan", "check", out)
-    assert checked.code == 2 and told in checked.err
+    assert checked.code == 1 and "OVERFULL_CARD" in checked.err
 
 
 def test_json_is_the_report(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 
 from engine.domain.cluster_request import REQUEST_FIELDS, parse_cluster_request
 from engine.domain.errors import InvalidInput
+from engine.domain.request_table import milli_of_part
 from engine.domain.tables import (
     OPTIONAL_REQUEST_COLUMNS,
     REQUESTS_SCHEMA,
     RTT_SCHEMA,
     check_client_sites,
-    check_plannable,
     check_requests,
     shape,
 )
@@ -91,14 +91,12 @@ def test_each_bad_cell_is_named_by_row_and_column(change: dict[str, Any], column
     assert fields_of(queue(*rows)) == {f"requests.parquet row 1 column {column}"}
 
 
-def test_what_is_not_planned_jointly_is_named_by_row_and_column() -> None:
-    """Parts, CPU and memory are refused by plan and plan check, never ignored; all of a GPU is no part."""
-    rows = [GOOD | {"gpu_count": 1, "gpus_per_node": 1, "gpu_milli": milli} for milli in (None, 1_000, 999)]
-    check_requests(queue(GOOD | {"gpu_count": 1, "gpus_per_node": 1, "gpu_milli": 1}))
-    with pytest.raises(InvalidInput) as caught:
-        check_plannable(queue(*rows, GOOD | {"cpu_milli": 1, "memory_mib": 2}))
-    wrong = ("row 2 column gpu_milli", "row 3 column cpu_milli", "row 3 column memory_mib")
-    assert [each.field for each in caught.value.violations] == [f"requests.parquet {each}" for each in wrong]
+def test_all_of_a_gpu_is_no_part() -> None:
+    """A part is what wants less than 1,000 thousandths."""
+    part = GOOD | {"gpu_count": 1, "gpus_per_node": 1}
+    rows = [part | {"request_id": f"r{milli}", "gpu_milli": milli} for milli in (None, 1_000, 999)]
+    check_requests(queue(*rows))
+    assert queue(*rows).select(milli_of_part()).to_series().to_list() == [0, 0, 999]
 
 
 def test_an_id_that_stands_twice_is_named() -> None:

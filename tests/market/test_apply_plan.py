@@ -31,7 +31,7 @@ from engine.market.events import (
 )
 from engine.market.plan_audit import plan_faults
 from engine.market.state import MarketState
-from engine.planning.plan_terms import moved_terms, sold_lines, sold_terms
+from engine.planning.plan_terms import Place, moved_terms, sold_lines, sold_terms
 from tests.market.books import NoBook
 from tests.service.loopback import PLACES, node
 
@@ -81,16 +81,18 @@ class Market:
         nodes = np.array(sorted(place, key=lambda number: inventory.nodes.rank[number]), dtype=np.int64)
         gpus = np.array([place[number] for number in nodes.tolist()], dtype=np.int64)
         prices = inventory.nodes.ask_micro_usd[nodes] + above_micro_usd
-        lines = sold_lines(inventory, 1, 0 * nodes, nodes, gpus, prices)
+        lines = sold_lines(
+            inventory, 1, 0 * nodes, nodes, gpus, prices, prices <= inventory.nodes.ask_micro_usd[nodes]
+        )
         charged = lines.priced(inventory, 0, request.priced_duration_s)
-        terms = sold_terms(request, nodes, gpus, prices, charged, self.state.fleet_version)
+        terms = sold_terms(request, Place(nodes, gpus, -1), prices, charged, self.state.fleet_version)
         return commands.PlannedStart(terms, self.asks(terms))
 
     def move(self, lease_id: str, place: dict[int, int]) -> commands.PlannedMove:
         inventory, standing = self.state.inventory, self.standing(lease_id)
         nodes = np.array(sorted(place, key=lambda number: inventory.nodes.rank[number]), dtype=np.int64)
         gpus = np.array([place[number] for number in nodes.tolist()], dtype=np.int64)
-        terms = moved_terms(standing, nodes, gpus)
+        terms = moved_terms(standing, Place(nodes, gpus, -1))
         return commands.PlannedMove(lease_id, standing, terms, self.asks(terms))
 
     def stop(self, lease_id: str) -> commands.PlannedStop:

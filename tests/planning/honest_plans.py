@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -121,7 +122,7 @@ def _fits(room: Counter[str], rows: list[Row]) -> bool:
 
 
 def report_of(world: JointWorld, found: JointOptimum, price: Price, rows: list[Row]) -> Row:
-    welfare, bound = found.welfare_micro_usd_per_hour, dual_of(world, price)
+    welfare, bound = found.welfare_micro_usd_per_hour, math.ceil(dual_of(world, price))
     due = list_price(world, price)
     gap = (bound - welfare) / bound if bound > 0 else None
     return {

@@ -6,14 +6,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from engine.datasets.synthetic import synthetic_fleet, synthetic_requests, synthetic_rtt
 from engine.planning.batch import plan_files
+from engine.planning.certificate import check_plan
 from engine.planning.inputs import InputPaths
 from engine.planning.job import Solve
 from engine.planning.plan_files_schema import MOVES_FILE, NODE_PRICES_FILE, PLAN_FILE, REFUSALS_FILE
 from engine.planning.plan_options import PlanOptions
+from solvers.planning.processes import Processes
 from solvers.planning.solve import solve
 from solvers.planning.workers import Threads
 from tests.full_size import size
@@ -22,6 +25,8 @@ from tests.planning.our_plans import plan_world
 
 TABLES = (PLAN_FILE, NODE_PRICES_FILE, REFUSALS_FILE, MOVES_FILE)
 WORK_LIMIT = 4
+CHANGED = ("request_id", "gpu_count", "gpus_per_node", "gpu_milli", "cpu_milli", "max_supplier_share")
+"""Columns of a request that a part made of it has of its own, or has not."""
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,28 @@ def test_without_a_limit_too(paths: InputPaths, tmp_path: Path) -> None:
     for count in (1, 2):
         plan_files(paths, tmp_path / str(count), PlanOptions(), solve=on_threads(count))
     assert tables(tmp_path / "1") == tables(tmp_path / "2")
+
+
+def test_queues_with_parts_too(paths: InputPaths, tmp_path: Path) -> None:
+    """Cards, CPU and memory are part of the state that threads share and processes send; the plan is sound."""
+    fleet, queue = (pl.read_parquet(path) for path in (paths.fleet, paths.requests))
+    parts = pl.concat([queue] * 4).with_row_index().select(
+        *(name for name in queue.columns if name not in CHANGED),
+        request_id=pl.format("p{}", "index"),
+        gpu_count=pl.lit(1, pl.Int64),
+        gpus_per_node=pl.lit(1, pl.Int64),
+        gpu_milli=(pl.col("index") % 7 + 1).cast(pl.Int64) * 130,
+        cpu_milli=(pl.col("index") % 5).cast(pl.Int64) * 900 + 1,
+    )  # fmt: skip
+    given = InputPaths(tmp_path / "fleet.parquet", tmp_path / "requests.parquet", paths.rtt)
+    fleet.with_columns(cpu_milli=pl.col("gpu_count") * 2_500).write_parquet(given.fleet)
+    pl.concat([queue, parts], how="diagonal_relaxed").write_parquet(given.requests)
+    with Processes(2) as processes:
+        for name, search in (("1", Threads(1)), ("2", Threads(2)), ("processes", processes)):
+            plan_files(given, tmp_path / name, OPTIONS, solve=partial(solve, searchers=search))
+    assert check_plan(tmp_path / "1").faults == ()
+    assert pl.read_parquet(tmp_path / "1" / PLAN_FILE)["card"].count() > 400
+    assert tables(tmp_path / "1") == tables(tmp_path / "2") == tables(tmp_path / "processes")
 
 
 def test_another_seed_searches_differently(paths: InputPaths, first: Path, tmp_path: Path) -> None:

@@ -370,7 +370,7 @@ class PlanPlacement(_message.Message):
     """GPUs on it."""
     price_micro_usd_per_gpu_hour: _builtins.int
     """What is charged, micro-USD per GPU-hour: of a new request the larger of ask and shadow price, lowered until its
-    limit holds; of a lease its locked average, rounded down.
+    limit holds; of a lease its locked average, rounded down. Of a part of a GPU its share, rounded up.
     """
     def __init__(
         self,

@@ -17,7 +17,7 @@ from engine.market.ledger import accounts
 from engine.market.ledger.rules import LedgerRules
 from engine.market.settle_decision import interruptible_leases
 from engine.market.state import MarketState
-from engine.planning.plan_terms import moved_terms
+from engine.planning.plan_terms import Place, moved_terms
 from tests.market.books import NoBook
 from tests.market.small_market import published
 from tests.service.loopback import node
@@ -102,7 +102,8 @@ class LedgerMarket:
     def move(self, lease_id: str) -> list[AnyEvent]:
         """Move a lease to the unused GPUs with the highest numbers, if it fits there."""
         standing, unused = self.state.leases[lease_id].standing, self.state.inventory.unused.copy()
-        unused[standing.node_numbers] += standing.gpus_per_node
+        is_part = standing.card >= 0
+        unused[standing.node_numbers] += 0 if is_part else standing.gpus_per_node
         left, place = standing.request.gpu_count, {}
         for number in np.flatnonzero(unused)[::-1].tolist():
             if left and (taken := min(left, int(unused[number]))):
@@ -111,9 +112,9 @@ class LedgerMarket:
             return []
         rank = self.state.inventory.nodes.rank
         nodes = np.array(sorted(place, key=lambda number: rank[number]), dtype=np.int64)
-        terms = moved_terms(
-            standing, nodes, np.array([place[number] for number in nodes.tolist()], dtype=np.int64)
-        )
+        gpus = np.array([place[number] for number in nodes.tolist()], dtype=np.int64)
+        card = self.state.inventory.spare.cards.first_whole(int(nodes[0])) if is_part else -1
+        terms = moved_terms(standing, Place(nodes, gpus, card))
         asks = self.state.inventory.nodes.ask_micro_usd[nodes].copy()
         self.plans += 1
         planned = commands.PlannedMove(lease_id, standing, terms, asks)

@@ -14,7 +14,7 @@ from engine.market.events import Key, LeaseEnded, LeaseStarted, PlanApplied, Quo
 from engine.market.ledger.bookings import with_money
 from engine.market.ledger.check import checked
 from engine.market.ledger.rules import LedgerRules
-from engine.planning.plan_terms import sold_lines, sold_terms
+from engine.planning.plan_terms import Place, sold_lines, sold_terms
 from tests.market.ledger.market import LedgerMarket
 
 PAID = LedgerRules(require_deposit=True)
@@ -181,10 +181,9 @@ def test_a_plan_starts_what_can_be_paid() -> None:
     starts = []
     for number in range(3):
         nodes, prices = inventory.nodes.rank[[number]], inventory.nodes.ask_micro_usd[[number]].copy()
-        lines = sold_lines(inventory, 1, 0 * nodes, nodes, 8 + 0 * nodes, prices)
-        terms = sold_terms(
-            gpus, nodes, 8 + 0 * nodes, prices, lines.priced(inventory, 0, 3_600), market.state.fleet_version
-        )
+        lines = sold_lines(inventory, 1, 0 * nodes, nodes, 8 + 0 * nodes, prices, nodes >= 0)
+        place, charged = Place(nodes, 8 + 0 * nodes, -1), lines.priced(inventory, 0, 3_600)
+        terms = sold_terms(gpus, place, prices, charged, market.state.fleet_version)
         starts.append(commands.PlannedStart(terms, prices))
     market.deposit(sum(start.terms.total_micro_usd for start in starts[:2]))
     changes = commands.PlanChanges(market.state.fleet_version, (), (), tuple(starts))

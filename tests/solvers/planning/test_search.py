@@ -57,7 +57,7 @@ def searched(world: Begun, rounds: int, seed: int) -> int:
     walk, empty = ((*follow.walk[:3], *blocks(prepared.ask.size)) for _ in range(2))
     return improve(
         seeds, refused_by_model(constants.reach, owner, 0), constants.gangs, constants.shapes, constants.supply,
-        walk, follow.price, constants.ask, constants.capacity, empty, constants.value, constants.weight,
+        walk, follow.price, constants.ask, constants.room, empty, constants.value, constants.weight,
         assignment.state, prepared.work(), np.array([seed + 1], dtype=np.uint64), owner, 0,
     )  # fmt: skip
 
@@ -144,7 +144,8 @@ def fits_without(world: Begun, gone: NDArray[np.int64], gang: int) -> bool:
     mine = np.isin(who, gone)
     np.add.at(free, slot[mine], (take * prepared.problem.gangs.gpus_per_replica[who])[mine])
     asks = prepared.ask.astype(float)
-    arguments = prepared.supply, prepared.walk(asks), free, asks, np.inf, prepared.work()
+    room = free, *prepared.room[1:]
+    arguments = prepared.supply, prepared.walk(asks), room, asks, np.inf, prepared.work()
     return bool(cheapest(gang, prepared.gangs, prepared.shape_arrays(prepared.placed), *arguments)[2] >= 0)
 
 
