@@ -49,7 +49,10 @@ TARGETS = (
     Answer("… the server's CPU time for one, ms", "throughput.unary_cpu_ms", "{:.2f}"),
     Answer("… and under ten times the clients, per answer", "overload.cpu_ms_per_answer", "{:.2f}"),
     Answer("… over the same without decision and disk", "throughput.unary_over_echo", "{:.2f}"),
-    Answer("… over the same without decision", "throughput.unary_over_floor", "{:.2f}"),
+    Answer("… over the same without decision", "throughput.unary_over_floor", "{:.2f}", least=0.7),
+    Answer(
+        "Durable placements a second, in batches", "throughput.batch_placements_per_s", "{:,.0f}", least=20_000
+    ),
     Answer("Goodput at 10× the clients", "overload.goodput_share", "{:.2f}", least=0.7),
     Answer("… calls accepted and not answered in time", "overload.missed_share", "{:.3f}", most=0.01),
     Answer("Goodput at 10× the rate", "overload.open.goodput_share", "{:.2f}", least=0.5),
@@ -64,7 +67,17 @@ TARGETS = (
         for world in ("real", "standard")
         for load, most in ((0.5, 0.005), (0.9, 0.005), (1.3, 0.015))
     ),
-    Answer("… real, load 0.9, s", "plan.real.load_0.9.wall_s", "{:.1f}", most=5.0),
+    *(
+        Answer(f"{told}, {world}, load 0.9, s", f"plan.{world}.load_0.9.{key}", "{:.1f}", most=most)
+        for world in ("real", "standard")
+        for told, key, most in (
+            ("… files to plan", "wall_s", 5.0),
+            ("… from the last plan after a change of 1 %", "replan_wall_s", 0.5),
+            ("… of it solving, in memory", "replan_solver_s", None),
+        )
+    ),
+    Answer("Joint plan of 100,000 requests, s", "plan.standard_100000.load_0.9.wall_s", "{:.0f}", most=60.0),
+    Answer("… gap", "plan.standard_100000.load_0.9.gap", "{:.2%}", most=0.005),
 )
 
 
