@@ -33,7 +33,7 @@ ONE_BAD_FIELD: list[tuple[str, dict[str, Any], str]] = [
     ("share above one", {"max_supplier_share": 1.0000001}, "max_supplier_share"),
     ("share too small", {"max_supplier_share": 0.1}, "max_supplier_share"),
     ("latitude alone", {"client_latitude": 1.0}, "client_latitude"),
-    ("longitude alone", {"client_longitude": 1.0}, "client_latitude"),
+    ("longitude alone", {"client_longitude": 1.0}, "client_longitude"),
     (
         "site and coordinates",
         {"client_site": "iad1", "client_latitude": 1.0, "client_longitude": 1.0},

@@ -56,6 +56,7 @@ def test_a_placement_after_leases_equals_one_on_a_fresh_fold() -> None:
         asked.inventory.lease(first.nodes, first.gpus)
         fresh = inventory_of(asked.world)
         fresh.unused[:] = asked.inventory.unused
+        del fresh.placer  # so that the pools are folded anew
         fresh.post(asked.posted_of_market, "fresh")
         second, again = asked.place(), fresh.placer.place(asked.demand)
         if second is None:
