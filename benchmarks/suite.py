@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.calls import Client
@@ -27,7 +28,7 @@ from benchmarks.registry import (
 )
 from benchmarks.startup import measure_startup
 from benchmarks.statistics import exponent
-from benchmarks.throughput import measure_overload, measure_throughput
+from benchmarks.throughput import measure_batches, measure_overload, measure_throughput
 from benchmarks.worlds import requests_for, world_of
 from engine.datasets.real import World
 from engine.market.state import MarketState
@@ -61,18 +62,26 @@ def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | N
 
 
 def run_pressure(effort: Effort) -> Results:
-    """The oracle's epochs on a server of their own, then throughput and overload on another."""
+    """The oracle's epochs, batches, then throughput and overload, each on a server of its own."""
     gpus = effort.pressure_fleet
     _say(f"pressure on a synthetic world of {gpus:,} GPUs")
     world = world_of("synthetic", gpus, None)
     requests = requests_for(world.fleet, PRESSURE_GPUS, {})
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
-        data_dir, of_epochs = Path(place) / "data", Path(place) / "epochs"
+        data_dir = Path(place) / "data"
         measure_startup(world, data_dir, 0)
-        shutil.copytree(data_dir, of_epochs)
-        with floor_process(of_epochs, "--epochs-asked") as child:
+
+        @contextmanager
+        def server() -> Iterator[Child]:
+            with tempfile.TemporaryDirectory(dir=place) as own:
+                shutil.copytree(data_dir, own, dirs_exist_ok=True)
+                with floor_process(Path(own), "--epochs-asked") as child:
+                    yield child
+
+        with server() as child:
             results = measure_epochs(child, world.fleet, requests, effort)
-        with floor_process(data_dir, "--epochs-asked") as child:
+        results |= measure_batches(server, requests, effort)
+        with server() as child:
             found, peak = measure_throughput(child, requests, effort)
             return results | found | measure_overload(child, requests, effort, peak)
 

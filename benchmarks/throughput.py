@@ -2,12 +2,13 @@
 
 One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
 floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).
-Batched deploys (batches.py) run after them on the same server.
+Batched deploys (batches.py) have servers of their own: in seconds they lease most of what a fleet has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from benchmarks.batches import batched
@@ -66,19 +67,22 @@ def measure_throughput(child: Child, requests: Sequence[ClusterRequest], effort:
     }
     results["throughput.unary_cpu_ms"] = cpu_ms["unary"]
     results["throughput.unary_cpu_over_echo"] = cpu_ms["unary"] / max(cpu_ms["echo"], 1e-9)
-    results |= measure_batches(child, requests, effort)
     return results | {"throughput.unary_per_s": peak.per_s, "throughput.peak_clients": float(peak.clients)}, peak
 
 
-def measure_batches(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
-    """Batched deploys for some numbers of streams; the best of them."""
+def measure_batches(
+    server: Callable[[], AbstractContextManager[Child]], requests: Sequence[ClusterRequest], effort: Effort
+) -> Results:
+    """Batched deploys for some numbers of streams, each on a fresh `server`; the best of them."""
     results: Results = {}
     requests = [with_gpu_count(request, BATCH_GPUS) for request in requests]
     for streams in effort.batch_streams:
-        cpu_s = child.cpu_s()
-        tally = batched(child.target, requests, streams, BATCH_ITEMS, effort.pressure_s)
-        figures = tally.figures()
-        figures["server_cpu_us_per_placement"] = 1e6 * (child.cpu_s() - cpu_s) / max(tally.placements, 1)
+        with server() as child:
+            batched(child.target, requests, 1, BATCH_ITEMS, effort.pressure_s / 20)  # warm
+            cpu_s = child.cpu_s()
+            tally = batched(child.target, requests, streams, BATCH_ITEMS, effort.pressure_s)
+            cpu_s = child.cpu_s() - cpu_s
+        figures = tally.figures() | {"server_cpu_us_per_placement": 1e6 * cpu_s / max(tally.placements, 1)}
         results |= {f"throughput.batch.{streams}_streams.{key}": value for key, value in figures.items()}
     best = max(value for key, value in results.items() if key.endswith(".placements_per_s"))
     return results | {"throughput.batch_placements_per_s": best}

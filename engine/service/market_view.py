@@ -5,6 +5,7 @@ Taken on the event loop as copies, which is cheap; put together in a thread, whi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
 from engine.service.fleet_supply import FleetSupply
 from engine.service.replica_shapes import Left, ShapeMarket, left_of
+from engine.service.thread_rest import no_rest
 from engine.service.usable_markets import NONE, NOWHERE, UsableMarkets
 from solvers.sharing.worth import Worth
 
@@ -78,8 +80,9 @@ class ViewMaker:
     that is there and the fleet is the same: an epoch looks only at what is new.
     """
 
-    def __init__(self, parameters: OracleParameters) -> None:
-        self._parameters = parameters
+    def __init__(self, parameters: OracleParameters, rest: Callable[[], None] = no_rest) -> None:
+        """`rest`: called after each small piece of work."""
+        self._parameters, self._rest = parameters, rest
         self._usable: UsableMarkets | None = None
         self._shapes: ShapeMarket | None = None
         self._shaped = np.zeros((3, 0), dtype=np.int64)
@@ -102,7 +105,9 @@ class ViewMaker:
         opening = _opening(inventory, of_own, len(markets))
         owners = np.array([code[name] for name in inventory.suppliers.names], dtype=np.int64)
         view = MarketView(markets, supply.rows(seen.sellable, of_own, owners), opening, seen.taken_at_us)
+        self._rest()
         ceiling = np.maximum(_caps(markets, previous), opening)
+        self._rest()
         usable, shapes = self._known_on(seen)
         orders, order_shapes = self._order_bids(seen, usable, shapes, of_own, code, ceiling)
         arrivals, arrival_shapes = self._arrivals(seen, usable, shapes, of_own, code, ceiling)
@@ -152,9 +157,10 @@ class ViewMaker:
         """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
         known, self._orders = self._orders, {}
         for order in seen.orders:
+            self._rest()
             self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, shapes, order)
         tenant = [code[order.tenant_id] for order in seen.orders]
-        bids, _, shape = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling)
+        bids, _, shape = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling, self._rest)
         return bids, shape
 
     def _arrivals(
@@ -170,11 +176,12 @@ class ViewMaker:
         known, self._wanted = self._wanted, {}
         rows = []
         for wanted in seen.wanted:
+            self._rest()
             kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, shapes, wanted))
             self._wanted[id(wanted)] = kept
             rows.append(kept[1])
         tenant = [code[wanted.tenant_id] for wanted in seen.wanted]
-        bids, used, shape = _listed(usable, rows, tenant, of_own, ceiling)
+        bids, used, shape = _listed(usable, rows, tenant, of_own, ceiling, self._rest)
         most = self._most(seen, of_own, bids.sets, ceiling.size)[bids.market_set]
         is_leased = np.array([row.is_leased for row in rows], dtype=bool)[used]
         amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.where(is_leased, UNLIMITED, most))
@@ -222,13 +229,21 @@ def _wanted_bid(usable: UsableMarkets, shapes: ShapeMarket, wanted: Wanted) -> B
 
 
 def _listed(
-    usable: UsableMarkets, rows: list[Bid], tenant: list[int], of_own: Int, ceiling: Int
+    usable: UsableMarkets,
+    rows: list[Bid],
+    tenant: list[int],
+    of_own: Int,
+    ceiling: Int,
+    rest: Callable[[], None],
 ) -> tuple[Bids, Int, Int]:
     """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places; their
     shapes)."""
-    limit, amount, number, shape = (np.fromiter((row[k] for row in rows), np.int64, len(rows)) for k in range(4))
+    columns = list(zip(*rows, strict=True)) or [()] * 4
+    limit, amount, number, shape = (np.array(column, dtype=np.int64) for column in columns[:4])
+    rest()
     used = np.flatnonzero(number != NOWHERE)
     own_sets, place = usable.sets(number[used])
+    rest()
     sets = MarketSets(own_sets.first, of_own[own_sets.markets])
     value = np.where(limit[used] == NO_LIMIT, _over_sets(np.maximum, ceiling, sets)[place], limit[used])
     return Bids(value, amount[used], np.array(tenant, dtype=np.int64)[used], place, sets), used, shape[used]

@@ -29,6 +29,7 @@ from engine.service.pauses import Pauses
 from engine.service.pricing import Pricing, Seen, priced
 from engine.service.published_code import by_name_of, name_of, snapshot_in
 from engine.service.references import References
+from engine.service.thread_rest import no_rest
 from solvers.sharing.worth import Worth
 
 log = logging.getLogger("walras.oracle")
@@ -51,15 +52,18 @@ class OracleRunner:
         notice_s: int = 120,
         waiting: Callable[[MarketState], Iterable[ClusterRequest]] = lambda _: (),
         pricing: Pricing = priced,
+        rest: Callable[[], None] = no_rest,
     ) -> None:
         """`notice_s`: how long interruptible work that was outbid goes on. `waiting`: requests for which it makes
         room; they must have committed themselves, as asking is free. `pricing`: as `priced`, wherever it is done.
+        `rest`: called after each small piece of what a thread does beside calls.
         """
         self._notice_us, self._waiting = notice_s * 1_000_000, waiting
         self._engine, self._references, self.parameters = engine, references, parameters
-        self.feed, self._views = OracleFeed(engine), ViewMaker(parameters)
+        self.feed, self._views = OracleFeed(engine), ViewMaker(parameters, rest)
         self._refused: dict[WantedRequest, None] = {}
         self._pauses, self._pricing, self._past = Pauses(engine), pricing, PastPrices()
+        self._rest = rest
         self._gone: PriceSnapshot | None = None
         """The snapshot before the last one, until a thread lets go of its objects: on the loop 5 ms."""
 
@@ -137,7 +141,8 @@ class OracleRunner:
         event = self._pricing(Seen(packed, view, *demand, references, moves, now_us, self.parameters))
         if event is None:
             return None
-        snapshot = snapshot_in(event.snapshot)
+        self._rest()
+        snapshot = snapshot_in(event.snapshot, self._rest)
         assert snapshot is not None
         return event, snapshot, by_name_of(snapshot), self._views.worth(seen)
 

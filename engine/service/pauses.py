@@ -12,19 +12,19 @@ import time
 
 from engine.service.engine import Engine
 
-REST = 3.0
+REST = 6.0
 
 
 class Pauses:
     """Of one kind of work on one engine."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine, self._calls = engine, engine.calls
         self.begin()
 
     def begin(self) -> None:
         """A piece of work begins now."""
-        self._calls, self._since_s = self._engine.calls, time.perf_counter()
+        self._since_s = time.perf_counter()
 
     async def pause(self) -> None:
         """The piece is done: let calls through, then begin the next one."""

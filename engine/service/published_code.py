@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from engine.oracle.markets import Market
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import Limit, MarketPrice, PriceSnapshot
 from engine.service.past_prices import Moves
+from engine.service.thread_rest import no_rest
 
 Int = NDArray[np.int64]
 HOUR_US = 3_600_000_000
@@ -67,13 +69,16 @@ def event_of(snapshot: PriceSnapshot, moves: Moves, parameters: OracleParameters
     )
 
 
-def snapshot_in(packed_snapshot: bytes) -> PriceSnapshot | None:
+def snapshot_in(packed_snapshot: bytes, rest: Callable[[], None] = no_rest) -> PriceSnapshot | None:
     """The snapshot that an event carried; None before the first. Market by market, so that threads take turns."""
     if not packed_snapshot:
         return None
     seen = _decoder.decode(zlib.decompress(packed_snapshot))
-    markets = tuple(_price_decoder.decode(raw) for raw in seen.markets)
-    return PriceSnapshot(seen.price_snapshot_id, seen.epoch, seen.taken_at_us, markets)
+    markets = []
+    for raw in seen.markets:
+        rest()
+        markets.append(_price_decoder.decode(raw))
+    return PriceSnapshot(seen.price_snapshot_id, seen.epoch, seen.taken_at_us, tuple(markets))
 
 
 def name_of(market: Market) -> MarketName:

@@ -55,6 +55,7 @@ from engine.service.pricing_process import PricingProcess
 from engine.service.references import references_of
 from engine.service.replica import Replica
 from engine.service.snapshot_keeper import SnapshotKeeper
+from engine.service.thread_rest import ThreadRest
 from engine.service.tls import server_credentials
 from engine.service.upkeep import Upkeep
 from engine.service.watch_changes import Watches
@@ -168,6 +169,7 @@ class Server:
             options.interruptible_notice_s,
             waiting_requests,
             pricing,
+            ThreadRest(),
         )
         self.upkeep, self._works_alone = Upkeep(engine, options.heartbeats), works_alone
         self._watches = Watches(engine, options.deadline_s_max)
