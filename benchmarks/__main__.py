@@ -12,10 +12,11 @@ from pathlib import Path
 from benchmarks.day import measure_day
 from benchmarks.deploy import Results
 from benchmarks.growth import exponents
+from benchmarks.other_suites import run_plans, run_pressure
 from benchmarks.registry import DAY_HOURS, FAMILIES, FULL, PLAN_FAMILIES, QUICK, TWO_HOURS, Effort
 from benchmarks.report import report
 from benchmarks.results_page import provenance, write_page
-from benchmarks.suite import run, run_plans, run_pressure
+from benchmarks.suite import run
 from engine.cli.world_command import DATA_VARIABLE
 
 HERE = Path(__file__).parent

@@ -1,34 +1,29 @@
-"""All families, fleet by fleet: load, start again, then rounds of calls; everything temporary is removed."""
+"""The deploy families, fleet by fleet: load, start again, then rounds of calls; everything temporary is removed.
+
+It imports no more than these need: a comparison runs it on the engine of an older revision.
+"""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.calls import Client
 from benchmarks.decisions import fits, loaded_state
 from benchmarks.deploy import Results, measure
-from benchmarks.epochs import measure_epochs
-from benchmarks.planning import measure_plan
-from benchmarks.planning import warm_up as plan_warm_up
 from benchmarks.processes import Child, floor_process
 from benchmarks.registry import (
     EXPONENT_FAMILY,
     EXPONENT_SIZES,
-    PRESSURE_GPUS,
     SIZES,
     Effort,
     Family,
-    PlanFamily,
     WorldKind,
 )
 from benchmarks.startup import measure_startup
 from benchmarks.statistics import exponent
-from benchmarks.throughput import measure_batches, measure_overload, measure_throughput
 from benchmarks.worlds import requests_for, world_of
 from engine.datasets.real import World
 from engine.market.state import MarketState
@@ -40,50 +35,11 @@ def run(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Re
     """The flat results. Families of the real world are left out without `data_dir`."""
     results: Results = {}
     for kind, gpus in _worlds(families, effort, data_dir):
-        _say(f"{kind} world of {gpus:,} GPUs: drawing it")
+        say(f"{kind} world of {gpus:,} GPUs: drawing it")
         chosen = [family for family in families if family.world == kind and gpus in family.fleets]
         with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
             results |= _on_world(kind, gpus, chosen, effort, world_of(kind, gpus, data_dir), Path(place) / "data")
     return results | _exponents(results, effort)
-
-
-def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | None) -> Results:
-    """The flat results of joint planning. Families of the real world are left out without `data_dir`."""
-    results: Results = {}
-    plan_warm_up()
-    for family in families:
-        if family.world == "real" and data_dir is None:
-            continue
-        for load in family.loads:
-            if load in effort.plan_loads:
-                _say(f"{family.key(load)}: planning {family.requests:,} requests")
-                results |= measure_plan(family, load, data_dir, effort)
-    return results
-
-
-def run_pressure(effort: Effort) -> Results:
-    """The oracle's epochs, batches, then throughput and overload, each on a server of its own."""
-    gpus = effort.pressure_fleet
-    _say(f"pressure on a synthetic world of {gpus:,} GPUs")
-    world = world_of("synthetic", gpus, None)
-    requests = requests_for(world.fleet, PRESSURE_GPUS, {})
-    with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
-        data_dir = Path(place) / "data"
-        measure_startup(world, data_dir, 0)
-
-        @contextmanager
-        def server() -> Iterator[Child]:
-            with tempfile.TemporaryDirectory(dir=place) as own:
-                shutil.copytree(data_dir, own, dirs_exist_ok=True)
-                with floor_process(Path(own), "--epochs-asked") as child:
-                    yield child
-
-        with server() as child:
-            results = measure_epochs(child, world.fleet, requests, effort)
-        results |= measure_batches(server, requests, effort)
-        with server() as child:
-            found, peak = measure_throughput(child, requests, effort)
-            return results | found | measure_overload(child, requests, effort, peak)
 
 
 def _worlds(families: Sequence[Family], effort: Effort, data_dir: Path | None) -> Iterator[tuple[WorldKind, int]]:
@@ -97,7 +53,7 @@ def _worlds(families: Sequence[Family], effort: Effort, data_dir: Path | None) -
 def _on_world(
     kind: WorldKind, gpus: int, families: Sequence[Family], effort: Effort, world: World, data_dir: Path
 ) -> Results:
-    _say("loading it into an engine, and starting that again")
+    say("loading it into an engine, and starting that again")
     server = measure_startup(world, data_dir, effort.starts)
     state = loaded_state(world)
     results: Results = {}
@@ -119,10 +75,10 @@ def _family_results(
             wanted = requests_for(world.fleet, size.gpu_count, family.constraints)
             variants = [request for request in wanted if fits(state, request)]
             if not variants:
-                _say(f"{key}: not applicable, the fleet cannot serve it")
+                say(f"{key}: not applicable, the fleet cannot serve it")
                 continue
             mixed = " (mixed models)" if variants[0].allow_mixed_models else ""
-            _say(f"{key}: {effort.rounds} rounds over {len(variants)} requests{mixed}")
+            say(f"{key}: {effort.rounds} rounds over {len(variants)} requests{mixed}")
             figures = measure(client, state, variants, size, effort).results(size)
             results |= {f"{key}.{name}": value for name, value in figures.items()}
     return results
@@ -144,5 +100,6 @@ def _exponents(results: Results, effort: Effort) -> Results:
     return found | {f"{EXPONENT_FAMILY}.decision_exponent_fleet": max(found.values())} if found else {}
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Tell how far it is."""
     print(text, file=sys.stderr, flush=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.other_suites import run_plans
 from benchmarks.peers.lineup import PEERS
 from benchmarks.planning import Outcome, figures
 from benchmarks.registry import PLAN_FAMILIES, SMALL, PlanFamily, small_plan
 from benchmarks.report import report
-from benchmarks.suite import run_plans
 
 NAMED = Path(os.environ.get("WALRAS_DATA") or "unset")
 DATA_DIR = NAMED if NAMED.is_dir() else None

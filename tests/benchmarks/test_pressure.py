@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from benchmarks.day import Day, figures, jobs_of, measure_day
+from benchmarks.other_suites import run_pressure
 from benchmarks.pressure import Tally
 from benchmarks.registry import DAY_BEGINS_H, SMALL, SMALL_FLEET, SPEED
-from benchmarks.suite import run_pressure
 from benchmarks.throughput import recovered_s
 
 NAMED = Path(os.environ.get("WALRAS_DATA") or "unset")
