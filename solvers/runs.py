@@ -146,22 +146,6 @@ def measure(
 
 
 @kernel
-def next_useful(
-    supply: Arrays, filters: Arrays, by_slot: bool, slot: int, pool: int, g: int, fragment: bool, idle: bool
-) -> int:
-    """The first slot of a pool from `slot` on that can hold a replica and is a fragment or idle, as wanted; END if
-    there is none."""
-    table, free = supply[0], supply[5]
-    count, end = table[pool, GPU_COUNT], table[pool, END]
-    while slot < end:
-        wanted = idle if free[slot] == count else fragment and free[slot] >= g
-        if wanted and not (by_slot and not passes(supply, filters, slot)):
-            break
-        slot += 1
-    return int(slot)
-
-
-@kernel
 def open_run(
     supply: Arrays,
     filters: Arrays,

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from solvers.fill import FRAGMENT, IMPERFECT, PERFECT, fill
 from solvers.heap import pop, push
 from solvers.kernel import Arrays, kernel
-from solvers.pools import END, GPU_COUNT
-from solvers.runs import NO_PRICE, admit, advance, next_useful, open_run, run_end
+from solvers.pools import GPU_COUNT
+from solvers.runs import NO_PRICE, admit, advance, open_run, passes, run_end
 from solvers.supplier_share import take_with_limits
 
 Int = NDArray[np.int64]
@@ -256,25 +256,27 @@ def _open_useful(
     found = 0
     for entry in level:
         count = table[pools[entry], GPU_COUNT]
-        size, more_fragments, more_idle = fits[count], fragments[entry], idle[entry]
-        slot = cursor[entry]
-        while True:
-            whole = need_idle[size] > 0 if count % g == 0 else unbroken < wanted
-            fragment, idler = more_fragments > 0 and need_fragments > 0, more_idle > 0 and whole
-            if not (fragment or idler):
-                break
-            slot = next_useful(supply, filters, by_slot[entry], slot, pools[entry], g, fragment, idler)
-            assert slot < table[pools[entry], END]
-            slots[found], holds[found] = slot, fits[free[slot]]
-            if free[slot] < count:
-                kind[found] = FRAGMENT
-                need_fragments -= holds[found]
-                more_fragments -= holds[found]
-            else:
-                kind[found] = PERFECT if count % g == 0 else IMPERFECT
-                need_idle[size] -= size if count % g == 0 else 0
-                more_idle -= 1
-            found += 1
+        size, more_fragments, more_idle, slot = fits[count], fragments[entry], idle[entry], cursor[entry]
+        perfect = count % g == 0
+        fragment = more_fragments > 0 and need_fragments > 0
+        idler = more_idle > 0 and (need_idle[size] > 0 if perfect else unbroken < wanted)
+        while fragment or idler:
+            gpus = free[slot]
+            useful = idler if gpus == count else fragment and gpus >= g
+            if useful and not (by_slot[entry] and not passes(supply, filters, slot)):
+                slots[found], holds[found] = slot, fits[gpus]
+                if gpus < count:
+                    kind[found] = FRAGMENT
+                    need_fragments -= fits[gpus]
+                    more_fragments -= fits[gpus]
+                    fragment = more_fragments > 0 and need_fragments > 0
+                else:
+                    kind[found] = PERFECT if perfect else IMPERFECT
+                    more_idle -= 1
+                    if perfect:
+                        need_idle[size] -= size
+                    idler = more_idle > 0 and (not perfect or need_idle[size] > 0)
+                found += 1
             slot += 1
     return found
 
