@@ -25,7 +25,7 @@ from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import PriceSnapshot
 from engine.service.fleet_supply import FleetSupply
 from engine.service.replica_shapes import Left, ShapeMarket, left_of
-from engine.service.thread_rest import no_rest
+from engine.service.thread_rest import no_rest, rested
 from engine.service.usable_markets import NONE, NOWHERE, UsableMarkets
 from solvers.sharing.worth import Worth
 
@@ -156,8 +156,7 @@ class ViewMaker:
     ) -> tuple[Bids, Int]:
         """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
         known, self._orders = self._orders, {}
-        for order in seen.orders:
-            self._rest()
+        for order in rested(seen.orders, self._rest):
             self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, shapes, order)
         tenant = [code[order.tenant_id] for order in seen.orders]
         bids, _, shape = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling, self._rest)
@@ -175,8 +174,7 @@ class ViewMaker:
         """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
         known, self._wanted = self._wanted, {}
         rows = []
-        for wanted in seen.wanted:
-            self._rest()
+        for wanted in rested(seen.wanted, self._rest):
             kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, shapes, wanted))
             self._wanted[id(wanted)] = kept
             rows.append(kept[1])

@@ -16,7 +16,7 @@ from engine.oracle.markets import Market
 from engine.oracle.parameters import OracleParameters
 from engine.oracle.snapshot import Limit, MarketPrice, PriceSnapshot
 from engine.service.past_prices import Moves
-from engine.service.thread_rest import no_rest
+from engine.service.thread_rest import no_rest, rested
 
 Int = NDArray[np.int64]
 HOUR_US = 3_600_000_000
@@ -74,11 +74,8 @@ def snapshot_in(packed_snapshot: bytes, rest: Callable[[], None] = no_rest) -> P
     if not packed_snapshot:
         return None
     seen = _decoder.decode(zlib.decompress(packed_snapshot))
-    markets = []
-    for raw in seen.markets:
-        rest()
-        markets.append(_price_decoder.decode(raw))
-    return PriceSnapshot(seen.price_snapshot_id, seen.epoch, seen.taken_at_us, tuple(markets))
+    markets = tuple(_price_decoder.decode(raw) for raw in rested(seen.markets, rest))
+    return PriceSnapshot(seen.price_snapshot_id, seen.epoch, seen.taken_at_us, markets)
 
 
 def name_of(market: Market) -> MarketName:

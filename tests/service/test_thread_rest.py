@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.service import thread_rest
-from engine.service.thread_rest import PIECE_S, REST, ThreadRest
+from engine.service.thread_rest import PIECE_ITEMS, PIECE_S, REST, ThreadRest, rested
 
 
 class Clock:
@@ -52,3 +52,12 @@ def test_another_thread_begins_anew(clock: Clock) -> None:
     clock.now_s += 2 * PIECE_S
     rest()
     assert clock.slept_s == [pytest.approx(REST * 2 * PIECE_S)]
+
+
+def test_a_loop_rests_after_each_few_hundred_items() -> None:
+    """Law: all items come, in their order, with rests in between and none before the first."""
+    seen: list[int | str] = []
+    for item in rested(range(2 * PIECE_ITEMS + 1), lambda: seen.append("rest")):
+        seen.append(item)
+    assert [item for item in seen if item != "rest"] == list(range(2 * PIECE_ITEMS + 1))
+    assert [place for place, item in enumerate(seen) if item == "rest"] == [PIECE_ITEMS, 2 * PIECE_ITEMS + 1]
