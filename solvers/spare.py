@@ -37,6 +37,13 @@ class Cards:
         self.node_of = np.full(1, NO_ROW, dtype=np.int64)
         self._spare_rows = [0]
 
+    def copy(self) -> Cards:
+        """The same cards, whatever becomes of these."""
+        other = copy(self)
+        other.row_of, other.left, other.node_of = self.row_of.copy(), self.left.copy(), self.node_of.copy()
+        other._spare_rows = self._spare_rows.copy()
+        return other
+
     def of(self, node: int) -> dict[int, int]:
         """Thousandths left on each shared card of a node, by number."""
         row = self.row_of[node]
@@ -103,11 +110,10 @@ class Spare:
         """What demand pays for what is left (`solvers.sharing.worth.Worth.arrays`), once a market has cleared."""
 
     def copy(self) -> Spare:
-        """The same, to be read while this one changes."""
-        other, cards = copy(self), copy(self.cards)
-        cards.row_of, cards.left, cards.node_of = cards.row_of.copy(), cards.left.copy(), cards.node_of.copy()
+        """The same, whatever becomes of this one."""
+        other = copy(self)
         other.cpu_milli, other.memory_mib = self.cpu_milli.copy(), self.memory_mib.copy()
-        other.is_open, other.cards = self.is_open.copy(), cards
+        other.is_open, other.cards = self.is_open.copy(), self.cards.copy()
         return other
 
     def arrays(self) -> Arrays:

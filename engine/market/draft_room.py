@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,16 @@ Int = NDArray[np.int64]
 
 
 class DraftRoom:
-    """`unused` (nodes,): whole GPUs. `inventory`: the fleet, with CPU, memory and cards as they are in the
-    draft.
-    """
+    """`inventory`: the fleet, with GPUs, CPU, memory and cards as they are in the draft; pools are not changed."""
 
     def __init__(self, inventory: Inventory) -> None:
-        self.unused: Int = inventory.unused.copy()
-        self.inventory, self._is_own = inventory, False
+        self.inventory, self._own_spare = copy(inventory), False
+        self.inventory.unused = inventory.unused.copy()
+
+    @property
+    def unused(self) -> Int:
+        """Whole GPUs, (nodes,)."""
+        return self.inventory.unused
 
     def take(self, use: Use) -> None:
         """Take what a placement uses."""
@@ -32,22 +35,13 @@ class DraftRoom:
 
     def has_room(self, use: Use) -> NDArray[np.bool_]:
         """Which of its nodes have unused what a placement takes there, (nodes,)."""
-        room: NDArray[np.bool_] = self.unused[use.nodes] >= use.gpus
-        if use.is_plain:
-            return room
-        spare = self.inventory.spare
-        if use.gpu_milli:
-            left = spare.cards.of(int(use.nodes[0])).get(use.card)
-            room = room if left is None else np.array([left >= use.gpu_milli])
-        room = room & (spare.cpu_milli[use.nodes] >= use.cpu_milli * use.replicas)
-        return room & (spare.memory_mib[use.nodes] >= use.memory_mib * use.replicas)
+        return self.inventory.has_room(use)
 
     def _change(self, use: Use, sign: int) -> None:
         gpus = sign * use.gpus
         if not use.is_plain:
-            if not self._is_own:
-                self.inventory, self._is_own = copy.copy(self.inventory), True
-                self.inventory.spare = copy.deepcopy(self.inventory.spare)
+            if not self._own_spare:
+                self.inventory.spare, self._own_spare = self.inventory.spare.copy(), True
             spare = self.inventory.spare
             spare.cpu_milli[use.nodes] -= sign * use.cpu_milli * use.replicas
             spare.memory_mib[use.nodes] -= sign * use.memory_mib * use.replicas

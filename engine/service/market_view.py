@@ -75,6 +75,18 @@ class Bid(NamedTuple):
     is_leased: bool
 
 
+class _Codes(NamedTuple):
+    """Numbers of one view: sets of markets, shapes, the oracle's place of each own market, names; and the highest
+    price that each market can have.
+    """
+
+    usable: UsableMarkets
+    shapes: ShapeMarket
+    of_own: Int
+    name: dict[str, int]
+    ceiling: Int
+
+
 class ViewMaker:
     """Puts glimpses together. Whatever it found out about an order, or about something wanted, it keeps as long as
     that is there and the fleet is the same: an epoch looks only at what is new.
@@ -108,9 +120,9 @@ class ViewMaker:
         self._rest()
         ceiling = np.maximum(_caps(markets, previous), opening)
         self._rest()
-        usable, shapes = self._known_on(seen)
-        orders, order_shapes = self._order_bids(seen, usable, shapes, of_own, code, ceiling)
-        arrivals, arrival_shapes = self._arrivals(seen, usable, shapes, of_own, code, ceiling)
+        codes = _Codes(*self._known_on(seen), of_own, code, ceiling)
+        orders, order_shapes = self._order_bids(seen, codes)
+        arrivals, arrival_shapes = self._arrivals(seen, codes)
         values = [bids.value_micro_usd_per_gpu_hour for bids in (orders, arrivals)]
         self._shaped = np.stack(
             (
@@ -145,42 +157,26 @@ class ViewMaker:
             self._markets = markets, np.array([place[market] for market in own], dtype=np.int64)
         return self._markets
 
-    def _order_bids(
-        self,
-        seen: Glimpse,
-        usable: UsableMarkets,
-        shapes: ShapeMarket,
-        of_own: Int,
-        code: dict[str, int],
-        ceiling: Int,
-    ) -> tuple[Bids, Int]:
+    def _order_bids(self, seen: Glimpse, codes: _Codes) -> tuple[Bids, Int]:
         """Orders as bids at their limits. One that the fleet could never hold is no demand: it would be free."""
         known, self._orders = self._orders, {}
         for order in rested(seen.orders, self._rest):
-            self._orders[order.order_id] = known.get(order.order_id) or _order_bid(usable, shapes, order)
-        tenant = [code[order.tenant_id] for order in seen.orders]
-        bids, _, shape = _listed(usable, list(self._orders.values()), tenant, of_own, ceiling, self._rest)
+            self._orders[order.order_id] = known.get(order.order_id) or _order_bid(codes, order)
+        tenant = [codes.name[order.tenant_id] for order in seen.orders]
+        bids, _, shape = _listed(codes, list(self._orders.values()), tenant, self._rest)
         return bids, shape
 
-    def _arrivals(
-        self,
-        seen: Glimpse,
-        usable: UsableMarkets,
-        shapes: ShapeMarket,
-        of_own: Int,
-        code: dict[str, int],
-        ceiling: Int,
-    ) -> tuple[Bids, Int]:
+    def _arrivals(self, seen: Glimpse, codes: _Codes) -> tuple[Bids, Int]:
         """Wishes as bids; one without a price limit bids the highest cap of the markets that it may use."""
         known, self._wanted = self._wanted, {}
         rows = []
         for wanted in rested(seen.wanted, self._rest):
-            kept = known.get(id(wanted)) or (wanted, _wanted_bid(usable, shapes, wanted))
+            kept = known.get(id(wanted)) or (wanted, _wanted_bid(codes, wanted))
             self._wanted[id(wanted)] = kept
             rows.append(kept[1])
-        tenant = [code[wanted.tenant_id] for wanted in seen.wanted]
-        bids, used, shape = _listed(usable, rows, tenant, of_own, ceiling, self._rest)
-        most = self._most(seen, of_own, bids.sets, ceiling.size)[bids.market_set]
+        tenant = [codes.name[wanted.tenant_id] for wanted in seen.wanted]
+        bids, used, shape = _listed(codes, rows, tenant, self._rest)
+        most = self._most(seen, codes.of_own, bids.sets, codes.ceiling.size)[bids.market_set]
         is_leased = np.array([row.is_leased for row in rows], dtype=bool)[used]
         amounts = bounded_wishes(bids.gpu_seconds, bids.tenant, np.where(is_leased, UNLIMITED, most))
         return replace(bids, gpu_seconds=amounts), shape
@@ -210,40 +206,33 @@ def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
     return -(-request.gpu_share * duration_s // MILLI_OF_GPU)
 
 
-def _order_bid(usable: UsableMarkets, shapes: ShapeMarket, order: Order) -> Bid:
+def _order_bid(codes: _Codes, order: Order) -> Bid:
     request = replace(order.request, request_id="") if order.request.request_id else order.request
-    found = usable.of(request)
+    found = codes.usable.of(request)
     gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
-    return Bid(
-        order.limit_micro_usd, gpu_seconds, found.number if found.holds else NOWHERE, shapes.number(request), False
-    )
+    market_set = found.number if found.holds else NOWHERE
+    return Bid(order.limit_micro_usd, gpu_seconds, market_set, codes.shapes.number(request), False)
 
 
-def _wanted_bid(usable: UsableMarkets, shapes: ShapeMarket, wanted: Wanted) -> Bid:
+def _wanted_bid(codes: _Codes, wanted: Wanted) -> Bid:
     request, limit = wanted.request, wanted.request.max_price_micro_usd_per_gpu_hour
     gpu_seconds = _gpu_seconds(request, wanted.duration_s)
-    limit_micro_usd = NO_LIMIT if limit is None else limit
-    return Bid(limit_micro_usd, gpu_seconds, usable.of(request).number, shapes.number(request), wanted.is_leased)
+    numbers = codes.usable.of(request).number, codes.shapes.number(request)
+    return Bid(NO_LIMIT if limit is None else limit, gpu_seconds, *numbers, wanted.is_leased)
 
 
-def _listed(
-    usable: UsableMarkets,
-    rows: list[Bid],
-    tenant: list[int],
-    of_own: Int,
-    ceiling: Int,
-    rest: Callable[[], None],
-) -> tuple[Bids, Int, Int]:
+def _listed(codes: _Codes, rows: list[Bid], tenant: list[int], rest: Callable[[], None]) -> tuple[Bids, Int, Int]:
     """(bids of the rows that may use any market, one without a limit at its highest ceiling; their places; their
     shapes)."""
     columns = list(zip(*rows, strict=True)) or [()] * 4
     limit, amount, number, shape = (np.array(column, dtype=np.int64) for column in columns[:4])
     rest()
     used = np.flatnonzero(number != NOWHERE)
-    own_sets, place = usable.sets(number[used])
+    own_sets, place = codes.usable.sets(number[used])
     rest()
-    sets = MarketSets(own_sets.first, of_own[own_sets.markets])
-    value = np.where(limit[used] == NO_LIMIT, _over_sets(np.maximum, ceiling, sets)[place], limit[used])
+    sets = MarketSets(own_sets.first, codes.of_own[own_sets.markets])
+    highest = _over_sets(np.maximum, codes.ceiling, sets)[place]
+    value = np.where(limit[used] == NO_LIMIT, highest, limit[used])
     return Bids(value, amount[used], np.array(tenant, dtype=np.int64)[used], place, sets), used, shape[used]
 
 

@@ -15,10 +15,12 @@ from walras.v1.plan_service_pb2_grpc import PlanServiceStub
 from engine.planning.queue_plan import Solver
 from engine.service.engine import Engine
 from engine.service.server import Server
+from engine.service.verify import verify_journal
 from solvers.planning.moves import order
 from solvers.planning.plan import Limits, OnProgress, Plan, Progress, Start
 from solvers.planning.problem import Problem
 from tests.service.loopback import TIMEOUT_S, Book, Client, Clock, Loopback, cluster
+from tests.service.test_leases import assert_counts_add_up
 
 PAGE = 2
 
@@ -165,3 +167,12 @@ def error_of(stream: Any) -> grpc.RpcError | None:
     except grpc.RpcError as error:
         return error
     return None
+
+
+def assert_replays(loopback: PlanningLoopback) -> None:
+    """Laws 1 and 10: counts add up, and the journal alone gives the same state."""
+    assert_counts_add_up(loopback.client)
+    before = loopback.hash()
+    loopback.run(loopback.server.drain(0))
+    loopback.engine.close()
+    assert verify_journal(loopback.data_dir).state_hash == before

@@ -101,8 +101,8 @@ def test_planted_a_lease_that_ends_and_keeps_its_bid_is_found(monkeypatch: pytes
     """The law above fails where something wanted is known by what it asks for and not by what it is."""
     true, known = market_view._wanted_bid, {}
 
-    def stale(usable: object, shapes: object, wanted: object) -> object:
-        return known.setdefault(wanted.request, true(usable, shapes, wanted))  # type: ignore[attr-defined, arg-type]
+    def stale(codes: object, wanted: object) -> object:
+        return known.setdefault(wanted.request, true(codes, wanted))  # type: ignore[attr-defined, arg-type]
 
     def fails() -> None:
         for seed in range(20):

@@ -11,10 +11,17 @@ import grpc
 import pytest
 from walras.v1 import plan_service_pb2 as pb
 
-from engine.service.verify import verify_journal
 from tests.service.loopback import TIMEOUT_S, Client, node, refusal_of, refused
-from tests.service.planners import Greedy, Planner, PlanningLoopback, error_of, outcomes, placed, wanted
-from tests.service.test_leases import assert_counts_add_up
+from tests.service.planners import (
+    Greedy,
+    Planner,
+    PlanningLoopback,
+    assert_replays,
+    error_of,
+    outcomes,
+    placed,
+    wanted,
+)
 
 HOUR_US = 3_600_000_000
 ASK = 2_000_000
@@ -55,15 +62,6 @@ def standing(client: Client, name: str) -> dict[str, int]:
     """GPUs of a lease by node."""
     placement = client.lease(name).placement
     return dict(zip(placement.node_ids, placement.gpus, strict=True))
-
-
-def assert_replays(loopback: PlanningLoopback) -> None:
-    """Laws 1 and 10: counts add up, and the journal alone gives the same state."""
-    assert_counts_add_up(loopback.client)
-    before = loopback.hash()
-    loopback.run(loopback.server.drain(0))
-    loopback.engine.close()
-    assert verify_journal(loopback.data_dir).state_hash == before
 
 
 def test_a_queue_becomes_leases(loopback: PlanningLoopback, greedy: Greedy, planner: Planner) -> None:

@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from engine.planning.queue_plan import OUR_SOLVER
-from engine.service.verify import verify_journal
 from tests.service.loopback import Client, node
-from tests.service.planners import Planner, PlanningLoopback, outcomes, placed, wanted
-from tests.service.test_leases import assert_counts_add_up
+from tests.service.planners import Planner, PlanningLoopback, assert_replays, outcomes, placed, wanted
 
 ASK = 2_000_000
 
@@ -38,15 +36,6 @@ def part(name: str, milli: int, **fields: Any) -> Any:
 
 def shared(client: Client, name: str) -> list[tuple[int, int]]:
     return [(card.card, card.gpu_milli_free) for card in client.node(f"nodes/{name}").shared_cards]
-
-
-def assert_replays(loopback: PlanningLoopback) -> None:
-    """Laws 1 and 10: counts add up, and the journal alone gives the same state."""
-    assert_counts_add_up(loopback.client)
-    before = loopback.hash()
-    loopback.run(loopback.server.drain(0))
-    loopback.engine.close()
-    assert verify_journal(loopback.data_dir).state_hash == before
 
 
 def test_a_queue_of_parts_becomes_leases_on_one_card(loopback: PlanningLoopback, planner: Planner) -> None:
