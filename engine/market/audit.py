@@ -15,9 +15,9 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
 from engine.market.audit_distances import client_rtt_ms, pairwise_rtt_ms
 from engine.market.audit_prices import of_part, price_faults
-from engine.market.events import Terms
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 from engine.market.use import use_of
 

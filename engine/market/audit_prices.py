@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
-from engine.market.events import Terms
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Terms
 
 Int = NDArray[np.int64]
 CELLS_MAX = 1 << 20

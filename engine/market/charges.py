@@ -26,9 +26,9 @@ from engine.domain.money import (
     share_of_gpu,
     total_micro_usd,
 )
-from engine.market.events import PriceLine
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import PriceLine
 from engine.market.periods import band_edges
 from solvers.forward import HOUR_S, LARGEST, average_prices, band_costs, line_parts, units_per_hour
 from solvers.placement import Placement

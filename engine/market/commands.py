@@ -12,7 +12,8 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_GPU_COUNT
 from engine.domain.tiers import NodeState
-from engine.market.events import Key, PricesPublished, Terms, WantedRequest
+from engine.market.events import Key, PricesPublished, WantedRequest
+from engine.market.lease_terms import Terms
 from engine.market.ledger.rules import LedgerRules
 
 Int = NDArray[np.int64]

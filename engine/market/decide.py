@@ -55,12 +55,12 @@ from engine.market.events import (
     PricesPosted,
     QuoteEnded,
     QuoteIssued,
-    Terms,
 )
 from engine.market.extend_decision import extend
 from engine.market.failure_decision import drain_node, note_heartbeats, repair_lease
 from engine.market.inventory import Inventory
 from engine.market.lease_decision import end_due, release
+from engine.market.lease_terms import Terms
 from engine.market.ledger.bookings import with_money
 from engine.market.ledger.decision import decide_ledger
 from engine.market.many_decision import deploy_many

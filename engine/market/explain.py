@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
-from engine.market.events import Terms
+from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
 from engine.market.reach import Reach, base_room, joint_constraints, node_masks, reach, room_limits
 from engine.market.relaxations import Relaxation, relaxations_of

@@ -18,9 +18,10 @@ from engine.domain.money import rounded_micro_usd, share_of_gpu
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.commands import ExtendLease
-from engine.market.events import AnyEvent, LeaseExtended, PriceLine, Profile
+from engine.market.events import AnyEvent, LeaseExtended
 from engine.market.extension_lines import current_parts, itemised, locked_parts
 from engine.market.lease_decision import owned_lease, still_active
+from engine.market.lease_terms import PriceLine, Profile
 from engine.market.periods import band_edges, curve_costs
 from engine.market.refunds import due_micro_usd
 from engine.market.state import Lease, MarketState

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.money import rounded_micro_usd, share_of_gpu
 from engine.market.charges import GPU_HOURS, LOCALITY, SET_BY, per_hour
-from engine.market.events import PriceLine, Terms
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import PriceLine, Terms
 from engine.market.periods import curve_costs
 
 Int = NDArray[np.int64]

@@ -21,8 +21,8 @@ from engine.domain.money import share_of_gpu
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.demand import demand_of
-from engine.market.events import Terms
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Terms
 from engine.market.state import Lease, MarketState
 from engine.market.use import Use, use_at, use_of
 from solvers.distances import RTT_TOLERANCE_MS

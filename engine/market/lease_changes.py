@@ -8,7 +8,8 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
-from engine.market.events import LeaseExtended, LeaseReclaiming, LeaseRepriced, LeaseShrunk, PriceLine
+from engine.market.events import LeaseExtended, LeaseReclaiming, LeaseRepriced, LeaseShrunk
+from engine.market.lease_terms import PriceLine
 from engine.market.periods import Period, cut
 from engine.market.state import RECLAIMING, Lease, MarketState
 from engine.market.use import use_of

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from engine.domain.cluster_request import ClusterRequest, with_gpu_count, with_request_id
 from engine.domain.money import part_micro_usd
 from engine.market.charges import KINDS, SET_BY
-from engine.market.events import Key, LeasesStarted, LeaseStarted, PriceLine, Profile, Terms
+from engine.market.events import Key, LeasesStarted, LeaseStarted
+from engine.market.lease_terms import PriceLine, Profile, Terms
 from engine.market.ledger.bookings import set_aside
 from engine.market.ledger.entries import Money, Span
 from engine.market.ledger.rules import PPM

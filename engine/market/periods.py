@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.money import share_of_gpu
-from engine.market.events import Profile, Terms
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Profile, Terms
 from solvers.forward import HOUR_S, LOW_BITS, Curves, least_sums, span_costs
 
 Int = NDArray[np.int64]

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from engine.market.audit import money_faults, placement_faults
 from engine.market.audit_prices import of_part
-from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeaseStarted, Terms
+from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeaseStarted
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 
 Int = NDArray[np.int64]

@@ -20,8 +20,9 @@ from engine.market.audit import placement_faults
 from engine.market.commands import ApplyPlan, PlanChanges, PlannedMove, PlannedStart, PlannedStop
 from engine.market.draft_room import DraftRoom
 from engine.market.end_reasons import EndReason
-from engine.market.events import AnyEvent, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome, Terms
+from engine.market.events import AnyEvent, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome
 from engine.market.lease_decision import lease_ended
+from engine.market.lease_terms import Terms
 from engine.market.ledger.purse import Purse
 from engine.market.plan_audit import plan_faults
 from engine.market.state import RECLAIMING, MarketState

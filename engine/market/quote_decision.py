@@ -10,7 +10,8 @@ from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState
 from engine.market.audit import faults_of
 from engine.market.commands import DeployQuote, HoldLimits, IssueQuote, ReleaseQuote
-from engine.market.events import AnyEvent, KeyUsed, QuoteEnded, QuoteIssued, Terms
+from engine.market.events import AnyEvent, KeyUsed, QuoteEnded, QuoteIssued
+from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState, Quote
 from engine.market.stopwatch import Stopwatch

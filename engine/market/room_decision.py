@@ -26,8 +26,9 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import InvalidInput, Refused
 from engine.market.commands import MakeRoom
 from engine.market.end_reasons import EndReason
-from engine.market.events import AnyEvent, LeaseReclaiming, Terms
+from engine.market.events import AnyEvent, LeaseReclaiming
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
 from engine.market.state import ACTIVE, RECLAIMING, Lease, MarketState
 from engine.market.terms import terms_of

@@ -20,9 +20,10 @@ from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
 from engine.market.commands import ShrinkLease
 from engine.market.end_reasons import Refund
-from engine.market.events import LeaseShrunk, Terms
+from engine.market.events import LeaseShrunk
 from engine.market.inventory import Inventory
 from engine.market.lease_decision import owned_lease, still_active
+from engine.market.lease_terms import Terms
 from engine.market.refunds import due_micro_usd, refund_of
 from engine.market.state import Lease, MarketState
 from engine.market.use import use_of

@@ -17,9 +17,10 @@ import numpy as np
 from engine.market import orders
 from engine.market.changes import Changes
 from engine.market.demand_window import DemandWindow
-from engine.market.events import Key, PlanOutcome, PriceLine, Terms
+from engine.market.events import Key, PlanOutcome
 from engine.market.failure import Liveness
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import PriceLine, Terms
 from engine.market.ledger.books import Books
 from engine.market.orders import Order
 from engine.market.periods import Period

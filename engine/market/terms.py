@@ -13,9 +13,9 @@ from engine.market.all_matching import largest
 from engine.market.audit import faults_of
 from engine.market.charges import SPREAD, Charge, charge_of, cheapest_cap, per_hour, spread_micro_usd
 from engine.market.demand import known_demand
-from engine.market.events import PriceLine, Profile, Terms
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import PriceLine, Profile, Terms
 from engine.market.ledger.rules import PPM
 from engine.market.priced_fleet import numbered
 from engine.market.prices import PriceBook

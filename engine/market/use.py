@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
-from engine.market.events import Terms
+from engine.market.lease_terms import Terms
 
 Int = NDArray[np.int64]
 

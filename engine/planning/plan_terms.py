@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.money import itemise_micro_usd, share_of_gpu, total_micro_usd
-from engine.market.events import PriceLine, Terms
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import PriceLine, Terms
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]

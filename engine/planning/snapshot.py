@@ -19,8 +19,8 @@ from engine.domain.money import least_price_with_share
 from engine.domain.request_table import BESIDE
 from engine.market.audit import placement_faults
 from engine.market.demand import demand_of
-from engine.market.events import Terms
 from engine.market.inventory import READY, Inventory
+from engine.market.lease_terms import Terms
 from engine.market.state import ACTIVE, MarketState
 from engine.market.use import use_of
 from engine.planning.codes import known_codes

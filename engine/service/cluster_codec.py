@@ -9,9 +9,9 @@ from walras.v1 import cluster_request_pb2, cluster_service_pb2, placement_pb2
 
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Violation
-from engine.market.events import PriceLine, Terms
 from engine.market.explain import Explanation
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import PriceLine, Terms
 from engine.market.relaxations import Relaxation
 from engine.market.state import ACTIVE, ENDED, RECLAIMING, Lease, Quote, started
 

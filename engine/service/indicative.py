@@ -14,8 +14,8 @@ from walras.v1 import oracle_service_pb2 as pb
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
 from engine.domain.limits import MILLI_OF_GPU
-from engine.market.events import Terms
 from engine.market.explain import explain_refusal
+from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 from engine.market.terms import terms_of
 from engine.service.cluster_codec import write_price

@@ -10,8 +10,8 @@ from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Refused
 from engine.market import all_matching
 from engine.market.audit import faults_of
-from engine.market.events import Terms
 from engine.market.explain import explain
+from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 from engine.market.terms import terms_of
 from tests.full_size import size

@@ -19,16 +19,8 @@ from engine.domain.tiers import NodeState
 from engine.market import commands
 from engine.market.apply import apply
 from engine.market.decide import decide
-from engine.market.events import (
-    AnyEvent,
-    LeaseEnded,
-    LeaseMoved,
-    LeaseStarted,
-    PlanApplied,
-    Terms,
-    decode,
-    encode,
-)
+from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeaseStarted, PlanApplied, decode, encode
+from engine.market.lease_terms import Terms
 from engine.market.plan_audit import plan_faults
 from engine.market.state import MarketState
 from engine.planning.plan_terms import Place, moved_terms, sold_lines, sold_terms

@@ -11,7 +11,7 @@ import pytest
 from engine.domain.errors import Refused
 from engine.market.audit import faults_of
 from engine.market.decide import terms_of
-from engine.market.events import Terms
+from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 from tests.market.books import NoBook
 from tests.solvers.laws import Asked

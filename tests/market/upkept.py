@@ -17,7 +17,8 @@ from engine.domain.tiers import NodeState, SecurityTier
 from engine.market import commands
 from engine.market.apply import apply
 from engine.market.decide import decide
-from engine.market.events import AnyEvent, PricesPublished, Terms, decode, encode
+from engine.market.events import AnyEvent, PricesPublished, decode, encode
+from engine.market.lease_terms import Terms
 from engine.market.published import packed
 from engine.market.state import MarketState
 from engine.service.failure_runner import Repairs

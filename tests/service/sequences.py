@@ -28,9 +28,9 @@ from engine.market.events import (
     PricesPublished,
     QuoteEnded,
     QuoteIssued,
-    Terms,
     WantedRequest,
 )
+from engine.market.lease_terms import Terms
 from engine.market.published import packed
 from engine.market.settle_decision import interruptible_leases
 from engine.market.stopwatch import NO_STOPWATCH

@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.market.apply import read_frame
-from engine.market.events import (
-    FleetLoaded,
-    PricesPublished,
-    Terms,
-)
+from engine.market.events import FleetLoaded, PricesPublished
+from engine.market.lease_terms import Terms
 from tests.checker import violations
 from tests.service.loopback import POSTED_MICRO_USD, Row
 from tests.simulation.things import Placement, row_of

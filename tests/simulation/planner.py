@@ -10,8 +10,8 @@ import numpy as np
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError
 from engine.market.commands import PlanChanges, PlannedMove, PlannedStart
-from engine.market.events import Terms
 from engine.market.failure_placement import new_seats
+from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 from engine.market.terms import terms_of
 from tests.service.loopback import Book

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from engine.market.events import LeaseShrunk, Terms
+from engine.market.events import LeaseShrunk
+from engine.market.lease_terms import Terms
 from tests.service.loopback import Row
 
 Placement = dict[str, int]

@@ -24,9 +24,9 @@ from engine.market.events import (
     LeaseShrunk,
     LeasesSettled,
     LeaseStarted,
-    Terms,
 )
 from engine.market.inventory import Inventory
+from engine.market.lease_terms import Terms
 from engine.market.ledger import accounts, entries
 from engine.market.ledger.books import Escrow, entering, post
 from engine.market.ledger.charging import parts_at_close, parts_due

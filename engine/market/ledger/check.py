@@ -32,8 +32,8 @@ from engine.market.events import (
     LeasesStarted,
     LeaseStarted,
     LedgerRulesSet,
-    Terms,
 )
+from engine.market.lease_terms import Terms
 from engine.market.ledger.check_lease import NEVER_US, POTS, Reckoning
 from engine.market.ledger.check_stretch import Stretch
 from engine.market.ledger.entries import Entry

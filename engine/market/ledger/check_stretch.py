@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from engine.market.events import Profile
+from engine.market.lease_terms import Profile
 
 HOUR_S = 3_600
 
