@@ -107,7 +107,7 @@ BATCH_ITEMS, BATCH_GPUS = 500, 1
 OVERLOAD_TIMES = 10
 RECOVERED_SHARE, RECOVERY_S = 0.7, 6.0
 """The server is back when it answers so much of its peak; looked at for so long."""
-EPOCHS, EPOCH_CLIENTS, EPOCH_ORDERS = 16, 4, 10_000
+EPOCHS, EPOCH_CLIENTS, EPOCH_ORDERS = 8, 4, 10_000
 """Epochs beside deploys, by so many clients, and the orders that wait all the while."""
 SMALL_EPOCH_ORDERS = 40
 

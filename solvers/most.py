@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from solvers.kernel import kernel
 
 Int = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 NO_LIMIT = -1
 
 
 @kernel
 def most_by_group(
     order: Int,
-    passes: Flags,
     free: Int,
     g: int,
     group: Int,
@@ -34,17 +32,17 @@ def most_by_group(
 ) -> Int:
     """The most GPUs of each group, (groups,), in whole replicas of `g`.
 
-    `order`: nodes to consider, cheapest first; the other arrays are by node. `group` -1: in no group. `share`:
-    most GPUs of one supplier, `cap`: highest average price in micro-USD, or NO_LIMIT. `taken` (nodes,), unless
-    it is empty, is written at the nodes that give something.
+    `order`: nodes to consider, under a `cap` cheapest first; the other arrays are by node. `group` -1: in no
+    group. `share`: most GPUs of one supplier, `cap`: highest average price in micro-USD, or NO_LIMIT. Unless it is
+    empty, `taken` (order,) is written at the nodes that give something.
     """
     counts = np.zeros(groups, dtype=np.int64)
     excess = np.zeros(groups, dtype=np.int64)
     closed = np.zeros(groups, dtype=np.bool_)
     given = np.zeros((groups, suppliers if share != NO_LIMIT else 0), dtype=np.int64)
-    for node in order:
+    for place, node in enumerate(order):
         own = group[node]
-        if not passes[node] or own < 0 or closed[own]:
+        if own < 0 or closed[own]:
             continue
         gpus = free[node] // g * g
         if share != NO_LIMIT:
@@ -60,5 +58,5 @@ def most_by_group(
                 given[own, supplier[node]] += gpus
             counts[own] += gpus
             if taken.size > 0:
-                taken[node] = gpus
+                taken[place] = gpus
     return counts

@@ -359,6 +359,7 @@ def supply_of(pools: Pools | PricedPools) -> Arrays:
         pools.from_price,
         pools.pool_of,
         pools.ask,
+        pools.left,
     )
 
 

@@ -59,11 +59,12 @@ class Pools:
 
     Arrays (all contiguous, int64 unless said otherwise): `table` (pools, COLUMNS); `reliability_low`,
     `reliability_high` (pools,) float64; per slot: `node`, `ask`, `merit`, `free`, `supplier`, `rank`,
-    `pool_of`, `reliability` float64; `slot_of` (nodes,); `histogram` flat, cell HISTOGRAM + f counts base
-    slots with f free GPUs; `by_price`, pools of model m at [model_start[m], model_start[m + 1]); `from_price`
-    (pools,) the least price of a pool; `by_fabric`: pools on a fabric by (model, fabric, from_price, merit), one
-    model's part of one fabric at [fabric_start[i], fabric_start[i + 1]), those of model m being i in
-    [fabrics_of[m], fabrics_of[m + 1]). `cost`: what a slot behind the base costs, which is its ask.
+    `pool_of`, `reliability` float64; `slot_of` (nodes,); `left` (pools,): their free GPUs; `histogram` flat,
+    cell HISTOGRAM + f counts base slots with f free GPUs; `by_price`, pools of model m at [model_start[m],
+    model_start[m + 1]); `from_price` (pools,) the least price of a pool; `by_fabric`: pools on a fabric by
+    (model, fabric, from_price, merit), one model's part of one fabric at [fabric_start[i], fabric_start[i + 1]),
+    those of model m being i in [fabrics_of[m], fabrics_of[m + 1]). `cost`: what a slot behind the base costs,
+    which is its ask.
     """
 
     def __init__(self, nodes: NodeColumns, free: Int, market: Int, posted_micro_usd: Int, models: int) -> None:
@@ -99,6 +100,7 @@ class Pools:
         self.free = free[order]
         self.views: list[PricedView] = []
         self.pool_of = np.cumsum(boundary) - 1
+        self.left = np.bincount(self.pool_of, weights=self.free, minlength=start.size).astype(np.int64)
         self.slot_of = np.empty_like(order)
         self.slot_of[order] = np.arange(order.size)
         self._fill_table(nodes, start, market, posted_micro_usd)
@@ -155,7 +157,7 @@ class Pools:
         slots = self.slot_of[nodes]
         for view in self.views:
             view.move_free(slots, free)
-        move_free(self.table, self.free, self.histogram, self.pool_of, slots, free)
+        move_free(self.table, self.free, self.histogram, self.left, self.pool_of, slots, free)
 
 
 class PricedView(Protocol):
@@ -177,8 +179,8 @@ def set_base(table: Int, ask: Int, free: Int, histogram: Int) -> None:
 
 
 @kernel
-def move_free(table: Int, free: Int, histogram: Int, pool_of: Int, slots: Int, new_free: Int) -> None:
-    """Give `slots` new free counts; `free` and `histogram` are mutated together."""
+def move_free(table: Int, free: Int, histogram: Int, left: Int, pool_of: Int, slots: Int, new_free: Int) -> None:
+    """Give `slots` new free counts; `free`, `histogram` and `left` are mutated together."""
     for index in range(slots.size):
         slot = slots[index]
         pool = pool_of[slot]
@@ -186,4 +188,5 @@ def move_free(table: Int, free: Int, histogram: Int, pool_of: Int, slots: Int, n
             cell = table[pool, HISTOGRAM]
             histogram[cell + free[slot]] -= 1
             histogram[cell + new_free[index]] += 1
+        left[pool] += new_free[index] - free[slot]
         free[slot] = new_free[index]

@@ -39,12 +39,8 @@ class PricedPools:
         self.largest = 0
         """The largest cost of any slot shown."""
         self.reliability_low, self.reliability_high = pools.reliability_low, pools.reliability_high
-        self.merit, self.free, self.supplier, self.suppliers = (
-            pools.merit,
-            pools.free,
-            pools.supplier,
-            pools.suppliers,
-        )
+        self.merit, self.free, self.left = pools.merit, pools.free, pools.left
+        self.supplier, self.suppliers = pools.supplier, pools.suppliers
         self.rank, self.reliability, self.pool_of = pools.rank, pools.reliability, pools.pool_of
         self.ask, self.node, self.markets = pools.ask, pools.node, pools.markets
         self.model_start, self.fabric_start = pools.model_start, pools.fabric_start

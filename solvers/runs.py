@@ -72,8 +72,10 @@ def passes(supply: Arrays, filters: Arrays, slot: int) -> bool:
 @kernel
 def admit(supply: Arrays, filters: Arrays, pool: int, entry: int, g: int, fits: Int, run: Arrays) -> int:
     """Judge a pool and set its cursor to its first run with room; return that run's price, or NO_PRICE."""
-    table = supply[0]
+    table, left = supply[0], supply[13]
     pools, by_slot, cursor, fragments, idle = run
+    if left[pool] < g:  # no more than a bound where CPU, memory or gangs in turn take some away
+        return NO_PRICE
     verdict = judge_pool(supply, filters, pool)
     if verdict == NO:
         return NO_PRICE

@@ -102,7 +102,7 @@ def walk(
     Writes slots and replicas into `out_slot`, `out_take`; returns (replicas still missing, nodes, rate in
     micro-USD per hour). A positive first value: infeasible, or given up.
     """
-    merit, supplier, from_price = supply[4], supply[6], supply[10]
+    merit, supplier, from_price, free_of_pool = supply[4], supply[6], supply[10], supply[13]
     run = work[:5]
     pools, by_slot, cursor = run[:3]
     key, item, level, fits = work[5], work[6], work[7], work[10]
@@ -114,6 +114,8 @@ def walk(
     left, nodes, rate = replicas, 0, 0
     while left > 0:
         price = key[0] if waiting > 0 else NO_PRICE
+        while head < end and free_of_pool[listed[head]] < g:  # a full model is passed over at once
+            head += 1
         if head < end:
             price = min(price, from_price[listed[head]])
         if price == NO_PRICE or rate + left * g * price > stop_above:

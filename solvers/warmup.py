@@ -72,10 +72,7 @@ def _count(pools: Pools) -> None:
     everyone = np.arange(pools.node.size)
     group = np.zeros(pools.node.size, dtype=np.int64)
     taken = np.zeros(pools.node.size, dtype=np.int64)
-    passes = np.ones(pools.node.size, dtype=bool)
-    most_by_group(
-        everyone, passes, pools.free, 1, group, 1, pools.supplier, 2, NO_LIMIT, pools.ask, NO_LIMIT, taken
-    )
+    most_by_group(everyone, pools.free, 1, group, 1, pools.supplier, 2, NO_LIMIT, pools.ask, NO_LIMIT, taken)
 
 
 def _wake(pools: Pools) -> None:

@@ -7,6 +7,7 @@ it alone, with it and those before it, and with all but it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
 from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
-from engine.market.reach import Reach, base_room, joint_constraints, node_masks, reach, room_limits
+from engine.market.reach import Int, Reach, base_room, joint_constraints, node_masks, reach, room_limits
 from engine.market.relaxations import Relaxation, relaxations_of
 from engine.market.state import MarketState
 from engine.market.terms import SEARCH_LIMIT, terms_of
@@ -53,61 +54,62 @@ def explain(state: MarketState, request: ClusterRequest, book: PriceBook) -> Exp
         terms = terms_of(state, request, book)
     except Refused as refusal:
         return explain_refusal(state, request, refusal)
-    rows = constraint_counts(state, request)
-    return _explanation(state, request, "", "the request can be served", rows, [], terms)
+    free = state.inventory.free
+    rows = constraint_counts(state, request, free)
+    return _explanation(state, request, free, "", "the request can be served", rows, [], terms)
 
 
 def explain_refusal(state: MarketState, request: ClusterRequest, refusal: Refused) -> Explanation:
     """Explain a refusal that a decision on this state raised."""
-    rows = constraint_counts(state, request)
+    free = state.inventory.free
+    rows = constraint_counts(state, request, free)
     if not rows:
-        return _explanation(state, request, refusal.reason, refusal.message, rows, [], None)
+        return _explanation(state, request, free, refusal.reason, refusal.message, rows, [], None)
     most = rows[-1].gpus_cumulative
-    reason, detail = _verdict(state, request, rows, refusal)
+    room = int(base_room(state.inventory, request, free).sum())
+    reason, detail = _verdict(room, request, rows, refusal)
     inventory = state.inventory.sold_as(interruptible=request.interruptible)
     relaxations = relaxations_of(inventory, request, most)
-    return _explanation(state, request, reason, detail, rows, relaxations, None)
+    return _explanation(state, request, free, reason, detail, rows, relaxations, None)
 
 
-def constraint_counts(state: MarketState, request: ClusterRequest) -> list[ConstraintCount]:
-    """One row per constraint of the request, in the order they are applied."""
+def constraint_counts(state: MarketState, request: ClusterRequest, free: Int) -> list[ConstraintCount]:
+    """One row per constraint of the request, in the order they are applied. `free`: that of the inventory."""
     inventory = state.inventory.sold_as(interruptible=request.interruptible)
     if not inventory.node_ids.size:
         return []
-    order = inventory.by_price.node
-    free = base_room(inventory, request)[order]
-    masks = {name: mask[order] for name, mask in node_masks(inventory, request).items()}
-    limits = {name: most[order] for name, most in room_limits(inventory, request).items()}
+    base = base_room(inventory, request, free)
+    masks, limits = node_masks(inventory, request), room_limits(inventory, request)
     joint = joint_constraints(request)
     names = [*masks, *limits, *joint]
 
-    def most(kept: list[str]) -> Reach:
+    @cache
+    def most(kept: frozenset[str]) -> Reach:
         eligible = np.ones(free.size, dtype=bool)
-        for name in kept:
-            if name in masks:
-                eligible &= masks[name]
-        room = free
-        for name in limits.keys() & set(kept):
+        for name in masks.keys() & kept:
+            eligible &= masks[name]
+        room = base
+        for name in limits.keys() & kept:
             room = np.minimum(room, limits[name])
-        return reach(inventory, request, eligible, set(kept) - set(masks) - set(limits), room)
+        return reach(inventory, request, eligible, kept - masks.keys() - limits.keys(), room)
 
     rows = []
     for index, name in enumerate(names):
-        found = most([name]), most(names[: index + 1]), most([*names[:index], *names[index + 1 :]])
+        kept = {name}, set(names[: index + 1]), set(names) - {name}
+        found = [most(frozenset(each)) for each in kept]
         alone, cumulative, without = (count.gpus for count in found)
         rows.append(ConstraintCount(name, alone, cumulative, without, all(count.exact for count in found)))
     return rows
 
 
 def _verdict(
-    state: MarketState, request: ClusterRequest, rows: list[ConstraintCount], refusal: Refused
+    gpus_free: int, request: ClusterRequest, rows: list[ConstraintCount], refusal: Refused
 ) -> tuple[str, str]:
     """(typed reason, sentence): the constraint too strict alone, else the one at which the rest becomes too few.
 
     COMBINATION if giving up that one constraint would not be enough.
     """
-    wanted, gpus_free = request.gpu_count, int(base_room(state.inventory, request).sum())
-    most = rows[-1].gpus_cumulative
+    wanted, most = request.gpu_count, rows[-1].gpus_cumulative
     if refusal.reason == SEARCH_LIMIT or most >= wanted:
         return refusal.reason, refusal.message
     if gpus_free < wanted:
@@ -133,6 +135,7 @@ def _code(row: ConstraintCount) -> str:
 def _explanation(
     state: MarketState,
     request: ClusterRequest,
+    free: Int,
     reason: str,
     detail: str,
     rows: list[ConstraintCount],
@@ -141,7 +144,7 @@ def _explanation(
 ) -> Explanation:
     return Explanation(
         request=request,
-        gpus_free=int(state.inventory.free.sum()),
+        gpus_free=int(free.sum()),
         reason=reason,
         detail=detail,
         constraints=tuple(rows),

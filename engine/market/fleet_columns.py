@@ -88,19 +88,6 @@ class Freed:
         return nodes
 
 
-@dataclass(frozen=True, slots=True)
-class ByPrice:
-    """Columns of all nodes, cheapest first, each of shape (nodes,): one sequential pass counts GPUs."""
-
-    node: Int
-    price: Int
-    model: Int
-    fabric: Int
-    supplier: Int
-    site: Int
-    everyone: Int
-
-
 def grades(column: pl.Series, ladder: Any) -> Int:
     """Ranks of a column of names of grades."""
     names = list(ladder.__members__)

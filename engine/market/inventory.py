@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.domain.tiers import ConnectivityTier, Interconnect, NodeState, SecurityTier
 from engine.market.fleet_columns import (
-    ByPrice,
     Freed,
     Glance,
     Sites,
@@ -171,9 +170,9 @@ class Inventory(PricedFleet):
         return self._listed[1]
 
     @cached_property
-    def by_price(self) -> ByPrice:
-        """All nodes at the prices of now, for counting."""
-        return self._by_price()
+    def by_price(self) -> Int:
+        """All nodes, cheapest at the prices of now first, (nodes,)."""
+        return np.argsort(self.node_prices, kind="stable")
 
     def rtt_from(self, site: str) -> NDArray[np.float64]:
         """RTT in ms from a named site to all sites of the fleet, shape (sites,).
@@ -191,19 +190,10 @@ class Inventory(PricedFleet):
                     row[self.sites.names.code[name]] = rtt_ms
         return row
 
-    def _by_price(self) -> ByPrice:
-        price = np.maximum(self.nodes.ask_micro_usd, self.posted)
-        order = np.argsort(price, kind="stable")
-        nodes = self.nodes
-        return ByPrice(
-            node=order,
-            price=price[order],
-            model=nodes.model[order],
-            fabric=nodes.fabric[order],
-            supplier=nodes.supplier[order],
-            site=nodes.site[order],
-            everyone=np.arange(order.size),
-        )
+    @property
+    def node_prices(self) -> Int:
+        """What an hour of one GPU costs on each node now, (nodes,)."""
+        return np.maximum(self.nodes.ask_micro_usd, self.posted)
 
     @property
     def is_open(self) -> NDArray[np.bool_]:

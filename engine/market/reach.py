@@ -9,6 +9,7 @@ is an upper bound and says so.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from solvers.most import NO_LIMIT, most_by_group
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 RELAXATIONS_MAX = 24
+CAP = "max_price_micro_usd_per_gpu_hour"
 _NOT_WANTED = np.empty(0, dtype=np.int64)
 
 
@@ -63,12 +65,12 @@ def node_masks(inventory: Inventory, request: ClusterRequest) -> dict[str, Flags
     return masks
 
 
-def base_room(inventory: Inventory, request: ClusterRequest) -> Int:
+def base_room(inventory: Inventory, request: ClusterRequest, free: Int) -> Int:
     """GPUs of each node that could serve the request if it had no constraint at all, (nodes,).
 
-    To a part of a GPU a shared card with anything left counts as one.
+    `free`: that of the inventory. To a part of a GPU a shared card with anything left counts as one.
     """
-    return inventory.free + _shared(inventory, 1) if request.gpu_milli is not None else inventory.free
+    return free if request.gpu_milli is None else free + _shared(inventory, 1)
 
 
 def room_limits(inventory: Inventory, request: ClusterRequest) -> dict[str, Int]:
@@ -99,27 +101,28 @@ def joint_constraints(request: ClusterRequest) -> list[str]:
         "same_fabric": request.same_fabric,
         "max_supplier_share": request.max_supplier_share is not None,
         "max_cluster_rtt_ms": request.max_cluster_rtt_ms is not None,
-        "max_price_micro_usd_per_gpu_hour": request.max_price_micro_usd_per_gpu_hour is not None,
+        CAP: request.max_price_micro_usd_per_gpu_hour is not None,
     }
     return [name for name, is_active in active.items() if is_active]
 
 
-def reach(inventory: Inventory, request: ClusterRequest, passes: Flags, joint: set[str], free: Int) -> Reach:
-    """The most GPUs on nodes that pass, under the named joint constraints.
-
-    `passes`, `free`: by node in the order of `inventory.by_price`.
-    """
-    counter = _Counter(inventory, request, passes, joint, free)
-    counts = counter.most(inventory.by_price.everyone)
+def reach(inventory: Inventory, request: ClusterRequest, passes: Flags, joint: Set[str], free: Int) -> Reach:
+    """The most GPUs on nodes that pass, under the named joint constraints. `passes`, `free`: (nodes,)."""
+    useful = passes & (free > 0)
+    # Without a cap any order will do, and the sort that each change of prices makes necessary is spared.
+    members = inventory.by_price[useful[inventory.by_price]] if CAP in joint else np.flatnonzero(useful)
+    counter = _Counter(inventory, request, joint, free)
+    counts = counter.most(members)
     if "max_cluster_rtt_ms" not in joint:
         return Reach(int(counts.max(initial=0)), True)
     assert request.max_cluster_rtt_ms is not None
-    return _largest_close(inventory, counter, counts, request.max_cluster_rtt_ms + RTT_TOLERANCE_MS)
+    counter = _Counter(inventory, request, joint, free.copy())
+    return _largest_close(inventory, counter, members, counts, request.max_cluster_rtt_ms + RTT_TOLERANCE_MS)
 
 
-def _groups(inventory: Inventory, joint: set[str]) -> tuple[Int, int]:
+def _groups(inventory: Inventory, joint: Set[str]) -> tuple[Int, int]:
     """(group of each node, their number): by model, by fabric, by both, or all in one; -1 on no fabric."""
-    nodes = inventory.by_price
+    nodes = inventory.nodes
     models = len(inventory.models) if "allow_mixed_models" in joint else 1
     model = nodes.model if "allow_mixed_models" in joint else np.zeros_like(nodes.model)
     if "same_fabric" not in joint:
@@ -135,45 +138,59 @@ class _Counter:
         self,
         inventory: Inventory,
         request: ClusterRequest,
-        passes: Flags,
-        joint: set[str],
+        joint: Set[str],
         free: Int,
     ) -> None:
-        self._inventory, self.passes = inventory, passes
+        self._inventory = inventory
         self.group, self._groups = _groups(inventory, joint)
         self._free = free
         self._g = request.gpus_per_node if "gpus_per_node" in joint else 1
         share = request.max_gpus_per_supplier if "max_supplier_share" in joint else None
         self._share = NO_LIMIT if share is None else share
         cap = request.max_price_micro_usd_per_gpu_hour
-        capped = cap is not None and "max_price_micro_usd_per_gpu_hour" in joint
-        self._cap = int(cap or 0) if capped else NO_LIMIT
+        self._cap = int(cap) if cap is not None and CAP in joint else NO_LIMIT
+        self._prices = inventory.node_prices if self._cap != NO_LIMIT else free
+
+    def folded(self, members: Int) -> Int:
+        """One of all members that stand at one site and count alike; it then has what they have together."""
+        nodes = self._inventory.nodes
+        alike = nodes.site[members]
+        for counts, column in ((self._share, nodes.supplier), (self._cap, self._prices)):
+            if counts != NO_LIMIT:
+                values, code = np.unique(column[members], return_inverse=True)
+                alike = alike * values.size + code
+        _, first, row = np.unique(alike, return_index=True, return_inverse=True)
+        self._free[members[first]] = np.bincount(row, self._free[members] // self._g * self._g)
+        return members[np.sort(first)]
 
     def most(self, members: Int, taken: Int = _NOT_WANTED) -> Int:
-        """The most GPUs of each group on `members`, positions in price order; `taken` (nodes,) says where."""
+        """The most GPUs of each group on `members`, cheapest first under a cap; `taken` (members,) says where."""
         inventory = self._inventory
         return most_by_group(
             members,
-            self.passes,
             self._free,
             self._g,
             self.group,
             self._groups,
-            inventory.by_price.supplier,
+            inventory.nodes.supplier,
             len(inventory.suppliers),
             self._share,
-            inventory.by_price.price,
+            self._prices,
             self._cap,
             taken,
         )
 
 
-def _largest_close(inventory: Inventory, counter: _Counter, counts: Int, limit_ms: float) -> Reach:
+def _largest_close(inventory: Inventory, counter: _Counter, everyone: Int, counts: Int, limit_ms: float) -> Reach:
     """Best-first over (group, sites still allowed); the first branch whose sites are close is the optimum."""
     queue: list[tuple[int, int, Int]] = []
+    everyone = everyone[counter.group[everyone] >= 0]
+    group = counter.group[everyone].astype(np.min_scalar_type(counts.size))  # small numbers are sorted faster
+    of_group = everyone[np.argsort(group, kind="stable")]
+    first = np.append(0, np.cumsum(np.bincount(group, minlength=counts.size)))
     groups = iter(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist())
     following = next(groups, None)
-    site, solved = inventory.by_price.site, 0
+    site, solved = inventory.nodes.site, 0
 
     def push(members: Int) -> None:
         nonlocal solved
@@ -183,15 +200,15 @@ def _largest_close(inventory: Inventory, counter: _Counter, counts: Int, limit_m
 
     while solved < RELAXATIONS_MAX:
         if following is not None and (not queue or counts[following] > -queue[0][0]):
-            push(np.flatnonzero(counter.passes & (counter.group == following)))
+            push(counter.folded(of_group[first[following] : first[following + 1]]))
             following = next(groups, None)
             continue
         if not queue:
             return Reach(0, True)
         bound, _, members = heapq.heappop(queue)
-        taken = np.zeros(site.size, dtype=np.int64)
+        taken = np.zeros(members.size, dtype=np.int64)
         counter.most(members, taken)
-        far = _far_site(inventory, site[members], taken[members], limit_ms)
+        far = _far_site(inventory, site[members], taken, limit_ms)
         if far is None:
             return Reach(-bound, True)
         push(members[inventory.distances.from_site(far)[site[members]] <= limit_ms])

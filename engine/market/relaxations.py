@@ -2,7 +2,8 @@
 
 For a limit on an ordered scale (RTT, reliability, share, tier) the least change that suffices is sought: by
 bisection over the values at which anything changes, as feasibility is monotone in them. For a list (regions,
-models, suppliers, certifications) every single addition or removal is tried and the cheapest one kept. The work
+models, suppliers, certifications) every single addition or removal is tried and the cheapest one kept, unless
+even dropping the list would not help: where a model is full, no change of regions is tried one by one. The work
 is bounded by BUDGET, so that no refusal can hold up the engine: the list may then miss a change, never name a
 wrong one.
 """
@@ -12,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +31,8 @@ BUDGET = 400
 CANDIDATES_MAX = 64
 """Alternatives tried per list field, and sites considered for a wider limit between sites."""
 SHOWN = 8
+LOCATED = "regions", "countries", "sites"
+"""Together they are one constraint: a node in any of them will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,17 @@ class Relaxation:
     total_micro_usd: int
 
 
-Solve = Callable[[ClusterRequest], tuple[int, int, int] | None]
-"""Request → (rate per hour, total, least price limit) of its cheapest placement, or None."""
+class Solved(NamedTuple):
+    """The cheapest placement of a request. `model`: of its first node, which is that of a gang of one model."""
+
+    rate_micro_usd_per_hour: int
+    total_micro_usd: int
+    least_price_limit: int
+    model: int
+
+
+Solve = Callable[[ClusterRequest], Solved | None]
+"""None: there is none."""
 Change = tuple[ClusterRequest, str, str, str]
 """(changed request, field, from, to)."""
 
@@ -53,7 +66,8 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
 
     spent = 0
 
-    def solve(changed: ClusterRequest) -> tuple[int, int, int] | None:
+    @cache
+    def solve(changed: ClusterRequest) -> Solved | None:
         nonlocal spent
         if spent >= BUDGET:
             return None
@@ -68,14 +82,16 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
             return None
         total, rate = totals_of(inventory, found, duration_s, changed.gpu_milli)
         budget = changed.budget_micro_usd
-        return (rate, total, needed) if budget is None or total <= budget else None
+        if budget is not None and total > budget:
+            return None
+        return Solved(rate, total, needed, int(inventory.nodes.model[found.nodes[0]]))
 
     best: dict[str, Relaxation] = {}
     for changed, field, before, after in _changes(inventory, request, solve, most_gpus):
         solved = solve(changed)
-        if solved is None or solved[1] > MAX_TOTAL_MICRO_USD:
+        if solved is None or solved.total_micro_usd > MAX_TOTAL_MICRO_USD:
             continue
-        rate, total, _ = solved
+        rate, total = solved[:2]
         found = Relaxation(field, before, after, rate, total)
         if field not in best or rate < best[field].rate_micro_usd_per_hour:
             best[field] = found
@@ -83,7 +99,7 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
 
 
 def _changes(inventory: Inventory, request: ClusterRequest, solve: Solve, most_gpus: int) -> Iterator[Change]:
-    yield from _list_changes(inventory, request)
+    yield from _list_changes(inventory, request, solve)
     yield from _tier_changes(request, solve)
     yield from _scale_changes(inventory, request, solve)
     yield from _beside_changes(inventory, request, solve)
@@ -92,9 +108,9 @@ def _changes(inventory: Inventory, request: ClusterRequest, solve: Solve, most_g
     yield from _price_changes(request, solve)
 
 
-def _list_changes(inventory: Inventory, request: ClusterRequest) -> Iterator[Change]:
+def _list_changes(inventory: Inventory, request: ClusterRequest, solve: Solve) -> Iterator[Change]:
     """Add one name to a list that allows; take one from a list that forbids or demands; or drop the list."""
-    located = ",".join(field for field in ("regions", "countries", "sites") if getattr(request, field))
+    located = ",".join(field for field in LOCATED if getattr(request, field))
     for field, known in (
         ("gpu_models", inventory.models),
         ("regions", inventory.regions),
@@ -102,16 +118,21 @@ def _list_changes(inventory: Inventory, request: ClusterRequest) -> Iterator[Cha
         ("allowed_suppliers", inventory.suppliers),
     ):
         names: tuple[str, ...] = getattr(request, field)
-        if not names:
+        dropped = LOCATED if field in LOCATED else (field,)
+        widest = solve(_without(request, *dropped)) if names else None
+        if widest is None:
             continue
         before = ", ".join(names)
-        for name in [name for name in known.names if name not in names][:CANDIDATES_MAX]:
+        others = [name for name in known.names if name not in names][:CANDIDATES_MAX]
+        if field == "gpu_models" and not request.allow_mixed_models:
+            others = [known.names[widest.model]]
+        for name in others:
             yield _changed(request, field, before, f"{before}, {name}", **{field: tuple(sorted((*names, name)))})
         if field in ("gpu_models", "allowed_suppliers"):
             yield _changed(request, field, before, "any", **{field: ()})
     if located:
         before = ", ".join((*request.regions, *request.countries, *request.sites))
-        yield _changed(request, located, before, "anywhere", regions=(), countries=(), sites=())
+        yield _without(request, *LOCATED), located, before, "anywhere"
     for field in (
         "excluded_regions",
         "excluded_countries",
@@ -120,6 +141,8 @@ def _list_changes(inventory: Inventory, request: ClusterRequest) -> Iterator[Cha
         "certifications",
     ):
         names = getattr(request, field)
+        if not names or solve(_without(request, field)) is None:
+            continue
         for name in names[:CANDIDATES_MAX]:
             rest = tuple(other for other in names if other != name)
             yield _changed(request, field, ", ".join(names), ", ".join(rest) or "none", **{field: rest})
@@ -257,12 +280,19 @@ def _price_changes(request: ClusterRequest, solve: Solve) -> Iterator[Change]:
     cap = request.max_price_micro_usd_per_gpu_hour
     solved = None if cap is None else solve(replace(request, max_price_micro_usd_per_gpu_hour=None))
     if solved is not None:
-        needed = solved[2]
+        needed = solved.least_price_limit
         yield _changed(request, field, str(cap), str(needed), **{field: needed})
     budget = request.budget_micro_usd
     solved = None if budget is None else solve(replace(request, budget_micro_usd=MAX_TOTAL_MICRO_USD))
-    if solved is not None and budget is not None and solved[1] > budget:
-        yield _changed(request, "budget_micro_usd", str(budget), str(solved[1]), budget_micro_usd=solved[1])
+    if solved is not None and budget is not None and solved.total_micro_usd > budget:
+        total = solved.total_micro_usd
+        yield _changed(request, "budget_micro_usd", str(budget), str(total), budget_micro_usd=total)
+
+
+def _without(request: ClusterRequest, *fields: str) -> ClusterRequest:
+    """The request with some lists dropped."""
+    nothing: dict[str, Any] = dict.fromkeys(fields, ())
+    return replace(request, **nothing)
 
 
 def _changed(request: ClusterRequest, field: str, before: str, after: str, **values: Any) -> Change:

@@ -14,10 +14,11 @@ from tests.worlds import world_from_seed
 
 
 def assert_pools_add_up(pools: Pools, free: np.ndarray) -> None:
-    """Every node in one slot, free counts equal, and each histogram a count of its base."""
+    """Every node in one slot, free counts equal, each histogram a count of its base, and what pools have left."""
     assert sorted(pools.node.tolist()) == list(range(free.size))
     assert (pools.free == free[pools.node]).all()
     assert pools.table.shape[1] == COLUMNS
+    assert (pools.left == np.bincount(pools.pool_of, pools.free, minlength=len(pools.table))).all()
     for row in pools.table:
         cells = pools.histogram[row[HISTOGRAM] : row[HISTOGRAM] + row[GPU_COUNT] + 1]
         base = pools.free[row[START] : row[BASE]]
