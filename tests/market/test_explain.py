@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from engine.market.demand import demand_of
@@ -33,6 +34,8 @@ ORACLE_NAMES = {
     "max_cluster_rtt_ms": "cluster_rtt",
     "max_price_micro_usd_per_gpu_hour": "max_price",
 }
+
+EXCLUDING = "excluded_regions", "excluded_countries", "excluded_sites", "excluded_suppliers"
 
 
 def explained(asked: Asked) -> Explanation:
@@ -101,3 +104,62 @@ def test_every_relaxation_was_solved_and_the_refused_request_had_none_to_spare()
             assert isinstance(found, Placement)
             assert found.rate == relaxation.rate_micro_usd_per_hour
     assert {"gpu_count", "max_price_micro_usd_per_gpu_hour", "max_cluster_rtt_ms"} <= seen
+
+
+def single_list_changes(asked: Asked, field: str) -> Iterator[tuple[str, ...]]:
+    """Every list that has one name more (of those that allow) or less (of those that forbid)."""
+    names: tuple[str, ...] = getattr(asked.request, field)
+    known = {
+        "gpu_models": asked.inventory.models,
+        "regions": asked.inventory.regions,
+        "countries": asked.inventory.countries,
+        "allowed_suppliers": asked.inventory.suppliers,
+    }.get(field)
+    if known is None:
+        yield from (tuple(other for other in names if other != name) for name in names)
+        if len(names) > 1:
+            yield ()
+    elif names:
+        yield from (tuple(sorted((*names, name))) for name in known.names if name not in names)
+        if field in ("gpu_models", "allowed_suppliers"):
+            yield ()
+
+
+def refused_worlds(seeds: int) -> Iterator[tuple[int, Asked]]:
+    """Worlds without a price cap whose request, for a model in every other, is refused: what served it is gone."""
+    for seed in range(seeds):
+        asked = Asked(world_from_seed(seed))
+        if seed % 2:
+            models = asked.inventory.models.names[:1]
+            asked.request = replace(asked.request, gpu_models=tuple(models), allow_mixed_models=False)
+            asked.demand = demand_of(asked.inventory, asked.request, frozenset(models))
+        if asked.request.max_price_micro_usd_per_gpu_hour is not None:
+            continue
+        while (found := asked.place()) is not None:
+            asked.inventory.lease(found.nodes, asked.inventory.free[found.nodes])
+        yield seed, asked
+
+
+def test_no_change_of_a_list_is_missed() -> None:
+    """Law: what is not tried, because dropping the whole list would not help, would not have helped.
+
+    One name added or taken away is shown rather than the list dropped, where it costs no more.
+    """
+    helped, tried = set[str](), 0
+    for seed, asked in refused_worlds(size(130, 400)):
+        shown = {found.field: found for found in explained(asked).relaxations}
+        for field in ("gpu_models", "regions", "countries", "allowed_suppliers", *EXCLUDING):
+            rates = dict[bool, int]()
+            for names in single_list_changes(asked, field):
+                changed, tried = replace(asked.request, **{field: names}), tried + 1
+                found = asked.inventory.placer.place(demand_of(asked.inventory, changed, changed.gpu_models))
+                if isinstance(found, Placement):
+                    rates[not names] = min(found.rate, rates.get(not names, found.rate))
+            if not rates:
+                assert field not in shown, f"seed {seed}, {field}"
+                continue
+            assert shown[field].rate_micro_usd_per_hour == min(rates.values()), f"seed {seed}, {field}"
+            assert (shown[field].to_value in ("any", "none")) == (min(rates, key=lambda d: (rates[d], d)))
+            helped.add(field)
+    assert tried > 50
+    assert {"gpu_models", "allowed_suppliers"} <= helped
