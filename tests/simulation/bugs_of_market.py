@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
+import numpy as np
 
 from engine.domain.errors import NotFound
 from engine.domain.tiers import NodeState
@@ -14,6 +15,8 @@ from engine.market import (
     decide,
     failure_placement,
     lease_decision,
+    many_decision,
+    many_start,
     order_decision,
     orders,
     plan_decision,
@@ -55,6 +58,25 @@ def _() -> Any:
 @bug("missing idempotency")
 def _() -> Any:
     return patch.object(decide, "subject_of", lambda state, key: None)
+
+
+@bug("keys of a batch forgotten")
+def _() -> Any:
+    return patch.object(many_start, "_remember", lambda state, event, lease_ids: None)
+
+
+@bug("a key twice in one batch starts two leases")
+def _() -> Any:
+    return patch.object(many_decision, "_new_keys", lambda state, command: len(command.keys))
+
+
+@bug("one GPU of a batch forgotten when it starts")
+def _() -> Any:
+    def take(right: Any, state: Any, event: Any) -> None:
+        right(state, event)
+        state.inventory.unused[np.frombuffer(event.nodes, "<i4")[0]] += 1
+
+    return instead(many_start, "_take", take)
 
 
 @bug("key lost at restart")

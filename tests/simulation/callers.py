@@ -12,6 +12,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import SecurityTier
 from engine.market import commands
 from engine.market.events import Key
+from tests.simulation import batches
 from tests.simulation.calls import UNKNOWN, Call, Reply
 from tests.simulation.kernel import START_US, TICK_US
 
@@ -42,31 +43,34 @@ class Caller:
             self.left -= 1
             call, arrives_in_us = self._next()
             self.life.operations[call.what] += 1
-            await self.settle(call, arrives_in_us)
+            if call.items:
+                await batches.settle(self, call)
+            else:
+                await self.settle(call, arrives_in_us)
 
     def _think_us(self) -> int:
         return self.draw.choices((self.life.kernel.ticks_us(0, 8), self.life.kernel.ticks_us(20, 200)), (9, 1))[0]
 
     async def settle(self, call: Call, arrives_in_us: int | None = None) -> None:
         """Ask until the answer is definite, or for so often; without a key only once."""
-        reply = await self._ask(call, arrives_in_us)
+        reply = await self.ask(call, arrives_in_us)
         tries = TRIES_MAX if call.key is not None or call.command is None else 1
         while reply.error in UNKNOWN and (tries := tries - 1) > 0:
             await self.life.sleep_us(self.life.kernel.ticks_us(5, 100))
-            reply = await self._ask(call, None)
+            reply = await self.ask(call, None)
         if reply.error in UNKNOWN:
             if call.key is not None:
                 self.unresolved.append(call)
             return
-        self._learn(call, reply)
+        self.learn(call, reply)
 
-    async def _ask(self, call: Call, arrives_in_us: int | None) -> Reply:
+    async def ask(self, call: Call, arrives_in_us: int | None) -> Reply:
         asked = replace(call, acked_version=self.life.witness.acked_version)
         reply = await self.life.ask(asked, arrives_in_us)
         self.life.outcomes[reply.error or "answered"] += 1
         return reply
 
-    def _learn(self, call: Call, reply: Reply) -> None:
+    def learn(self, call: Call, reply: Reply) -> None:
         if call.key is not None and not reply.error:
             self.past.append(call)
         if reply.error or call.is_foreign or not reply.subject:
@@ -84,6 +88,7 @@ class Caller:
     def _next(self) -> tuple[Call, int | None]:
         ways: tuple[tuple[int, Callable[[], Call]], ...] = (
             (10, self._deploy),
+            (3, self._deploy_many),
             (9, self._quote),
             (8, self._release),
             (4, self._extend),
@@ -111,7 +116,7 @@ class Caller:
         digest = hashlib.sha256(repr(body).encode()).digest()
         return Key(self.tenant, method, f"k{self.session}-{next(self._keys)}", digest)
 
-    def _request(self) -> ClusterRequest:
+    def request(self) -> ClusterRequest:
         draw = self.draw
         wanted: dict[str, Any] = {
             "gpu_count": draw.choice((1, 1, 2, 4, 8, 8, 12, 16)),
@@ -133,12 +138,17 @@ class Caller:
         return ClusterRequest(**wanted)
 
     def _deploy(self) -> Call:
-        request, retry_s = self._request(), self.draw.choice((0, 0, 30))
+        return self.deployment(self.request(), self.draw.choice((0, 0, 30)))
+
+    def _deploy_many(self) -> Call:
+        return batches.batch_of(self)
+
+    def deployment(self, request: ClusterRequest, retry_s: int) -> Call:
         key = self.key("DeployCluster", request, retry_s)
         return self.call("Deploy", commands.DeployCluster(self.tenant, request, key, retry_on_loss_s=retry_s))
 
     def _quote(self) -> Call:
-        request, ttl_s = self._request(), self.draw.choice((1, 1, 2, 5, 30))
+        request, ttl_s = self.request(), self.draw.choice((1, 1, 2, 5, 30))
         hold = self.draw.choice((None, HOLDS, HOLDS))
         key = self.key("QuoteCluster", request, ttl_s, hold)
         return self.call("Quote", commands.IssueQuote(self.tenant, request, ttl_s, key, hold))
@@ -178,7 +188,7 @@ class Caller:
     def _order(self) -> Call:
         draw = self.draw
         limit = draw.choice((1_500_000, 2_600_000, 4_000_000))
-        request = replace(self._request(), max_price_micro_usd_per_gpu_hour=limit)
+        request = replace(self.request(), max_price_micro_usd_per_gpu_hour=limit)
         ttl_s, once, retry_s = draw.choice((1, 5, 30)), draw.random() < 0.15, draw.choice((0, 20))
         key = self.key("PlaceOrder", request, ttl_s, once, retry_s)
         command = commands.PlaceOrder(self.tenant, request, ttl_s, 0, once, retry_s, key)

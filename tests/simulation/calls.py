@@ -14,7 +14,8 @@ UNKNOWN = {"UNAVAILABLE", "OVERLOADED", "NOT_LEADER", "TIMEOUT"}
 
 @dataclass
 class Call:
-    """`command` None: a read of `what` about `subject`. `acked_version`: what callers had been shown before."""
+    """`command` None: a read of `what` about `subject`. `acked_version`: what callers had been shown before.
+    `items`: of a batch."""
 
     number: int
     tenant: str
@@ -24,6 +25,7 @@ class Call:
     is_foreign: bool = False
     acked_version: int = 0
     nodes: tuple[str, ...] = ()
+    items: tuple[Call, ...] = ()
 
     @property
     def key(self) -> Key | None:
@@ -46,3 +48,4 @@ class Reply:
     balance: int | None = None
     listed: tuple[str, ...] | None = None
     error: str = ""
+    items: tuple[Reply, ...] = ()

@@ -178,7 +178,7 @@ class Life:
             return
         for told in self.witness.ledger.finish():
             self.kernel.fault("6", str(told))
-        if engine.state.version == self.disk.sequence:
+        if engine.state.version == self.witness.truth.version:
             for told in all_differences(self.witness.truth, engine.state):
                 self.kernel.fault("4", f"in the end {told}")
             if self.kernel.draw.random() < REPLAYED:

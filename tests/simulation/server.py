@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from engine.domain.errors import NotFound, NotLeader, Overloaded, Unavailable, WalrasError
+from engine.domain.errors import NotLeader, Overloaded, Unavailable, WalrasError
 from engine.journal import Entry, Following, Journal, Place
 from engine.market.commands import Command, SetLedgerRules
-from engine.market.decide import made_by, subject_of
-from engine.market.events import AnyEvent, FundsDeposited, FundsWithdrawn, decode
+from engine.market.events import decode
 from engine.market.heartbeats import HeartbeatRules
-from engine.market.lease_decision import owned_lease
 from engine.market.ledger.rules import LedgerRules
-from engine.market.order_decision import owned_order
-from engine.market.quote_decision import owned_quote
-from engine.market.state import MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service.engine import Engine
 from engine.service.replica import Replica
@@ -25,6 +21,8 @@ from engine.service.restoring import Restored
 from engine.service.snapshot_keeper import SnapshotKeeper
 from engine.service.upkeep import Upkeep
 from tests.service.loopback import Book
+from tests.simulation import batches
+from tests.simulation.answers import answer, read
 from tests.simulation.calls import Call, Reply
 from tests.simulation.kernel import START_US, Process
 from tests.simulation.store import EmbeddedDatabase, SharedDatabase
@@ -190,7 +188,8 @@ class Server:
         except Exception as error:
             self.life.kernel.fault("9", f"{call} failed: {error!r}")
             return
-        self.life.witness.leaves(call, reply, leads=engine.leads)
+        for each, own in ((call, reply), *zip(call.items, reply.items, strict=not reply.error)):
+            self.life.witness.leaves(replace(each, acked_version=call.acked_version), own, leads=engine.leads)
         answer_to(reply)
 
     async def _answered(self, engine: WatchedEngine, call: Call) -> Reply:
@@ -199,54 +198,10 @@ class Server:
                 raise refusal
             self.upkeep.heartbeats.beat(call.nodes)
             return Reply(0, engine.now_us())
+        if call.items:
+            return await batches.answered(engine, call)
         if call.command is None:
             return await engine.read(lambda state: read(state, call, engine.now_us()))
         return await engine.execute(
             call.command, NO_STOPWATCH, lambda state, events: answer(state, events, call, engine.now_us())
         )
-
-
-def answer(state: MarketState, events: list[AnyEvent], call: Call, now_us: int) -> Reply:
-    """What the service reads off the state for an answer, in short."""
-    transfer = next((e.transfer_id for e in events if isinstance(e, FundsDeposited | FundsWithdrawn)), None)
-    if call.what in ("Deposit", "Withdraw"):
-        return Reply(state.version, now_us, transfer or subject_of(state, call.key) or "")
-    if call.what in ("SetNodeState", "LoadFleet", "PublishPrices", "DrainNode"):
-        return Reply(state.version, now_us, subject_of(state, call.key) or "")
-    subject = call.subject or made_by(state, events, call.key)
-    if call.what == "DeployQuote":
-        subject = made_by(state, events, call.key)
-    return shown(state, subject, call.tenant, now_us)
-
-
-def shown(state: MarketState, subject: str, tenant: str, now_us: int) -> Reply:
-    """An object as its owner sees it."""
-    if subject.startswith("l-"):
-        lease = owned_lease(state, tenant, subject)
-        firm = lease.terms.total_micro_usd, lease.terms.nodes, lease.starts_at_us
-        return Reply(state.version, now_us, subject, lease.tenant_id, firm, lease.ends_at_us)
-    if subject.startswith("q-"):
-        quote = owned_quote(state, tenant, subject)
-        firm = quote.terms.total_micro_usd, quote.terms.nodes, quote.expires_at_us
-        return Reply(state.version, now_us, subject, quote.tenant_id, firm, quote.expires_at_us)
-    if subject.startswith("o-"):
-        order = owned_order(state, tenant, subject)
-        return Reply(state.version, now_us, subject, order.tenant_id, (order.placed_at_us,), order.expires_at_us)
-    if subject in state.applied:
-        return Reply(
-            state.version,
-            now_us,
-            subject,
-            state.applied[subject].tenant_id,
-            (len(state.applied[subject].outcomes),),
-        )
-    raise NotFound(subject)
-
-
-def read(state: MarketState, call: Call, now_us: int) -> Reply:
-    """What a read shows."""
-    if call.what == "Balance":
-        return Reply(state.version, now_us, balance=state.books.balances.get(f"tenants/{call.tenant}", 0))
-    if call.what == "List":
-        return Reply(state.version, now_us, listed=tuple(state.leases_of.get(call.tenant, ())))
-    return shown(state, call.subject, call.tenant, now_us)

@@ -121,9 +121,9 @@ class Trouble:
         """Stop who leads, mostly while a commit is under way."""
         leads = self._leaders()
         server = leads[0] if leads else self._server()
-        disk, engine = self.life.disk, server.engine
+        witness, engine = self.life.witness, server.engine
         if engine is not None and self.draw.random() < 0.7:
-            await self._until(lambda: engine.state.version > disk.sequence, 1)
+            await self._until(lambda: engine.state.version > witness.truth.version, 1)
         server.process.pause()
         await self._stay_paused()
         self._ask_only(server.name)

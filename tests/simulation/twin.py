@@ -20,6 +20,7 @@ from engine.market.events import (
     LeaseMoved,
     LeaseReclaiming,
     LeaseShrunk,
+    LeasesStarted,
     LeaseStarted,
     NodesHeard,
     NodesStateSet,
@@ -34,6 +35,7 @@ from engine.market.events import (
     QuoteIssued,
 )
 from engine.market.ledger.entries import Money
+from engine.market.many_leases import each_of
 from tests.simulation.fleet_twin import FleetTwin
 from tests.simulation.things import Lease, Order, Quote, shrunk
 
@@ -65,6 +67,8 @@ class Twin(FleetTwin):
 
     def follow(self, event: AnyEvent) -> list[str]:
         """Take in one event; what it violates, each with its law of DESIGN section 7."""
+        if isinstance(event, LeasesStarted):
+            return [told for each in each_of(event) for told in self.follow(each)]
         self.found = []
         self.version += 1
         if event.at_us < self.at_us:

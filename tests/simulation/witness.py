@@ -28,7 +28,7 @@ class Witness:
         self.subjects: dict[tuple[str, str, str], str] = {}
         self.told: dict[str, tuple[object, ...]] = {}
         self.acked_version = truth.version
-        self.base_version, self._events = truth.version, list[AnyEvent]()
+        self._events = list[AnyEvent]()
         disk.took_entries = self.take
 
     def take(self, entries: list[Entry], process: Process) -> None:
@@ -44,8 +44,8 @@ class Witness:
                     "4", f"event {entry.sequence}, {type(event).__name__}, follows from nothing: {error!r}"
                 )
                 return
-        if self.disk.sequence not in process.batch_ends:
-            self.kernel.fault("2", f"the batch around event {self.disk.sequence} is durable in part")
+        if self.truth.version not in process.batch_ends:
+            self.kernel.fault("2", f"the batch around version {self.truth.version} is durable in part")
         for fault in self.ledger.faults:
             self.kernel.fault("6", str(fault))
 
@@ -54,14 +54,16 @@ class Witness:
         if version == self.truth.version:
             return self.truth.clone()
         twin = self.base.clone()
-        for event in self._events[: version - self.base_version]:
+        for event in self._events:
+            if twin.version >= version:
+                break
             twin.follow(event)
         return twin
 
     def restored(self, state: MarketState, who: str) -> Twin:
         """A state that an engine begins with; the twin to follow it."""
-        if state.version > self.disk.sequence:
-            self.kernel.fault("4", f"{who} begins at {state.version}, durable is {self.disk.sequence}")
+        if state.version > self.truth.version:
+            self.kernel.fault("4", f"{who} begins at {state.version}, durable is {self.truth.version}")
             return self.truth.clone()
         twin = self.twin_at(state.version)
         for told in all_differences(twin, state):
@@ -77,9 +79,9 @@ class Witness:
         """A reply leaves an engine: all that it shows must be durable, and what was shown before must be in it."""
         if reply.error in UNKNOWN:
             return
-        if reply.version > self.disk.sequence:
+        if reply.version > self.truth.version:
             self.kernel.fault(
-                "4", f"{call} is answered from version {reply.version}, durable: {self.disk.sequence}"
+                "4", f"{call} is answered from version {reply.version}, durable: {self.truth.version}"
             )
         if not reply.error and leads and reply.version < call.acked_version:
             self.kernel.fault("4", f"{call} is answered from {reply.version}, shown before: {call.acked_version}")
