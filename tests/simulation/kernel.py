@@ -11,7 +11,6 @@ import asyncio
 import heapq
 import inspect
 import random
-import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -35,7 +34,7 @@ class Process:
         self.loop = ProcessLoop(kernel, self)
         self.batch_ends = set[int]()
         self.threads: list[Any] = []
-        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.tasks = list[asyncio.Task[Any]]()
         self.deferred: list[tuple[Any, ...]] = []
 
     def kill(self) -> None:
@@ -46,6 +45,7 @@ class Process:
         for task in self.tasks:
             if inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
                 task.get_coro().close()  # type: ignore[union-attr]
+        self.tasks.clear()
         self.deferred.clear()
 
     def pause(self) -> None:
@@ -154,7 +154,7 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]
         if self._process is not None:
-            self._process.tasks.add(task)
+            self._process.tasks.append(task)
         return task
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
