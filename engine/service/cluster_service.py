@@ -19,7 +19,7 @@ from engine.market.changes import LEASE
 from engine.market.commands import HoldLimits
 from engine.market.decide import made_by
 from engine.market.events import AnyEvent, Key, WantedRequest
-from engine.market.explain import explain, explain_refusal
+from engine.market.explain import explain
 from engine.market.lease_decision import owned_lease
 from engine.market.quote_decision import owned_quote
 from engine.market.state import MarketState
@@ -27,7 +27,6 @@ from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service import cluster_codec as codec
 from engine.service.admission import Admission
 from engine.service.batched_deploys import BatchedDeploys
-from engine.service.calls import RefusedWithDetails
 from engine.service.deploy_call import deploy_command, lockable
 from engine.service.engine import Engine
 from engine.service.fields import (
@@ -41,6 +40,7 @@ from engine.service.fields import (
     resource_id,
 )
 from engine.service.identity import calling_tenant
+from engine.service.refusals import Refusals
 from engine.service.watch_changes import Watches, watched_from
 from engine.trust.quotas import NO_QUOTAS
 
@@ -65,6 +65,7 @@ class ClusterService(ClusterServiceServicer):
     ) -> None:
         """`note_refused`: told of every request that was refused. `admission`: whom items of a batch ask."""
         self._engine, self._holds, self._note_refused = engine, holds, note_refused
+        self._refusals = Refusals()
         self._watches = watches or Watches(engine, LONGEST_WATCH_S)
         self._batches = BatchedDeploys(engine, admission or Admission(NO_QUOTAS, time.monotonic), note_refused)
 
@@ -273,9 +274,7 @@ class ClusterService(ClusterServiceServicer):
             cluster = command.request
             refused = refusal
             self._note_refused(WantedRequest(command.tenant_id, replace(cluster, request_id="")))
-        explanation = await self._engine.read(lambda state: explain_refusal(state, cluster, refused))
-        reason = Refused(explanation.reason, explanation.detail, **refused.metadata)
-        raise RefusedWithDetails(reason, codec.explanation_message(explanation))
+        raise await self._engine.read(lambda state: self._refusals.explained(state, cluster, refused))
 
 
 def _named_lease(checks: Checks, method: str, request: Any) -> tuple[str, Key | None]:
