@@ -9,17 +9,21 @@ import polars as pl
 
 from engine.domain.tiers import NodeState
 from engine.planning.certificate_files import PlanFiles
-from engine.planning.plan_files_schema import RefusalReason
+from engine.planning.plan_files_schema import CARD, RefusalReason
 
 SHADOW = "shadow_price_micro_usd_per_gpu_hour"
 
 
 def nodes_after(files: PlanFiles) -> pl.DataFrame:
     """READY nodes with `used_before`, `used_after`, `free_after` and `capacity`, what a plan could give away."""
-    running = files.placements.group_by("node_id").agg(
-        running=pl.col("gpus").sum(), movable=pl.col("gpus").filter("movable").sum()
+    running = (
+        _whole_gpus(files.placements)
+        .group_by("node_id")
+        .agg(running=pl.col("gpus").sum(), movable=pl.col("gpus").filter("movable").sum())
     )
-    planned = files.plan.group_by("node_id").agg(planned=pl.col("gpus").sum())
+    planned = (
+        _whole_gpus(files.plan.with_columns(movable=True)).group_by("node_id").agg(planned=pl.col("gpus").sum())
+    )
     used_before = pl.col("gpu_count") - pl.col("gpu_free")
     used_after = used_before - pl.col("running") + pl.col("planned")
     return (
@@ -34,6 +38,16 @@ def nodes_after(files: PlanFiles) -> pl.DataFrame:
             capacity=pl.col("gpu_free") + pl.col("movable"),
         )
     )
+
+
+def _whole_gpus(rows: pl.DataFrame) -> pl.DataFrame:
+    """`node_id`, `gpus`, `movable` of placements: a card with parts is one GPU, and moves if all of them may."""
+    columns = rows.select("node_id", "gpus", "movable")
+    if CARD not in rows.columns:
+        return columns
+    is_part = rows[CARD].is_not_null()
+    cards = rows.filter(is_part).group_by("node_id", CARD).agg(pl.col("gpus").max(), pl.col("movable").all())
+    return pl.concat([columns.filter(~is_part), cards.drop(CARD)])
 
 
 def utilisation(nodes: pl.DataFrame) -> pl.DataFrame:

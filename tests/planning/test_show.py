@@ -88,6 +88,29 @@ def test_used_and_free_add_up_on_every_node(seed: int, tmp_path: Path) -> None:
     assert (nodes["free_after"] >= 0).all() and (nodes["used_after"] >= 0).all()
 
 
+def test_a_card_with_parts_is_one_gpu(tmp_path: Path) -> None:
+    """Law: however many parts stand on a card, it is used once; it is capacity only if all of them may move."""
+    parts = {"gpu_model": "H100", "cpu_milli": None, "memory_mib": None}
+    queue = Queue(
+        fleet=[node("shared", gpu_free=6)],
+        rtt=[],
+        requests=[request(f"part-{number}", 1, 1, gpu_milli=250) | parts for number in range(7)],
+        placements=[
+            {
+                "request_id": f"part-{number}",
+                "node_id": "shared",
+                "gpus": 1,
+                "movable": number != 3,
+                "card": number // 3,
+            }
+            for number in range(4)
+        ],
+    )
+    plan_files(queue.files(tmp_path / "in"), tmp_path / "out", PlanOptions())
+    nodes = show.nodes_after(read_plan_files(tmp_path / "out"))
+    assert nodes.select("used_before", "used_after", "capacity").rows() == [(2, 2, 7)]
+
+
 def step(elapsed_s: float, welfare: int | None, bound: int | None) -> dict[str, Any]:
     return {
         "phase": "x",
