@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from engine.market.demand import demand_of
 from engine.market.explain import Explanation, explain
