@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_gpu_count
 from engine.domain.errors import Refused
 from engine.domain.limits import MAX_GPU_COUNT
 from engine.domain.money import rounded_micro_usd, total_micro_usd
@@ -38,7 +38,7 @@ def largest(inventory: Inventory, request: ClusterRequest, demand: Demand) -> tu
     found = _last(sizes.fits, least, most)
     bound = found if sizes.exact else max(found, _last(sizes.may_fit, found, most))
     size = request.gpus_per_node
-    return replace(request, gpu_count=found * size), replace(demand, replicas=found), bound * size
+    return with_gpu_count(request, found * size), replace(demand, replicas=found), bound * size
 
 
 def _last(holds: Callable[[int], bool], first: int, most: int) -> int:
@@ -99,7 +99,7 @@ class _Sizes:
 
     def _keeps_cap(self, cost: int, replicas: int) -> bool:
         cap = self._request.max_price_micro_usd_per_gpu_hour
-        sized = replace(self._request, gpu_count=replicas * self._request.gpus_per_node)
+        sized = with_gpu_count(self._request, replicas * self._request.gpus_per_node)
         return cap is None or cheapest_cap(self._inventory, cost, 0, sized) <= cap
 
     def _least_total(self, found: Placement) -> int:

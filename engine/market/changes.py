@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 CHANGES_MIN = 65_536
 LEASE, ORDER = "LEASE", "ORDER"
 
 
-class Change(NamedTuple):
+class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Version of the state that an object of a tenant changed at. `kind`: LEASE or ORDER."""
 
     version: int

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from engine.domain.cluster_request import ClusterRequest, with_request_id
+from engine.domain.cluster_request import ClusterRequest, with_gpu_count, with_request_id
 
 KEPT_US_DEFAULT = 4 * 3_600 * 1_000_000
 LEASES_MAX, TENANT_WISHES_MAX, TENANTS_MAX = 50_000, 100, 1_000
@@ -69,7 +69,7 @@ class DemandWindow:
         """A lease gave GPUs back: they do not count, however long they ran."""
         wanted = self.leased.get(lease_id)
         if wanted is not None:
-            self.leased[lease_id] = replace(wanted, request=replace(wanted.request, gpu_count=gpu_count))
+            self.leased[lease_id] = replace(wanted, request=with_gpu_count(wanted.request, gpu_count))
 
     def end(self, lease_id: str, ended_at_us: int) -> None:
         """A lease ended: it counts for no longer than it ran."""

@@ -6,9 +6,8 @@ by a command of its own, in batches that the service bounds.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from engine.domain.limits import MILLI_OF_GPU

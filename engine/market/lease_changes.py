@@ -8,6 +8,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
+from engine.domain.cluster_request import with_gpu_count
 from engine.market.events import LeaseExtended, LeaseReclaiming, LeaseRepriced, LeaseShrunk
 from engine.market.lease_terms import PriceLine
 from engine.market.periods import Period, cut
@@ -52,7 +53,7 @@ def shrink(state: MarketState, event: LeaseShrunk) -> None:
     state.inventory.give(use_of(before))
     after = msgspec.structs.replace(
         before,
-        request=replace(before.request, gpu_count=event.gpu_count),
+        request=with_gpu_count(before.request, event.gpu_count),
         nodes=event.nodes,
         gpus=event.gpus,
         prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour,

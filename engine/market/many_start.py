@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from itertools import repeat
 
 import numpy as np
 
@@ -16,14 +17,13 @@ from engine.market.use import Use
 def start_many(state: MarketState, event: LeasesStarted) -> None:
     """The leases run."""
     tenant_id, lease_ids, terms_of = event.tenant_id, lease_ids_of(event), terms_of_many(event)
-    own, changes = state.leases_of.setdefault(tenant_id, {}), state.changes
     for number, (lease_id, terms) in enumerate(zip(lease_ids, terms_of, strict=True), event.first):
         lease = started(lease_id, tenant_id, terms, event.at_us)
         lease.retry_on_loss_s = event.retry_on_loss_s
         state.leases[lease_id] = lease
-        own[lease_id] = None
         heapq.heappush(state.due, (lease.ends_at_us, lease_id))
-        changes.note(number, LEASE, tenant_id, lease_id)
+        state.changes.note(number, LEASE, tenant_id, lease_id)
+    state.leases_of.setdefault(tenant_id, {}).update(dict.fromkeys(lease_ids))
     state.active += event.count
     _take(state, event)
     _note_demand(state, event, lease_ids)
@@ -47,9 +47,8 @@ def _note_demand(state: MarketState, event: LeasesStarted, lease_ids: list[str])
 
 
 def _remember(state: MarketState, event: LeasesStarted, lease_ids: list[str]) -> None:
-    hashes = [body_hash for _, body_hash in event.sizes]
-    for lease_id, key, size in zip(lease_ids, event.keys, column(event.size_of).tolist(), strict=True):
-        if key:
-            name = (event.tenant_id, event.method, key)
-            state.subjects[name] = (hashes[size], lease_id)
-            state.keys_of[lease_id] = [name]
+    hashes = [event.sizes[size][1] for size in column(event.size_of).tolist()]
+    names = zip(repeat(event.tenant_id), repeat(event.method), event.keys)
+    keyed = [each for each in zip(names, hashes, lease_ids, strict=False) if each[0][2]]
+    state.subjects.update((name, (body_hash, lease_id)) for name, body_hash, lease_id in keyed)
+    state.keys_of.update((lease_id, [name]) for name, _, lease_id in keyed)

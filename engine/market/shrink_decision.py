@@ -8,13 +8,11 @@ is a greedy choice in a partition matroid, so it is exact.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_gpu_count
 from engine.domain.errors import AuditFailed, InvalidInput, Refused, Violation
 from engine.domain.tiers import NodeState
 from engine.market.audit import placement_faults
@@ -39,7 +37,7 @@ def shrink(state: MarketState, command: ShrinkLease, now_us: int) -> LeaseShrunk
     if not 0 < command.replicas < request.replicas:
         most = f"must be between 1 and {request.replicas - 1}: the lease has {request.replicas} replicas"
         raise InvalidInput([Violation("replicas", most)])
-    after = replace(request, gpu_count=request.gpu_count - command.replicas * request.gpus_per_node)
+    after = with_gpu_count(request, request.gpu_count - command.replicas * request.gpus_per_node)
     stays = staying(inventory, standing, after)
     if stays is None:
         share = request.max_supplier_share

@@ -30,8 +30,7 @@ KEPT_US = 24 * 3_600 * 1_000_000
 ACTIVE, RECLAIMING, ENDED = "ACTIVE", "RECLAIMING", "ENDED"
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(msgspec.Struct, gc=False):
     """GPUs committed to a tenant. `ends_at_us`: agreed end while it runs, real end once ended.
 
     `terms`: as they were sold. `moved`: the same with the placement of now, None if it never changed.
@@ -57,7 +56,7 @@ class Lease:
     earned_micro_usd: int = 0
     """What was due when it was last extended, shrunk or repriced. Each change is rounded for itself; this keeps
     what is due from falling by that."""
-    added_lines: list[PriceLine] = field(default_factory=list)
+    added_lines: list[PriceLine] = []
     """What was charged beside the terms."""
     locked_s: int = 0
     """Seconds by which it was extended at its locked price."""

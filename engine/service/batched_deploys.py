@@ -36,7 +36,7 @@ ITEM = METHODS["ClusterService/DeployCluster"]
 """What an item counts as."""
 TURN_S = 0.008
 """After so long the next callers have their turn."""
-MANY_MAX, GPUS_MAX, GROWTH = 128, 4_096, 4
+MANY_MAX, GPUS_MAX, GROWTH = 256, 4_096, 4
 """Items and their GPUs that are decided together: no longer than a turn, or so."""
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from itertools import islice
 from typing import Any, TypeVar
 
 from walras.v1 import cluster_service_pb2 as pb
 from walras.v1.cluster_service_pb2_grpc import ClusterServiceServicer
 
+from engine.domain.cluster_request import with_request_id
 from engine.domain.errors import InvalidInput, Refused, Violation
 from engine.domain.limits import MAX_DURATION_S, MAX_GPU_COUNT, MAX_TOTAL_MICRO_USD
 from engine.market import commands
@@ -273,7 +273,7 @@ class ClusterService(ClusterServiceServicer):
                 raise
             cluster = command.request
             refused = refusal
-            self._note_refused(WantedRequest(command.tenant_id, replace(cluster, request_id="")))
+            self._note_refused(WantedRequest(command.tenant_id, with_request_id(cluster, "")))
         raise await self._engine.read(lambda state: self._refusals.explained(state, cluster, refused))
 
 

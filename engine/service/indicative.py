@@ -7,8 +7,8 @@ explanation. Each step is one decision on the event loop; the deadline is looked
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
+from msgspec.structs import replace
 from walras.v1 import oracle_service_pb2 as pb
 
 from engine.domain.cluster_request import ClusterRequest

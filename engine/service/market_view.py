@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_request_id
 from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState
 from engine.market.demand_window import Wanted
@@ -207,7 +207,7 @@ def _gpu_seconds(request: ClusterRequest, duration_s: int) -> int:
 
 
 def _order_bid(codes: _Codes, order: Order) -> Bid:
-    request = replace(order.request, request_id="") if order.request.request_id else order.request
+    request = with_request_id(order.request, "")
     found = codes.usable.of(request)
     gpu_seconds = _gpu_seconds(request, request.priced_duration_s)
     market_set = found.number if found.holds else NOWHERE

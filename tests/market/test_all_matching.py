@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Refused

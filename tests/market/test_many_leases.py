@@ -202,10 +202,22 @@ FAULTS: dict[str, tuple[str, Any]] = {
     "amount": ("miss the total", lambda e: {"lines": _moved(e.lines, 7, 1, "<i8")}),
     "line": ("miss GPUs", lambda e: {"lines": _moved(e.lines, 5, 1, "<i8")}),
     "columns": ("belong together", lambda e: {"node_counts": _moved(e.node_counts, 0, 1)}),
-    "model": ("was not asked for", lambda e: {"request": replace(e.request, gpu_models=("A100",))}),
-    "reliability": ("below the reliability", lambda e: {"request": replace(e.request, min_reliability=0.9999999)}),
-    "place": ("no location list names", lambda e: {"request": replace(e.request, regions=("mars",))}),
-    "cap": ("above the price cap", lambda e: {"request": replace(e.request, max_price_micro_usd_per_gpu_hour=1)}),
+    "model": (
+        "was not asked for",
+        lambda e: {"request": msgspec.structs.replace(e.request, gpu_models=("A100",))},
+    ),
+    "reliability": (
+        "below the reliability",
+        lambda e: {"request": msgspec.structs.replace(e.request, min_reliability=0.9999999)},
+    ),
+    "place": (
+        "no location list names",
+        lambda e: {"request": msgspec.structs.replace(e.request, regions=("mars",))},
+    ),
+    "cap": (
+        "above the price cap",
+        lambda e: {"request": msgspec.structs.replace(e.request, max_price_micro_usd_per_gpu_hour=1)},
+    ),
 }
 
 
@@ -258,6 +270,6 @@ def test_only_requests_without_rules_over_nodes_are_decided_together() -> None:
     plain = ClusterRequest(8)
     assert may_be_many(plain)
     for field in ("max_cluster_rtt_ms", "same_fabric", "max_supplier_share", "interruptible", "all_matching"):
-        assert not may_be_many(replace(plain, **{field: 1}))  # type: ignore[arg-type]
+        assert not may_be_many(msgspec.structs.replace(plain, **{field: 1}))  # type: ignore[arg-type]
     for field in ("gpu_milli", "cpu_milli", "memory_mib"):
-        assert not may_be_many(replace(plain, **{field: 1}))  # type: ignore[arg-type]
+        assert not may_be_many(msgspec.structs.replace(plain, **{field: 1}))  # type: ignore[arg-type]

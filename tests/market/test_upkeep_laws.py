@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -77,7 +76,7 @@ def cap_ignored(patch: pytest.MonkeyPatch) -> None:
     true = order_decision.terms_of
 
     def generous(state: Any, request: Any, book: Any) -> Any:
-        terms = true(state, replace(request, max_price_micro_usd_per_gpu_hour=None), book)
+        terms = true(state, msgspec.structs.replace(request, max_price_micro_usd_per_gpu_hour=None), book)
         return msgspec.structs.replace(terms, request=request)
 
     patch.setattr(order_decision, "terms_of", generous)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import SecurityTier
 from engine.market import commands
@@ -188,7 +190,7 @@ class Caller:
     def _order(self) -> Call:
         draw = self.draw
         limit = draw.choice((1_500_000, 2_600_000, 4_000_000))
-        request = replace(self.request(), max_price_micro_usd_per_gpu_hour=limit)
+        request = msgspec.structs.replace(self.request(), max_price_micro_usd_per_gpu_hour=limit)
         ttl_s, once, retry_s = draw.choice((1, 5, 30)), draw.random() < 0.15, draw.choice((0, 20))
         key = self.key("PlaceOrder", request, ttl_s, once, retry_s)
         command = commands.PlaceOrder(self.tenant, request, ttl_s, 0, once, retry_s, key)

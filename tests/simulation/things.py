@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -59,7 +59,7 @@ def shrunk(terms: Terms, event: LeaseShrunk) -> Terms:
         np.frombuffer(event.gpus, "<i4").astype(np.int64)
         @ np.frombuffer(event.prices_micro_usd_per_gpu_hour, "<i8")
     )
-    request = replace(terms.request, gpu_count=event.gpu_count)
+    request = msgspec.structs.replace(terms.request, gpu_count=event.gpu_count)
     return msgspec.structs.replace(
         terms,
         request=request,

@@ -9,7 +9,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import islice, repeat, takewhile
 
 import msgspec
 
@@ -55,6 +55,16 @@ class Statement:
         self.trim(oldest_us)
         before = self.lines[-1].balance_micro_usd if self.lines else 0
         self.lines.append(Line(at_us, kind, subject, amount, before + amount))
+
+    def add_all(self, at_us: int, entries: Iterable[tuple[str, str, int]], oldest_us: int) -> None:
+        """Lines of (kind, subject, amount), as if added one by one; older ones go only if there are any."""
+        lines = self.lines
+        balance = lines[-1].balance_micro_usd if lines else 0
+        for kind, subject, amount in entries:
+            if lines and lines[0].at_us < oldest_us:
+                self.trim(oldest_us)
+            balance += amount
+            lines.append(Line(at_us, kind, subject, amount, balance))
 
     def trim(self, oldest_us: int) -> None:
         """Drop the older half once all of it is too old: each line is moved at most once or twice."""
@@ -107,20 +117,22 @@ class Books:
 
         The same as `take` of `bookings.set_aside` and the span of each.
         """
-        tenant, oldest_us = accounts.tenant(spans[0].tenant_id), self._oldest_us(at_us)
-        balance = self.balances.get(tenant, 0)
-        statement = self.statements.setdefault(tenant, Statement()) if any(totals) else Statement()
-        for span, total, credit in zip(spans, totals, credited, strict=True):
-            self.escrows[span.lease_id] = Escrow(span, {})
-            self.balances[accounts.escrow(span.lease_id)] = total
-            self.unsettled[span.lease_id] = at_us
-            for kind, amount in ((DEV_CREDIT, credit), (ESCROW, -total)):
-                if amount:
-                    statement.add(at_us, kind, span.lease_id, amount, oldest_us)
-                    balance += amount
+        lease_ids = [span.lease_id for span in spans]
+        self.escrows.update((span.lease_id, Escrow(span, {})) for span in spans)
+        self.balances.update(zip(map(accounts.escrow, lease_ids), totals, strict=True))
+        self.unsettled.update(zip(lease_ids, repeat(at_us)))
+        entered = sum(credited)
         if any(totals):
-            self.balances[tenant] = balance
-        if entered := sum(credited):
+            tenant = accounts.tenant(spans[0].tenant_id)
+            self.balances[tenant] = self.balances.get(tenant, 0) + entered - sum(totals)
+            entries = (
+                (kind, lease_id, amount)
+                for lease_id, total, credit in zip(lease_ids, totals, credited, strict=True)
+                for kind, amount in ((DEV_CREDIT, credit), (ESCROW, -total))
+                if amount
+            )
+            self.statements.setdefault(tenant, Statement()).add_all(at_us, entries, self._oldest_us(at_us))
+        if entered:
             account = accounts.dev_credit(spans[0].tenant_id)
             self.balances[account] = self.balances.get(account, 0) - entered
             self.circulating_micro_usd += entered
