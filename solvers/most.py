@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import kernel
+from solvers.pools import END, START
 
 Int = NDArray[np.int64]
 NO_LIMIT = -1
@@ -60,3 +61,13 @@ def most_by_group(
             if taken.size > 0:
                 taken[place] = gpus
     return counts
+
+
+@kernel
+def whole_of_pools(table: Int, free: Int, g: int) -> Int:
+    """GPUs of each pool that replicas of `g` can have, (pools,)."""
+    whole = np.zeros(table.shape[0], dtype=np.int64)
+    for pool in range(whole.size):
+        for slot in range(table[pool, START], table[pool, END]):
+            whole[pool] += free[slot] // g * g
+    return whole

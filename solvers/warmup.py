@@ -8,7 +8,7 @@ import numpy as np
 
 from solvers.distances import Distances
 from solvers.forward import Curves, average_prices, cost, least_sums, line_parts, span_costs
-from solvers.most import NO_LIMIT, most_by_group
+from solvers.most import NO_LIMIT, most_by_group, whole_of_pools
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
@@ -73,6 +73,7 @@ def _count(pools: Pools) -> None:
     group = np.zeros(pools.node.size, dtype=np.int64)
     taken = np.zeros(pools.node.size, dtype=np.int64)
     most_by_group(everyone, pools.free, 1, group, 1, pools.supplier, 2, NO_LIMIT, pools.ask, NO_LIMIT, taken)
+    whole_of_pools(pools.table, pools.free, 1)
 
 
 def _wake(pools: Pools) -> None:

@@ -15,7 +15,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
 from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
-from engine.market.reach import Int, Reach, base_room, joint_constraints, node_masks, reach, room_limits
+from engine.market.reach import Reach, joint_constraints, reach, room_limits, row_masks, rows_of
 from engine.market.relaxations import Relaxation, relaxations_of
 from engine.market.state import MarketState
 from engine.market.terms import SEARCH_LIMIT, terms_of
@@ -54,52 +54,47 @@ def explain(state: MarketState, request: ClusterRequest, book: PriceBook) -> Exp
         terms = terms_of(state, request, book)
     except Refused as refusal:
         return explain_refusal(state, request, refusal)
-    free = state.inventory.free
-    rows = constraint_counts(state, request, free)
-    return _explanation(state, request, free, "", "the request can be served", rows, [], terms)
+    counts = constraint_counts(state, request)[1]
+    return _explanation(state, request, "", "the request can be served", counts, [], terms)
 
 
 def explain_refusal(state: MarketState, request: ClusterRequest, refusal: Refused) -> Explanation:
     """Explain a refusal that a decision on this state raised."""
-    free = state.inventory.free
-    rows = constraint_counts(state, request, free)
-    if not rows:
-        return _explanation(state, request, free, refusal.reason, refusal.message, rows, [], None)
-    most = rows[-1].gpus_cumulative
-    room = int(base_room(state.inventory, request, free).sum())
-    reason, detail = _verdict(room, request, rows, refusal)
+    gpus_free, counts = constraint_counts(state, request)
+    if not counts:
+        return _explanation(state, request, refusal.reason, refusal.message, counts, [], None)
+    reason, detail = _verdict(gpus_free, request, counts, refusal)
     inventory = state.inventory.sold_as(interruptible=request.interruptible)
-    relaxations = relaxations_of(inventory, request, most)
-    return _explanation(state, request, free, reason, detail, rows, relaxations, None)
+    relaxations = relaxations_of(inventory, request, counts[-1].gpus_cumulative)
+    return _explanation(state, request, reason, detail, counts, relaxations, None)
 
 
-def constraint_counts(state: MarketState, request: ClusterRequest, free: Int) -> list[ConstraintCount]:
-    """One row per constraint of the request, in the order they are applied. `free`: that of the inventory."""
+def constraint_counts(state: MarketState, request: ClusterRequest) -> tuple[int, list[ConstraintCount]]:
+    """(GPUs without any constraint, one row per constraint of the request in the order they are applied)."""
     inventory = state.inventory.sold_as(interruptible=request.interruptible)
     if not inventory.node_ids.size:
-        return []
-    base = base_room(inventory, request, free)
-    masks, limits = node_masks(inventory, request), room_limits(inventory, request)
-    joint = joint_constraints(request)
-    names = [*masks, *limits, *joint]
+        return 0, []
+    rows = rows_of(inventory, request)
+    masks, limits = row_masks(inventory, request, rows), room_limits(inventory, request)
+    names = [*masks, *limits, *joint_constraints(request)]
 
     @cache
     def most(kept: frozenset[str]) -> Reach:
-        eligible = np.ones(free.size, dtype=bool)
+        passes = np.ones(rows.free.size, dtype=bool)
         for name in masks.keys() & kept:
-            eligible &= masks[name]
-        room = base
+            passes &= masks[name]
+        room = rows.whole if "gpus_per_node" in kept else rows.free
         for name in limits.keys() & kept:
             room = np.minimum(room, limits[name])
-        return reach(inventory, request, eligible, kept - masks.keys() - limits.keys(), room)
+        return reach(inventory, request, rows, passes, kept - masks.keys() - limits.keys(), room)
 
-    rows = []
+    counts = []
     for index, name in enumerate(names):
         kept = {name}, set(names[: index + 1]), set(names) - {name}
         found = [most(frozenset(each)) for each in kept]
         alone, cumulative, without = (count.gpus for count in found)
-        rows.append(ConstraintCount(name, alone, cumulative, without, all(count.exact for count in found)))
-    return rows
+        counts.append(ConstraintCount(name, alone, cumulative, without, all(count.exact for count in found)))
+    return int(rows.free.sum()), counts
 
 
 def _verdict(
@@ -135,19 +130,19 @@ def _code(row: ConstraintCount) -> str:
 def _explanation(
     state: MarketState,
     request: ClusterRequest,
-    free: Int,
     reason: str,
     detail: str,
-    rows: list[ConstraintCount],
+    counts: list[ConstraintCount],
     relaxations: list[Relaxation],
     terms: Terms | None,
 ) -> Explanation:
+    inventory = state.inventory
     return Explanation(
         request=request,
-        gpus_free=int(free.sum()),
+        gpus_free=int(inventory.pools.left.sum()) if inventory.node_ids.size else 0,
         reason=reason,
         detail=detail,
-        constraints=tuple(rows),
+        constraints=tuple(counts),
         relaxations=tuple(relaxations),
         terms=terms,
         fleet_version=state.fleet_version,

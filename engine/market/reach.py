@@ -1,9 +1,9 @@
 """How many GPUs a cluster could have at most, under some of a request's constraints.
 
-The counts behind every explanation. Node constraints are masks over nodes; what binds nodes together (one model,
-one fabric, replicas, a supplier's share, the average price) is counted by `solvers.most` in one pass. Close sites
-are searched by branch and bound as in `solvers.placement`, on the count; if `RELAXATIONS_MAX` is reached the count
-is an upper bound and says so.
+The counts behind every explanation. Constraints on nodes are masks over rows, which are nodes or whole pools; what
+binds nodes together (one model, one fabric, replicas, a supplier's share, the average price) is counted by
+`solvers.most` in one pass. Close sites are searched by branch and bound as in `solvers.placement`, on the count; if
+RELAXATIONS_MAX is reached the count is an upper bound and says so.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,15 @@ from engine.domain.limits import MAX_GPU_COUNT
 from engine.market import demand
 from engine.market.inventory import Inventory
 from solvers.distances import RTT_TOLERANCE_MS
-from solvers.most import NO_LIMIT, most_by_group
+from solvers.most import NO_LIMIT, most_by_group, whole_of_pools
+from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MODEL, SITE, TIER
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 RELAXATIONS_MAX = 24
 CAP = "max_price_micro_usd_per_gpu_hour"
-_NOT_WANTED = np.empty(0, dtype=np.int64)
+POOL_COLUMNS = (MODEL, SITE, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, FABRIC)
+_NONE: NDArray[Any] = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,40 +40,72 @@ class Reach:
     exact: bool
 
 
-def node_masks(inventory: Inventory, request: ClusterRequest) -> dict[str, Flags]:
-    """The nodes that keep each per-node constraint the request has, by constraint name, (nodes,) each."""
-    nodes = inventory.nodes
+class Rows(NamedTuple):
+    """What is counted: nodes, or whole pools where a request cannot tell the nodes of one apart.
+
+    Columns (rows,) as in `solvers.pools.NodeColumns`; the last three are of nodes only. `free`: GPUs that could
+    serve the request if it had no constraint, `whole`: those among them that whole replicas can have.
+    """
+
+    free: Int
+    whole: Int
+    model: Int
+    site: Int
+    tier: Int
+    certifications: Int
+    connectivity: Int
+    interconnect: Int
+    fabric: Int
+    supplier: Int = _NONE
+    reliability: NDArray[np.float64] = _NONE
+    price: Int = _NONE
+
+
+def rows_of(inventory: Inventory, request: ClusterRequest) -> Rows:
+    """The rows of a request: pools are a tenth of the nodes, or less."""
+    if not (_judges_nodes(request) or request.max_price_micro_usd_per_gpu_hour):
+        pools = inventory.pools
+        folded = np.ascontiguousarray(pools.table[:, POOL_COLUMNS].T)
+        return Rows(pools.left, whole_of_pools(pools.table, pools.free, request.gpus_per_node), *folded)
+    nodes, free = inventory.nodes, inventory.free
+    if request.gpu_milli is not None:
+        free = free + _shared(inventory, 1)  # a shared card with anything left may serve a part
+    columns = nodes.model, nodes.site, nodes.tier, nodes.certifications, nodes.connectivity, nodes.interconnect
+    price = inventory.node_prices if request.max_price_micro_usd_per_gpu_hour else _NONE
+    return Rows(free, free, *columns, nodes.fabric, nodes.supplier, nodes.reliability, price)
+
+
+def _judges_nodes(request: ClusterRequest) -> bool:
+    """Whether the nodes of a pool differ in anything that the request asks for, but for prices."""
+    suppliers = request.allowed_suppliers or request.excluded_suppliers or request.max_supplier_share is not None
+    return bool(suppliers or request.min_reliability or not request.is_plain)
+
+
+def row_masks(inventory: Inventory, request: ClusterRequest, rows: Rows) -> dict[str, Flags]:
+    """The rows that keep each constraint on nodes that the request has, by constraint name, (rows,) each."""
     masks: dict[str, Flags] = {}
     if request.gpu_models:
-        masks["gpu_models"] = inventory.models.mask(request.gpu_models)[nodes.model]
+        masks["gpu_models"] = inventory.models.mask(request.gpu_models)[rows.model]
     if name := _given(request, "regions", "countries", "sites"):
-        masks[name] = demand.wanted_sites(inventory, request)[nodes.site]
+        masks[name] = demand.wanted_sites(inventory, request)[rows.site]
     if name := _given(request, "excluded_regions", "excluded_countries", "excluded_sites"):
-        masks[name] = ~demand.excluded_sites(inventory, request)[nodes.site]
+        masks[name] = ~demand.excluded_sites(inventory, request)[rows.site]
     if request.max_client_rtt_ms is not None:
-        masks["max_client_rtt_ms"] = demand.near_sites(inventory, request)[nodes.site]
+        masks["max_client_rtt_ms"] = demand.near_sites(inventory, request)[rows.site]
     if request.min_security_tier:
-        masks["min_security_tier"] = nodes.tier >= request.min_security_tier
+        masks["min_security_tier"] = rows.tier >= request.min_security_tier
     if request.certifications:
         wanted = demand.certification_mask(inventory, request)
-        masks["certifications"] = (nodes.certifications & wanted) == wanted
+        masks["certifications"] = (rows.certifications & wanted) == wanted
     if request.min_connectivity_tier:
-        masks["min_connectivity_tier"] = nodes.connectivity >= request.min_connectivity_tier
+        masks["min_connectivity_tier"] = rows.connectivity >= request.min_connectivity_tier
     if request.min_interconnect:
-        masks["min_interconnect"] = nodes.interconnect >= request.min_interconnect
+        masks["min_interconnect"] = rows.interconnect >= request.min_interconnect
     if request.min_reliability:
-        masks["min_reliability"] = nodes.reliability >= request.min_reliability
+        masks["min_reliability"] = rows.reliability >= request.min_reliability
     if name := _given(request, "allowed_suppliers", "excluded_suppliers"):
-        masks[name] = demand.suppliers_ok(inventory, request)[nodes.supplier]
+        masks[name] = demand.suppliers_ok(inventory, request)[rows.supplier]
     return masks
-
-
-def base_room(inventory: Inventory, request: ClusterRequest, free: Int) -> Int:
-    """GPUs of each node that could serve the request if it had no constraint at all, (nodes,).
-
-    `free`: that of the inventory. To a part of a GPU a shared card with anything left counts as one.
-    """
-    return free if request.gpu_milli is None else free + _shared(inventory, 1)
 
 
 def room_limits(inventory: Inventory, request: ClusterRequest) -> dict[str, Int]:
@@ -106,56 +141,50 @@ def joint_constraints(request: ClusterRequest) -> list[str]:
     return [name for name, is_active in active.items() if is_active]
 
 
-def reach(inventory: Inventory, request: ClusterRequest, passes: Flags, joint: Set[str], free: Int) -> Reach:
-    """The most GPUs on nodes that pass, under the named joint constraints. `passes`, `free`: (nodes,)."""
-    useful = passes & (free > 0)
+def reach(
+    inventory: Inventory, request: ClusterRequest, rows: Rows, passes: Flags, joint: Set[str], room: Int
+) -> Reach:
+    """The most GPUs on rows that pass, under the named joint constraints. `passes`, `room`: (rows,)."""
+    useful = passes & (room > 0)
     # Without a cap any order will do, and the sort that each change of prices makes necessary is spared.
     members = inventory.by_price[useful[inventory.by_price]] if CAP in joint else np.flatnonzero(useful)
-    counter = _Counter(inventory, request, joint, free)
-    counts = counter.most(members)
+    counts = _Counter(inventory, request, rows, joint, room).most(members)
     if "max_cluster_rtt_ms" not in joint:
         return Reach(int(counts.max(initial=0)), True)
     assert request.max_cluster_rtt_ms is not None
-    counter = _Counter(inventory, request, joint, free.copy())
+    counter = _Counter(inventory, request, rows, joint, room.copy())
     return _largest_close(inventory, counter, members, counts, request.max_cluster_rtt_ms + RTT_TOLERANCE_MS)
 
 
-def _groups(inventory: Inventory, joint: Set[str]) -> tuple[Int, int]:
-    """(group of each node, their number): by model, by fabric, by both, or all in one; -1 on no fabric."""
-    nodes = inventory.nodes
+def _groups(inventory: Inventory, rows: Rows, joint: Set[str]) -> tuple[Int, int]:
+    """(group of each row, their number): by model, by fabric, by both, or all in one; -1 on no fabric."""
     models = len(inventory.models) if "allow_mixed_models" in joint else 1
-    model = nodes.model if "allow_mixed_models" in joint else np.zeros_like(nodes.model)
+    model = rows.model if "allow_mixed_models" in joint else np.zeros_like(rows.model)
     if "same_fabric" not in joint:
         return model, models
-    fabrics = int(nodes.fabric.max(initial=-1)) + 1
-    return np.where(nodes.fabric >= 0, nodes.fabric * models + model, -1), fabrics * models
+    fabrics = int(rows.fabric.max(initial=-1)) + 1
+    return np.where(rows.fabric >= 0, rows.fabric * models + model, -1), fabrics * models
 
 
 class _Counter:
-    """Counts with everything fixed but the nodes to consider."""
+    """Counts with everything fixed but the rows to consider."""
 
     def __init__(
-        self,
-        inventory: Inventory,
-        request: ClusterRequest,
-        joint: Set[str],
-        free: Int,
+        self, inventory: Inventory, request: ClusterRequest, rows: Rows, joint: Set[str], room: Int
     ) -> None:
-        self._inventory = inventory
-        self.group, self._groups = _groups(inventory, joint)
-        self._free = free
+        """`room` (rows,): GPUs; `folded` changes it."""
+        self._suppliers, self.rows, self._free = len(inventory.suppliers), rows, room
+        self.group, self._groups = _groups(inventory, rows, joint)
         self._g = request.gpus_per_node if "gpus_per_node" in joint else 1
         share = request.max_gpus_per_supplier if "max_supplier_share" in joint else None
         self._share = NO_LIMIT if share is None else share
         cap = request.max_price_micro_usd_per_gpu_hour
         self._cap = int(cap) if cap is not None and CAP in joint else NO_LIMIT
-        self._prices = inventory.node_prices if self._cap != NO_LIMIT else free
 
     def folded(self, members: Int) -> Int:
         """One of all members that stand at one site and count alike; it then has what they have together."""
-        nodes = self._inventory.nodes
-        alike = nodes.site[members]
-        for counts, column in ((self._share, nodes.supplier), (self._cap, self._prices)):
+        alike = self.rows.site[members]
+        for counts, column in ((self._share, self.rows.supplier), (self._cap, self.rows.price)):
             if counts != NO_LIMIT:
                 values, code = np.unique(column[members], return_inverse=True)
                 alike = alike * values.size + code
@@ -163,19 +192,18 @@ class _Counter:
         self._free[members[first]] = np.bincount(row, self._free[members] // self._g * self._g)
         return members[np.sort(first)]
 
-    def most(self, members: Int, taken: Int = _NOT_WANTED) -> Int:
+    def most(self, members: Int, taken: Int = _NONE) -> Int:
         """The most GPUs of each group on `members`, cheapest first under a cap; `taken` (members,) says where."""
-        inventory = self._inventory
         return most_by_group(
             members,
             self._free,
             self._g,
             self.group,
             self._groups,
-            inventory.nodes.supplier,
-            len(inventory.suppliers),
+            self.rows.supplier,
+            self._suppliers,
             self._share,
-            self._prices,
+            self.rows.price,
             self._cap,
             taken,
         )
@@ -190,7 +218,7 @@ def _largest_close(inventory: Inventory, counter: _Counter, everyone: Int, count
     first = np.append(0, np.cumsum(np.bincount(group, minlength=counts.size)))
     groups = iter(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist())
     following = next(groups, None)
-    site, solved = inventory.nodes.site, 0
+    site, solved = counter.rows.site, 0
 
     def push(members: Int) -> None:
         nonlocal solved
