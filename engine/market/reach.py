@@ -2,8 +2,8 @@
 
 The counts behind every explanation. Constraints on nodes are masks over rows, which are nodes or whole pools; what
 binds nodes together (one model, one fabric, replicas, a supplier's share, the average price) is counted by
-`solvers.most` in one pass. Close sites are searched by branch and bound as in `solvers.placement`, on the count; if
-RELAXATIONS_MAX is reached the count is an upper bound and says so.
+`solvers.most` in one pass. Close sites are searched by branch and bound as in `solvers.placement`, on the count;
+if RELAXATIONS_MAX is reached the count is an upper bound and says so.
 """
 
 from __future__ import annotations
