@@ -30,12 +30,13 @@ from engine.market.priced_fleet import PricedFleet
 from engine.market.use import Use
 from engine.market.vocabulary import Vocabulary, vocabulary
 from solvers.distances import Distances
+from solvers.node_rows import READY, columns_of, take_gpus
 from solvers.placement import Demand
 from solvers.pools import NodeColumns
 from solvers.spare import NOT_LIMITED, Spare
 
 Int = NDArray[np.int64]
-READY = int(NodeState.READY)
+assert int(NodeState.READY) == READY
 _TIERS = tuple(tier.name for tier in SecurityTier)
 
 
@@ -134,8 +135,7 @@ class Inventory(PricedFleet):
 
     def glance(self, nodes: Int) -> Glance:
         """What every placement needs to know of some nodes, read at once."""
-        rank, model, site, ask, market, state, unused, _ = self._side_by_side[nodes].T
-        return Glance(rank, model, site, ask, market, self.posted_of_market[market], state, unused)
+        return Glance(*columns_of(self._side_by_side, nodes, self.posted_of_market))
 
     @property
     def leased(self) -> Int:
@@ -255,10 +255,10 @@ class Inventory(PricedFleet):
 
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased whole GPUs (negative: give them back) to distinct nodes, in place."""
-        self.unused[nodes] -= gpus
+        free = take_gpus(self._side_by_side, nodes, gpus)
         if gpus.size and gpus[0] < 0:
             self.freed.note(nodes)
-        self._refresh(nodes)
+        self._show_free(nodes, free)
 
     def set_state(self, node: int, state: NodeState) -> None:
         """Change a node's state in place."""
@@ -269,12 +269,14 @@ class Inventory(PricedFleet):
         self.state[nodes] = int(state)
         if state is NodeState.READY:
             self.freed.note(nodes)
-        self._refresh(nodes)
+        is_open = state is NodeState.READY
+        self.spare.is_open[nodes] = is_open
+        self._show_free(nodes, self.unused[nodes] if is_open else np.zeros_like(nodes))
 
-    def _refresh(self, nodes: Int) -> None:
+    def _show_free(self, nodes: Int, free: Int) -> None:
+        """Let placement see what is free on some nodes now."""
         self.freed.revision += 1
-        self.spare.is_open[nodes] = self.state[nodes] == READY
-        self.pools.set_free(nodes, np.where(self.state[nodes] == READY, self.unused[nodes], 0))
+        self.pools.set_free(nodes, free)
 
     def _sites(self) -> Sites:
         first = self.frame.unique("site_id", keep="first").sort("site_id")
