@@ -184,7 +184,7 @@ def line_parts(
     Arguments as in `band_costs`; `market` (nodes,) is below `markets`. An amount is the difference of the running
     sum, rounded half up; costs of a placement must sum to less than `LARGEST`.
     """
-    group, named, ends = _groups(market, markets, counts)
+    group, named, ends = groups_of(market, markets, counts)
     costs, of_gpus = band_costs(rate, running, own, other, group, named.size, ask, gpus, edges, units)
     lines, each = np.empty((2 * of_gpus.size, 8), dtype=np.int64), np.empty_like(counts)
     line, begin = 0, 0
@@ -215,9 +215,9 @@ def line_parts(
 
 
 @kernel
-def _groups(market: Int, markets: int, counts: Int) -> tuple[Int, Int, Int]:
-    """The markets of each placement in ascending order: (the group of each node, the market of each group, where
-    the groups of each placement end)."""
+def groups_of(market: Int, markets: int, counts: Int) -> tuple[Int, Int, Int]:
+    """The markets of some placements of `counts` nodes each, in each in ascending order: (the group of each node,
+    the market of each group, where the groups of each placement end)."""
     group, named, ends = np.empty_like(market), np.empty_like(market), np.empty_like(counts)
     latest = np.full(markets, -1, dtype=np.int64)
     begin, groups = 0, 0
@@ -251,6 +251,16 @@ def average_prices(costs: Int, units: int, duration_s: int) -> Int:
         whole, rest = costs[node] // divisor, costs[node] % divisor
         prices[node] = whole * HOUR_S + (2 * HOUR_S * rest + divisor) // (2 * divisor)
     return prices
+
+
+@kernel
+def averages_of(costs: Int, gpus: Int, units: int, duration_s: int) -> tuple[Int, int, int, int]:
+    """(`average_prices` of costs, (nodes,); their sum over the GPUs; the number of GPUs; the largest cost)."""
+    prices, rate, count = average_prices(costs, units, duration_s), 0, 0
+    for node in range(costs.size):
+        rate += gpus[node] * prices[node]
+        count += gpus[node]
+    return prices, rate, count, costs.max()
 
 
 @kernel

@@ -36,6 +36,7 @@ def columns_of(table: Int, nodes: Int, posted: Int) -> Int:
 @kernel
 def take_gpus(table: Int, nodes: Int, gpus: Int) -> Int:
     """Take GPUs of distinct nodes (mutated; negative: give them back); what can then be placed on, (nodes,)."""
+    assert nodes.size == gpus.size
     free = np.empty(nodes.size, dtype=np.int64)
     for place in range(nodes.size):
         row = table[nodes[place]]

@@ -11,7 +11,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
 from engine.market.lease_terms import Terms
-from solvers.hour_by_hour import paid_by_hour
+from solvers.audited import paid_by_hour
 
 Int = NDArray[np.int64]
 CELLS_MAX = 1 << 20
@@ -122,7 +122,9 @@ def _kept_hours(inventory: Inventory, hours: int) -> HourlyPrices | None:
     if everywhere * hours > CELLS_MAX:
         return None
     table = _hourly(inventory, np.arange(everywhere), hours)
-    kept = HourlyPrices(inventory.posted_of_market, inventory.long_run, inventory.half_life_h, table, int(table.max()))
+    kept = HourlyPrices(
+        inventory.posted_of_market, inventory.long_run, inventory.half_life_h, table, int(table.max())
+    )
     inventory.audited_hours = kept
     return kept
 
