@@ -1,8 +1,7 @@
 """What every placement reads of a node, side by side in one cache line, and what a lease changes there.
 
-A placement touches a thousand scattered nodes, so its time is cache misses: one a node instead of one a column. One
-pass makes columns of their rows; the same in NumPy takes five times as long, and leaves views that jump from row
-to row.
+A placement touches a thousand scattered nodes, so its time is cache misses: one a node instead of one a column.
+One pass makes columns of their rows; in NumPy it takes twice as long and leaves views that jump from row to row.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ CELLS_MAX = 1 << 20
 
 
 class HourlyPrices(NamedTuple):
-    """What hours cost in every market, (markets, hours), the most that any does, and the curves that this is of."""
+    """What hours cost in every market, (markets, hours), the most that any costs, and the curves they are of."""
 
     posted: Int
     long_run: Int

@@ -29,14 +29,15 @@ from engine.market.fleet_columns import (
 from engine.market.priced_fleet import PricedFleet
 from engine.market.use import Use
 from engine.market.vocabulary import Vocabulary, vocabulary
+from solvers import node_rows
 from solvers.distances import Distances
-from solvers.node_rows import READY, columns_of, take_gpus
 from solvers.placement import Demand
 from solvers.pools import NodeColumns
 from solvers.spare import NOT_LIMITED, Spare
 
 Int = NDArray[np.int64]
-assert int(NodeState.READY) == READY
+READY = int(NodeState.READY)
+assert node_rows.READY == READY
 _TIERS = tuple(tier.name for tier in SecurityTier)
 
 
@@ -135,7 +136,7 @@ class Inventory(PricedFleet):
 
     def glance(self, nodes: Int) -> Glance:
         """What every placement needs to know of some nodes, read at once."""
-        return Glance(*columns_of(self._side_by_side, nodes, self.posted_of_market))
+        return Glance(*node_rows.columns_of(self._side_by_side, nodes, self.posted_of_market))
 
     @property
     def leased(self) -> Int:
@@ -255,7 +256,7 @@ class Inventory(PricedFleet):
 
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased whole GPUs (negative: give them back) to distinct nodes, in place."""
-        free = take_gpus(self._side_by_side, nodes, gpus)
+        free = node_rows.take_gpus(self._side_by_side, nodes, gpus)
         if gpus.size and gpus[0] < 0:
             self.freed.note(nodes)
         self._show_free(nodes, free)
@@ -309,10 +310,8 @@ class Inventory(PricedFleet):
         )
 
     def _lay_side_by_side(self) -> None:
-        """Put what every placement reads of a node into one cache line: the columns become views of one table.
-
-        A placement touches a thousand scattered nodes, so its time is cache misses: one a node instead of eight.
-        """
+        """Put what every placement reads of a node into one cache line: the columns become views of one table, in
+        the order of `solvers.node_rows`."""
         nodes = self.nodes
         columns = (
             nodes.rank,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ def slow_gang(
 ) -> Gang:
     """The dumb twin, rule by rule."""
     return Gang(
-        all(after > before for before, after in zip(rank[:-1], rank[1:], strict=True)),
+        all(after > before for before, after in pairwise(rank)),
         sum(gpus.tolist()),
         min(gpus.tolist()),
         all((unused - gpus) >= 0),
