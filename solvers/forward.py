@@ -96,6 +96,12 @@ def cost(rate: Int, running: Int, ask: int, seconds: int, units: int, most: int)
 
 
 @kernel
+def _least(rate: Int) -> int:
+    """The least price of a curve: it rises or falls."""
+    return int(min(rate[0], rate[rate.size - 1]))
+
+
+@kernel
 def _curve_costs(rate: Int, running: Int, edges: Int, units: int, out: Int) -> None:
     """Cost of a GPU without an ask up to each edge but the first, into `out`."""
     turn = turn_of(rate, 0)
@@ -119,15 +125,23 @@ def band_costs(
     costs = np.zeros((groups, bands, 3, 2), dtype=np.int64)
     counts = np.zeros((groups, bands, 3), dtype=np.int64)
     at_edge = np.full((rate.shape[0], bands), -1, dtype=np.int64)
-    for node in range(group.size):
+    following = 0
+    while following < group.size:
+        node, count = following, gpus[following]
         row, elsewhere, line = own[node], other[node], group[node]
         for curve in (row, elsewhere):
             if at_edge[curve, 0] < 0:
                 _curve_costs(rate[curve], running[curve], edges, units, at_edge[curve])
-        own_low = ask[node] <= min(rate[row, 0], rate[row, rate.shape[1] - 1])
-        other_low = ask[node] <= min(rate[elsewhere, 0], rate[elsewhere, rate.shape[1] - 1])
+        own_least, other_least = _least(rate[row]), _least(rate[elsewhere])
+        own_low, other_low = ask[node] <= own_least, ask[node] <= other_least
         own_turn = 0 if own_low else turn_of(rate[row], ask[node])
         other_turn = 0 if other_low or elsewhere == row else turn_of(rate[elsewhere], ask[node])
+        following += 1
+        if own_low and other_low:  # most nodes, and neighbours are of one market: all of them cost the same
+            low = min(own_least, other_least)
+            while following < group.size and group[following] == line and ask[following] <= low:
+                count += gpus[following]
+                following += 1
         at_ask, at_curve, at_both, at_other = 0, 0, 0, 0
         for band in range(bands):
             end = edges[band + 1]
@@ -149,9 +163,9 @@ def band_costs(
                 kind = 0
             elif charged == ask_cost - at_ask:
                 kind = 1
-            costs[line, band, kind, 0] += gpus[node] * base
-            costs[line, band, kind, 1] += gpus[node] * (charged - base)
-            counts[line, band, kind] += gpus[node]
+            costs[line, band, kind, 0] += count * base
+            costs[line, band, kind, 1] += count * (charged - base)
+            counts[line, band, kind] += count
             at_ask, at_curve, at_both, at_other = ask_cost, curve_cost, both_cost, other_cost
     return costs, counts
 
@@ -170,7 +184,7 @@ def line_parts(
     Arguments as in `band_costs`; `market` (nodes,) is below `markets`. An amount is the difference of the running
     sum, rounded half up; costs of a placement must sum to less than `LARGEST`.
     """
-    group, named, ends = _groups(market, markets, counts)
+    group, named, ends = groups_of(market, markets, counts)
     costs, of_gpus = band_costs(rate, running, own, other, group, named.size, ask, gpus, edges, units)
     lines, each = np.empty((2 * of_gpus.size, 8), dtype=np.int64), np.empty_like(counts)
     line, begin = 0, 0
@@ -201,9 +215,9 @@ def line_parts(
 
 
 @kernel
-def _groups(market: Int, markets: int, counts: Int) -> tuple[Int, Int, Int]:
-    """The markets of each placement in ascending order: (the group of each node, the market of each group, where
-    the groups of each placement end)."""
+def groups_of(market: Int, markets: int, counts: Int) -> tuple[Int, Int, Int]:
+    """The markets of some placements of `counts` nodes each, in each in ascending order: (the group of each node,
+    the market of each group, where the groups of each placement end)."""
     group, named, ends = np.empty_like(market), np.empty_like(market), np.empty_like(counts)
     latest = np.full(markets, -1, dtype=np.int64)
     begin, groups = 0, 0
@@ -231,9 +245,22 @@ def average_prices(costs: Int, units: int, duration_s: int) -> Int:
     prices = np.empty_like(costs)
     divisor = units * duration_s
     for node in range(costs.size):
+        if node and costs[node] == costs[node - 1]:  # as most do
+            prices[node] = prices[node - 1]
+            continue
         whole, rest = costs[node] // divisor, costs[node] % divisor
         prices[node] = whole * HOUR_S + (2 * HOUR_S * rest + divisor) // (2 * divisor)
     return prices
+
+
+@kernel
+def averages_of(costs: Int, gpus: Int, units: int, duration_s: int) -> tuple[Int, int, int, int]:
+    """(`average_prices` of costs, (nodes,); their sum over the GPUs; the number of GPUs; the largest cost)."""
+    prices, rate, count = average_prices(costs, units, duration_s), 0, 0
+    for node in range(costs.size):
+        rate += gpus[node] * prices[node]
+        count += gpus[node]
+    return prices, rate, count, costs.max()
 
 
 @kernel

@@ -71,7 +71,7 @@ class PricedPools:
 
     def move_free(self, slots: Int, free: Int) -> None:
         """Note that slots are about to have other free counts."""
-        move_view(self.table, self.shown, self._pools.table, self.free, self.histogram, self.pool_of, slots, free)
+        move_view(self.table, self.shown, self.free, self.histogram, self.pool_of, slots, free)
 
 
 @kernel
@@ -106,14 +106,13 @@ def price_pools(
 
 @kernel
 def move_view(
-    table: Int, shown: NDArray[np.bool_], models: Int, free: Int, histogram: Int, pool_of: Int, slots: Int,
-    new_free: Int,
-) -> None:  # fmt: skip
-    """Move base slots between cells of `histogram` (mutated). `models`: a table with every pool's model."""
+    table: Int, shown: NDArray[np.bool_], free: Int, histogram: Int, pool_of: Int, slots: Int, new_free: Int
+) -> None:
+    """Move base slots between cells of `histogram` (mutated). MODEL of `table` holds of every pool."""
     for index in range(slots.size):
         slot = slots[index]
         pool = pool_of[slot]
-        if shown[models[pool, MODEL]] and slot < table[pool, BASE]:
+        if shown[table[pool, MODEL]] and slot < table[pool, BASE]:
             cell = table[pool, HISTOGRAM]
             histogram[cell + free[slot]] -= 1
             histogram[cell + new_free[index]] += 1

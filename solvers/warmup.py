@@ -6,12 +6,24 @@ from functools import cache
 
 import numpy as np
 
+from solvers.audited import gang_of, paid_by_hour
 from solvers.distances import Distances
-from solvers.forward import Curves, average_prices, cost, least_sums, line_parts, span_costs
+from solvers.forward import (
+    Curves,
+    average_prices,
+    averages_of,
+    cost,
+    groups_of,
+    least_sums,
+    line_parts,
+    span_costs,
+)
 from solvers.most import NO_LIMIT, most_by_group, whole_of_pools
+from solvers.node_rows import COLUMNS, columns_of, take_gpus
 from solvers.placement import Demand, Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
+from solvers.shares import shares_of
 from solvers.sharing.fleet import Shapes
 from solvers.sharing.worth import Wants, cleared, states_of
 from solvers.spare import Spare
@@ -36,6 +48,9 @@ def warm_up() -> None:
     placer.distances.from_position(0.0, 0.0)
     assert isinstance(placer.pools, Pools)
     placer.pools.set_free(np.array([0]), np.array([1]))
+    table = np.zeros((1, COLUMNS), dtype=np.int64)
+    columns_of(table, table[0, :1], table[0, :1])
+    take_gpus(table, table[0, :1], table[0, :1])
     _count(placer.pools)
     _wake(placer.pools)
 
@@ -63,6 +78,11 @@ def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:
     line_parts(curves.rate, curves.running, zeros, zeros, zeros, 1, ones, ones, np.array([0, 7_200]), 1, ones)
     cost(curves.rate[0], curves.running[0], 0, 7_200, 1, 1)
     average_prices(ones, 1, 7_200)
+    averages_of(ones, ones, 1, 7_200)
+    groups_of(zeros, 1, ones)
+    gang_of(zeros, zeros, ones, zeros, ones)
+    shares_of(zeros, 1, *(np.frombuffer(bytes(8), dtype=kind)[:1] for kind in ("<i4", "<i4", "<i8")))
+    paid_by_hour(curves.rate, zeros, ones, 1, 1)
     spans = span_costs(curves.rate, curves.running, zeros, ones, np.array([0, 7_200]))
     least_sums(*spans, *spans, ones)
     placer.pools.reprice(2 * ones)

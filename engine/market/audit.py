@@ -20,6 +20,7 @@ from engine.market.inventory import Inventory
 from engine.market.lease_terms import Terms
 from engine.market.state import MarketState
 from engine.market.use import use_of
+from solvers.audited import Gang, gang_of
 
 Int = NDArray[np.int64]
 TOLERANCE_MS = 1e-6
@@ -72,24 +73,25 @@ Rules = Iterator[tuple[bool, str]]
 
 def _placement(inventory: Inventory, terms: Terms, nodes: Int, gpus: Int, seen: Glance) -> Rules:
     request = terms.request
-    yield from _capacity(request, seen, gpus)
+    gang = gang_of(seen.rank, seen.state, seen.unused, seen.model, gpus)
+    yield from _capacity(request, seen, gpus, gang)
     yield from _beside(inventory, terms, seen)
-    yield from _models(inventory, request, seen.model, mixed=request.allow_mixed_models)
+    models = seen.model[:1] if gang.one_model else seen.model
+    yield from _models(inventory, request, models, mixed=request.allow_mixed_models)
     yield from _node_rules(inventory, request, nodes)
     yield from _location(inventory, request, seen.site)
     yield from _together(inventory, request, nodes, gpus)
 
 
-def _capacity(request: ClusterRequest, seen: Glance, gpus: Int) -> Rules:
-    in_order = bool((seen.rank[1:] > seen.rank[:-1]).all())
-    yield in_order, "names a node twice, or nodes out of the order of their ids"
-    yield int(gpus.sum()) == request.gpu_count, "does not place the whole gang"
-    yield int(gpus.min()) > 0, "takes no GPU from a node"
+def _capacity(request: ClusterRequest, seen: Glance, gpus: Int, gang: Gang) -> Rules:
+    yield gang.in_order, "names a node twice, or nodes out of the order of their ids"
+    yield gang.gpus == request.gpu_count, "does not place the whole gang"
+    yield gang.least_gpus > 0, "takes no GPU from a node"
     if request.gpus_per_node > 1:
         yield not (gpus % request.gpus_per_node).any(), "splits a replica between nodes"
     if request.gpu_milli is None:
-        yield bool((gpus <= seen.unused).all()), "takes more GPUs than are free"
-    yield bool((seen.state == int(NodeState.READY)).all()), "uses a node that is not READY"
+        yield gang.is_free, "takes more GPUs than are free"
+    yield gang.one_state and int(seen.state[0]) == int(NodeState.READY), "uses a node that is not READY"
 
 
 def _beside(inventory: Inventory, terms: Terms, seen: Glance) -> Rules:

@@ -11,6 +11,7 @@ from engine.domain.cluster_request import ClusterRequest
 from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
 from engine.market.lease_terms import Terms
+from solvers.audited import paid_by_hour
 
 Int = NDArray[np.int64]
 CELLS_MAX = 1 << 20
@@ -18,12 +19,13 @@ CELLS_MAX = 1 << 20
 
 
 class HourlyPrices(NamedTuple):
-    """What hours cost in every market, (markets, hours), and the curves that this is of."""
+    """What hours cost in every market, (markets, hours), the most that any costs, and the curves they are of."""
 
     posted: Int
     long_run: Int
     half_life_h: float
     table: Int
+    largest: int
 
     def is_of(self, inventory: Inventory, hours: int) -> bool:
         """Whether it still holds, for so many hours."""
@@ -95,6 +97,10 @@ def _forward_sums(inventory: Inventory, request: ClusterRequest, gpus: int, seen
     hours = -(-duration_s // 3_600)
     last_s, at_once = duration_s - 3_600 * (hours - 1), max(1, CELLS_MAX // hours)
     kept = _kept_hours(inventory, hours)
+    if kept is not None and not request.gpu_milli:
+        largest = max(kept.largest, int(asks.max()))
+        if 4 * largest * duration_s * gpus < 2**63:
+            return paid_by_hour(kept.table, seen.market, asks, hours, last_s)
     sums: list[Int] = []
     for begin in range(0, asks.size, at_once):
         part = slice(begin, begin + at_once)
@@ -116,7 +122,9 @@ def _kept_hours(inventory: Inventory, hours: int) -> HourlyPrices | None:
     if everywhere * hours > CELLS_MAX:
         return None
     table = _hourly(inventory, np.arange(everywhere), hours)
-    kept = HourlyPrices(inventory.posted_of_market, inventory.long_run, inventory.half_life_h, table)
+    kept = HourlyPrices(
+        inventory.posted_of_market, inventory.long_run, inventory.half_life_h, table, int(table.max())
+    )
     inventory.audited_hours = kept
     return kept
 

@@ -30,7 +30,7 @@ from engine.market.fleet_columns import Glance
 from engine.market.inventory import Inventory
 from engine.market.lease_terms import PriceLine
 from engine.market.periods import band_edges
-from solvers.forward import HOUR_S, LARGEST, average_prices, band_costs, line_parts, units_per_hour
+from solvers.forward import HOUR_S, LARGEST, averages_of, band_costs, line_parts, units_per_hour
 from solvers.placement import Placement
 
 Int = NDArray[np.int64]
@@ -90,10 +90,10 @@ def _forward_charge(inventory: Inventory, found: Placement, duration_s: int, see
 def _forward_totals(found: Placement, duration_s: int) -> tuple[int, int, Int]:
     """(total, rate per hour, average price of each node); total and rate too large if they are."""
     costs, units = found.prices_micro_usd, units_per_hour(duration_s)
-    if int(costs.max()) >= LARGEST // int(found.gpus.sum()):  # cut off: it costs more than this
+    prices, rate, gpus, largest = averages_of(costs, found.gpus, units, duration_s)
+    if largest >= LARGEST // gpus:  # cut off: it costs more than this
         return MAX_TOTAL_MICRO_USD + 1, MAX_TOTAL_MICRO_USD + 1, costs
-    prices = average_prices(costs, units, duration_s)
-    return (2 * int(found.rate) + units) // (2 * units), int(np.dot(found.gpus, prices)), prices
+    return (2 * int(found.rate) + units) // (2 * units), rate, prices
 
 
 def _forward_lines(inventory: Inventory, found: Placement, duration_s: int, seen: Glance) -> list[PriceLine]:

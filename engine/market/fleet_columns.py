@@ -29,7 +29,9 @@ class Sites:
 
 
 class Glance(NamedTuple):
-    """Columns of some nodes, each of shape (nodes,); `unused`: neither leased here nor used outside.
+    """Columns of some nodes, each of shape (nodes,), in the order of `solvers.node_rows`.
+
+    `unused`: neither leased here nor used outside.
 
     `own`: what of CPU, memory and cards is to count as unused, beside what the inventory says.
     """
@@ -39,9 +41,9 @@ class Glance(NamedTuple):
     site: Int
     ask_micro_usd: Int
     market: Int
-    posted_micro_usd: Int
     state: Int
     unused: Int
+    posted_micro_usd: Int
     own: Use | None = None
 
     def with_own(self, use: Use) -> Glance:

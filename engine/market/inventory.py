@@ -28,6 +28,7 @@ from engine.market.fleet_columns import (
 from engine.market.priced_fleet import PricedFleet
 from engine.market.use import Use
 from engine.market.vocabulary import Vocabulary, vocabulary
+from solvers import node_rows
 from solvers.distances import Distances
 from solvers.placement import Demand
 from solvers.pools import NodeColumns
@@ -35,6 +36,7 @@ from solvers.spare import NOT_LIMITED, Spare
 
 Int = NDArray[np.int64]
 READY = int(NodeState.READY)
+assert node_rows.READY == READY
 _TIERS = tuple(tier.name for tier in SecurityTier)
 
 
@@ -133,8 +135,7 @@ class Inventory(PricedFleet):
 
     def glance(self, nodes: Int) -> Glance:
         """What every placement needs to know of some nodes, read at once."""
-        rank, model, site, ask, market, state, unused, _ = self._side_by_side[nodes].T
-        return Glance(rank, model, site, ask, market, self.posted_of_market[market], state, unused)
+        return Glance(*node_rows.columns_of(self._side_by_side, nodes, self.posted_of_market))
 
     @property
     def leased(self) -> Int:
@@ -245,10 +246,10 @@ class Inventory(PricedFleet):
 
     def lease(self, nodes: Int, gpus: Int) -> None:
         """Add leased whole GPUs (negative: give them back) to distinct nodes, in place."""
-        self.unused[nodes] -= gpus
+        free = node_rows.take_gpus(self._side_by_side, nodes, gpus)
         if gpus.size and gpus[0] < 0:
             self.freed.note(nodes)
-        self._refresh(nodes)
+        self._show_free(nodes, free)
 
     def set_state(self, node: int, state: NodeState) -> None:
         """Change a node's state in place."""
@@ -259,12 +260,14 @@ class Inventory(PricedFleet):
         self.state[nodes] = int(state)
         if state is NodeState.READY:
             self.freed.note(nodes)
-        self._refresh(nodes)
+        is_open = state is NodeState.READY
+        self.spare.is_open[nodes] = is_open
+        self._show_free(nodes, self.unused[nodes] if is_open else np.zeros_like(nodes))
 
-    def _refresh(self, nodes: Int) -> None:
+    def _show_free(self, nodes: Int, free: Int) -> None:
+        """Let placement see what is free on some nodes now."""
         self.freed.revision += 1
-        self.spare.is_open[nodes] = self.state[nodes] == READY
-        self.pools.set_free(nodes, np.where(self.state[nodes] == READY, self.unused[nodes], 0))
+        self.pools.set_free(nodes, free)
 
     def _sites(self) -> Sites:
         first = self.frame.unique("site_id", keep="first").sort("site_id")
@@ -297,10 +300,8 @@ class Inventory(PricedFleet):
         )
 
     def _lay_side_by_side(self) -> None:
-        """Put what every placement reads of a node into one cache line: the columns become views of one table.
-
-        A placement touches a thousand scattered nodes, so its time is cache misses: one a node instead of eight.
-        """
+        """Put what every placement reads of a node into one cache line: the columns become views of one table, in
+        the order of `solvers.node_rows`."""
         nodes = self.nodes
         columns = (
             nodes.rank,

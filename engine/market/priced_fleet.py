@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.distances import Distances
-from solvers.forward import HOUR_S, LARGEST, Curves, cost, units_per_hour
+from solvers.forward import HOUR_S, LARGEST, Curves, cost, groups_of, units_per_hour
 from solvers.placement import Placer
 from solvers.pools import NodeColumns, Pools
 from solvers.priced_pools import PricedPools
@@ -174,13 +174,16 @@ class PricedFleet:
         known = self._cheapest_known.pop(duration_s, None)
         if known is None:
             known = np.full(self.kind.size, -1, dtype=np.int64)
-        for kind in set(self.kind[markets[known[markets] < 0]].tolist()):
-            own = np.flatnonzero(self.kind == kind)
-            known[own] = own[self._costs_of(own, duration_s).argmin()]
+        chosen = known[markets]
+        if chosen.min(initial=0) < 0:
+            for kind in set(self.kind[markets[chosen < 0]].tolist()):
+                own = np.flatnonzero(self.kind == kind)
+                known[own] = own[self._costs_of(own, duration_s).argmin()]
+            chosen = known[markets]
         self._cheapest_known[duration_s] = known
         if len(self._cheapest_known) > CHEAPEST_MAX:
             del self._cheapest_known[next(iter(self._cheapest_known))]
-        return known[markets]
+        return chosen
 
     def _costs_of(self, markets: Int, duration_s: int) -> Int:
         """What a GPU without an ask costs in each of some markets over a duration."""
@@ -209,8 +212,5 @@ def numbered(values: Int, below: int) -> tuple[Int, Int]:
     """(the distinct values in ascending order, the place of each value among them); all are in [0, below)."""
     if values.size == 1:
         return values, np.zeros(1, dtype=np.int64)
-    place = np.full(below, -1, dtype=np.int64)
-    place[values] = 0
-    distinct = np.flatnonzero(place == 0)
-    place[distinct] = np.arange(distinct.size)
-    return distinct, place[values]
+    place, distinct, _ = groups_of(values, below, np.array([values.size]))
+    return distinct, place

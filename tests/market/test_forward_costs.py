@@ -108,6 +108,39 @@ def test_bands_sum_to_the_cost(nodes: PricedNodes) -> None:
     assert (counts.sum(axis=(0, 2)) == gpus.sum()).all()
 
 
+def bands_one_by_one(nodes: PricedNodes) -> tuple[Int, Int]:
+    """The dumb twin of the bands: each node alone."""
+    (rate, running, market, other), (ask, gpus, edges, units) = nodes
+    each = [
+        band_costs(rate, running, *(of[n : n + 1] for of in (market, other, market)), rate.shape[0],
+                   ask[n : n + 1], gpus[n : n + 1], edges, units)
+        for n in range(market.size)
+    ]  # fmt: skip
+    return sum(costs for costs, _ in each), sum(counts for _, counts in each)
+
+
+@settings(max_examples=100, deadline=None)
+@given(priced_nodes())
+def test_bands_do_not_depend_on_neighbours(nodes: PricedNodes) -> None:
+    """Law: nodes that stand side by side and cost the same are summed at once, and it changes nothing."""
+    named, elsewhere = nodes
+    found = band_costs(*named, named[2], named[0].shape[0], *elsewhere)
+    for whole, alone in zip(found, bands_one_by_one(nodes), strict=True):
+        assert (whole == alone).all()
+
+
+def test_a_neighbour_that_costs_more_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted bug: an ask above a falling curve's end is taken for one that is never paid."""
+    curves = Curves.of(np.array([1_000]), np.array([10]), 48.0, 86_400)
+    market, edges = np.zeros(2, dtype=np.int64), np.array([0, 86_400])
+    nodes = (curves.rate, curves.running, market, market), (np.array([1, 900]), np.ones_like(market), edges, 1)
+    named, elsewhere = nodes
+    alone, _ = bands_one_by_one(nodes)
+    assert (band_costs.py_func(*named, market, 1, *elsewhere)[0] == alone).all()
+    monkeypatch.setattr("solvers.forward._least", lambda rate: int(rate.max()))
+    assert (band_costs.py_func(*named, market, 1, *elsewhere)[0] != alone).any()
+
+
 @settings(max_examples=100, deadline=None)
 @given(priced_nodes())
 def test_lines_are_the_bands_in_order_and_sum_to_the_total(nodes: PricedNodes) -> None:
@@ -173,7 +206,10 @@ def upto(rates: list[int], ask: int, seconds: int) -> int:
 @given(st.lists(st.integers(0, 2**61), min_size=1, max_size=5), st.integers(1, 315_360_000))
 def test_average_prices_are_exact(costs: list[int], duration_s: int) -> None:
     """Law: a cost over the duration is rounded half up to a price per hour once, as in Python's integers."""
-    units = units_per_hour(duration_s)
+    units, costs = (
+        units_per_hour(duration_s),
+        [cost for cost in costs for _ in range(2)],
+    )  # equal ones side by side
     found = average_prices(np.array(costs), units, duration_s).tolist()
     divisor = units * duration_s
     assert found == [(2 * 3_600 * cost + divisor) // (2 * divisor) for cost in costs]

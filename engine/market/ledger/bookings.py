@@ -34,6 +34,7 @@ from engine.market.ledger.entries import Entry, Money, Span
 from engine.market.ledger.purse import Purse, spendable
 from engine.market.refunds import due_micro_usd
 from engine.market.state import Lease, MarketState
+from solvers.shares import shares_of
 
 
 def with_money(state: MarketState, events: list[AnyEvent]) -> list[AnyEvent]:
@@ -186,16 +187,13 @@ def credits_for(state: MarketState, tenant_id: str, amounts: list[int]) -> list[
 def earners(inventory: Inventory, placed: Terms | LeaseMoved | LeaseShrunk) -> tuple[list[str], list[int]]:
     """(suppliers by name, the weight of each): GPUs times price on its nodes, without a common divisor; GPUs alone
     if all prices are 0."""
-    codes = inventory.nodes.supplier[np.frombuffer(placed.nodes, dtype="<i4")]
-    gpus = np.frombuffer(placed.gpus, dtype="<i4").astype(np.int64)
+    nodes, gpus = (np.frombuffer(column, dtype="<i4") for column in (placed.nodes, placed.gpus))
     prices = np.frombuffer(placed.prices_micro_usd_per_gpu_hour, dtype="<i8")
-    names = inventory.suppliers.names
-    if codes.size == 1:
-        return [names[codes[0]]], [1]
-    weights = np.zeros(len(names), dtype=np.int64)
-    np.add.at(weights, codes, gpus * prices if prices.any() else gpus)
-    own = np.flatnonzero(weights)
-    return [names[code] for code in own.tolist()], (weights[own] // np.gcd.reduce(weights[own])).tolist()
+    supplier, names = inventory.nodes.supplier, inventory.suppliers.names
+    if nodes.size == 1:
+        return [names[supplier[nodes[0]]]], [1]
+    codes, weights = shares_of(supplier, len(names), nodes, gpus, prices)
+    return [names[code] for code in codes.tolist()], weights.tolist()
 
 
 def check_funds(state: MarketState, tenant_id: str, total_micro_usd: int) -> None:
