@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from solvers.sharing.choice import least_cost_place
 from solvers.sharing.fleet import NOWHERE, SharedFleet, fits
 from solvers.sharing.scheduler import SharingScheduler
-from solvers.sharing.values import Float, empty_tables, fill, least_point, value_all, value_node
+from solvers.sharing.tables import Float, empty_tables, fill, rivals
+from solvers.sharing.values import empty_values, value_all, value_node
 from tests.full_size import size
 from tests.solvers.sharing.fillings import best_filling, value_by_definition
+from tests.solvers.sharing.plain_market import plain_place
 from tests.solvers.sharing.small_fleets import SmallFleet, places_of, small_fleets, started
 
 WORLDS = size(20, 400)
@@ -26,18 +28,17 @@ class Valued:
         self.small, self.bid, self.fleet = small, bid, fleet
         nodes, points = small.machines.gpus.size, GRID[0].size
         self.tables = empty_tables(small.shapes.models.shape[1], fleet.card_left.shape[1], points)
-        fill(small.shapes.arrays(), bid, GRID, self.tables)
-        vectors, free = np.zeros((nodes, points)), np.zeros(nodes, dtype=np.int64)
-        self.kept = np.ones(bid.size), bid, vectors, free, np.zeros(nodes)
-        value_all(fleet.arrays(), GRID, self.tables[0], self.tables[1], vectors, free, self.kept[4])
+        fill(small.shapes.arrays(), rivals(small.shapes.arrays()), bid, GRID, self.tables)
+        self.valued = empty_values(nodes, points)
+        value_all(fleet.arrays(), GRID, *self.tables[:2], self.valued)
 
     @property
     def value(self) -> Float:
-        return self.kept[4]
+        return self.valued[2]
 
     def place(self, shape: int) -> tuple[int, int, float]:
         shapes, fleet = self.small.shapes.arrays(), self.fleet.arrays()
-        return least_cost_place(shapes, fleet, GRID, self.tables[0], self.tables[1], self.kept, shape)
+        return least_cost_place(shapes, fleet, GRID, *self.tables[:2], self.valued, shape)
 
     def cost_by_doing(self, shape: int, node: int, card: int) -> float:
         """Take it on a copy, value the node again from nothing, subtract."""
@@ -45,9 +46,9 @@ class Valued:
         after.cpu_left, after.memory_left = self.fleet.cpu_left.copy(), self.fleet.memory_left.copy()
         after.card_left = self.fleet.card_left.copy()
         after.take(self.small.shapes, shape, node, card)
-        vector = np.zeros(GRID[0].size)
-        value_node(after.arrays(), node, GRID, self.tables[0], self.tables[1], vector)
-        return float(self.value[node] - vector[least_point(vector)])
+        valued = empty_values(self.value.size, GRID[0].size)
+        value_node(after.arrays(), node, GRID, *self.tables[:2], valued)
+        return float(self.value[node] - valued[2][node])
 
 
 @st.composite
@@ -114,3 +115,17 @@ def test_a_scheduler_never_refuses_what_fits(small: SmallFleet, seed: int) -> No
         if places:
             fleet.take(small.shapes, shape, *chosen)
             scheduler.took(chosen[0])
+
+
+def check_choice(world: Valued) -> None:
+    """Compare with every place tried."""
+    for shape in range(world.small.shapes.gpus.size):
+        told = plain_place(world.small.shapes, world.fleet, GRID, *world.tables[:2], shape)
+        assert world.place(shape) == told, f"shape {shape}"
+
+
+@settings(max_examples=WORLDS)
+@given(valued())
+def test_what_is_left_out_changes_no_choice(world: Valued) -> None:
+    """Law: place and cost are those of trying every place, to the last bit, ties too."""
+    check_choice(world)
