@@ -1,7 +1,7 @@
 """The fleet's best answer to the bids: each node takes its own best filling.
 
-The best filling at one grid price of CPU asks for too much CPU, that at the next one leaves some: between them lies
-the node's true price, and the mixture that uses all of its CPU is the answer.
+The best filling at one grid price of CPU asks for too much CPU, that at the next one leaves some: between them
+lies the node's true price, and the mixture that uses all of its CPU is the answer.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from solvers.sharing.columns import NOBODY, add_card, add_group, know
 from solvers.sharing.fleet import CARD_MILLI, Int
 from solvers.sharing.kernels import Arrays, finite_kernel
 from solvers.sharing.tables import LEVEL_MILLI, Float
-from solvers.sharing.values import least_point
 
 
 @finite_kernel
 def sellers(fleet: Arrays) -> Arrays:
-    """Nodes with anything left of a card, (node, levels of its broken cards, how many these are, whole cards, twin).
+    """Who has anything left of a card: (node, levels of its broken cards, their number, whole cards, twin).
 
     Levels are (R, cards), the others (R,). `twin`: an earlier equal seller, or the seller itself.
     """
@@ -46,14 +45,21 @@ def sellers(fleet: Arrays) -> Arrays:
 
 @finite_kernel
 def answer(
-    shapes: Arrays, bid: Float, fleet: Arrays, grid: Arrays, tables: Arrays, columns: Arrays, selling: Arrays
+    shapes: Arrays,
+    place: Int,
+    bid: Float,
+    fleet: Arrays,
+    grid: Arrays,
+    tables: Arrays,
+    columns: Arrays,
+    selling: Arrays,
 ) -> Float:
     """(K,) per shape, the slots of every seller's best filling. `columns` know nothing that is out of date."""
     of_node, levels, broken, free, twin = selling
-    level_takes, level_by, level_cpu, group_takes, group_by, group_cpu, known = columns
+    level_cpu, group_cpu, known = columns[2], columns[5], columns[6]
     cpu_left, memory_left, model_of, alike = fleet[0], fleet[1], fleet[4], fleet[7]
     cpu_price, memory_price = grid
-    card, group = tables[0], tables[1]
+    card_brings, group_brings = tables[0], tables[1]
     used, vector = np.zeros(bid.size), np.zeros(cpu_price.size)
     low, high = np.full(of_node.size, NOBODY), np.full(of_node.size, NOBODY)
     share = np.ones(of_node.size)
@@ -65,27 +71,31 @@ def answer(
         else:
             for q in range(vector.size):
                 vector[q] = cpu_price[q] * cpu_left[node] + memory_price[q] * memory_left[node]
-            for place in range(broken[seller]):
-                level = levels[seller, place]
+            for card in range(broken[seller]):
+                level = levels[seller, card]
                 for q in range(vector.size):
-                    vector[q] += card[model, level, q]
+                    vector[q] += card_brings[model, level, q]
+            least = np.inf
             for q in range(vector.size):
-                vector[q] += group[model, free[seller], q]
-            q = least_point(vector)
-            if vector[q] > 0.0:
+                vector[q] += group_brings[model, free[seller], q]
+                least = min(least, vector[q])
+            if least > 0.0:
+                q = 0
+                while vector[q] != least:
+                    q += 1
                 low[seller] = q
                 if not known[model, q]:
-                    know(shapes, bid, grid, tables, columns, model, q)
+                    know(shapes, place, bid, grid, tables, columns, model, q)
                 low_cpu = group_cpu[model, q, free[seller]]
-                for place in range(broken[seller]):
-                    low_cpu += level_cpu[model, q, levels[seller, place]]
+                for card in range(broken[seller]):
+                    low_cpu += level_cpu[model, q, levels[seller, card]]
                 q += 1 if low_cpu > cpu_left[node] else -1
                 if 0 <= q < vector.size and memory_price[q] == memory_price[low[seller]]:
                     if not known[model, q]:
-                        know(shapes, bid, grid, tables, columns, model, q)
+                        know(shapes, place, bid, grid, tables, columns, model, q)
                     high_cpu = group_cpu[model, q, free[seller]]
-                    for place in range(broken[seller]):
-                        high_cpu += level_cpu[model, q, levels[seller, place]]
+                    for card in range(broken[seller]):
+                        high_cpu += level_cpu[model, q, levels[seller, card]]
                     if low_cpu != high_cpu:
                         part = (float(cpu_left[node]) - high_cpu) / (low_cpu - high_cpu)
                         share[seller] = min(max(part, 0.0), 1.0)

@@ -2,9 +2,9 @@
 
 After a placement on a card only two table rows change in the node's vector, so a candidate costs one pass over the
 grid. Most cost one look: V(after) is a least entry, so it is at most the entry where V(before) lies, and what the
-place destroys is at least the difference there. If that does no better than the best place so far, the pass is left
-out. Rounding keeps the order of two differences, so the answer is the same to the last bit. Equal untouched nodes
-and the whole cards of a node are tried once.
+place destroys is at least the difference there. If that does no better than the best place so far, the pass is
+left out. Rounding keeps the order of two differences, so the answer is the same to the last bit. Equal untouched
+nodes and the whole cards of a node are tried once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from solvers.sharing.tables import LEVEL_MILLI, Float
 def least_cost_place(
     shapes: Arrays, fleet: Arrays, grid: Arrays, card: Float, group: Float, valued: Arrays, shape: int
 ) -> tuple[int, int, float]:
-    """(node, card, cost) of the cheapest place; NOWHERE if the pod fits on no node. `valued`: as `empty_values`."""
+    """(node, card, cost) of the cheapest place; NOWHERE if the pod fits on no node. `valued`: `empty_values`."""
     freed = grid[0] * shapes[0][shape] + grid[1] * shapes[1][shape]
     gpus, milli = shapes[2][shape], shapes[3][shape]
     nodes = np.empty(valued[1].size, dtype=np.int64)

@@ -17,7 +17,7 @@ from solvers.sharing.answer import answer, sellers
 from solvers.sharing.columns import empty_columns
 from solvers.sharing.fleet import Int
 from solvers.sharing.kernels import Arrays, finite_kernel
-from solvers.sharing.tables import LEVEL_MILLI, Float, empty_tables, fill, rivals
+from solvers.sharing.tables import LEVEL_MILLI, Float, empty_tables, fill, places, rivals
 
 STEP = 0.01
 """A short constant step: shapes that seldom come are bought by whole node kinds at once, and long steps let their
@@ -50,15 +50,16 @@ def clear(
     """
     tables, columns = market
     slots = _slots_of_money(shapes, fleet[2], fleet[7], arrived)
-    first, selling = rivals(shapes), sellers(fleet)
+    place, selling = places(shapes, tables[1].shape[1] - 1), sellers(fleet)
+    first = rivals(shapes[4], place)
     for _ in range(steps):
         for shape in range(bid.size):
             bid[shape] = pays[shape] / max(filled[shape], LEAST_FILL)
             if arrived[shape] == 0:
                 bid[shape] = 0.0
-        fill(shapes, first, bid, grid, tables)
+        fill(shapes, place, first, bid, grid, tables)
         columns[-1].fill(False)
-        used = answer(shapes, bid, fleet, grid, tables, columns, selling)
+        used = answer(shapes, place, bid, fleet, grid, tables, columns, selling)
         for shape in range(bid.size):
             if bid[shape] > 0.0:
                 filled[shape] += STEP * (used[shape] / slots[shape] - filled[shape])

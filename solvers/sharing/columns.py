@@ -1,8 +1,8 @@
 """Which pods stand behind the tables: the best filling of a card and of whole cards, at one model and grid point.
 
 Only the grid points where nodes have their prices are asked for, a few of sixty, so a column is found when it is
-asked for first, by the same sums as in `solvers.sharing.tables` and hence to the same last bit. Of shapes that bring
-the same the first is taken; of fillings, the one with the smaller sizes.
+asked for first, by the same sums as in `solvers.sharing.tables` and hence to the same last bit. Of shapes that
+bring the same the first is taken; of fillings, the one with the smaller sizes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from solvers.sharing.fleet import Int
 from solvers.sharing.kernels import Arrays, finite_kernel
-from solvers.sharing.tables import LEVELS, Float, place_of, surplus
+from solvers.sharing.tables import LEVELS, Float, surplus
 
 NOBODY = -1
 CARD = 1
@@ -31,42 +31,32 @@ def empty_columns(models: int, most_cards: int, points: int) -> Arrays:
 
 
 @finite_kernel
-def know(shapes: Arrays, bid: Float, grid: Arrays, tables: Arrays, columns: Arrays, model: int, q: int) -> None:
+def know(
+    shapes: Arrays, place: Int, bid: Float, grid: Arrays, tables: Arrays, columns: Arrays, model: int, q: int
+) -> None:
     """Find a column."""
     level_takes, level_by, level_cpu, group_takes, group_by, group_cpu, known = columns
     known[model, q] = True
-    of_size, of_count = np.full(LEVELS + 1, NOBODY), np.full(group_by.shape[2], NOBODY)
-    brings, group_brings = tables[2][model, :, q].copy(), tables[3][model, :, q].copy()
-    _first_who_bring(shapes, bid, (grid[0][q], grid[1][q]), model, brings, group_brings, of_size, of_count)
+    brings = tables[2][model, :, q].copy()
+    by = _first_who_bring(shapes, place, bid, (grid[0][q], grid[1][q]), model, brings)
     levels = level_takes[model, q], level_by[model, q], level_cpu[model, q]
-    card = _know_levels(shapes[0], brings, of_size, *levels)
+    card = _know_levels(shapes[0], brings, by, *levels)
     groups = group_takes[model, q], group_by[model, q], group_cpu[model, q]
-    _know_groups(shapes[0], group_brings, of_count, *groups, card, level_cpu[model, q, LEVELS])
+    _know_groups(shapes[0], brings, by, *groups, card, level_cpu[model, q, LEVELS])
 
 
 @finite_kernel
 def _first_who_bring(
-    shapes: Arrays,
-    bid: Float,
-    price: tuple[float, float],
-    model: int,
-    brings: Float,
-    group_brings: Float,
-    of_size: Int,
-    of_count: Int,
-) -> None:
-    cpu, memory, gpus, gpu_milli, accepted = shapes
+    shapes: Arrays, place: Int, bid: Float, price: tuple[float, float], model: int, brings: Float
+) -> Int:
+    """The shape that brings the most to each place, NOBODY where nobody brings anything."""
+    cpu, memory, _, _, accepted = shapes
+    wanted, by = np.where(brings > 0.0, brings, np.inf), np.full(brings.size, NOBODY)
     for shape in range(bid.size):
-        if bid[shape] <= 0.0 or not accepted[shape, model]:
-            continue
-        own, place = surplus(bid[shape], cpu[shape], memory[shape], *price), place_of(gpus[shape], gpu_milli[shape])
-        if own <= 0.0:
-            continue
-        if gpus[shape] > 1:
-            if place < of_count.size and of_count[place] == NOBODY and own == group_brings[place]:
-                of_count[place] = shape
-        elif of_size[place] == NOBODY and own == brings[place]:
-            of_size[place] = shape
+        own = surplus(bid[shape], cpu[shape], memory[shape], *price)
+        if own == wanted[place[shape]] and accepted[shape, model]:
+            wanted[place[shape]], by[place[shape]] = np.inf, shape
+    return by
 
 
 @finite_kernel
@@ -81,10 +71,11 @@ def _know_levels(cpu: Int, brings: Float, by: Int, takes: Int, who: Int, cpu_ask
                 if worth > most[left]:
                     most[left], takes[left] = worth, size
     for left in range(1, LEVELS + 1):
-        who[left], cpu_asked[left] = NOBODY, 0.0
         if takes[left] > 0:
             who[left] = by[takes[left]]
             cpu_asked[left] = cpu[who[left]] + cpu_asked[left - takes[left]]
+        else:
+            who[left], cpu_asked[left] = NOBODY, 0.0
     return most[LEVELS]
 
 
@@ -92,15 +83,15 @@ def _know_levels(cpu: Int, brings: Float, by: Int, takes: Int, who: Int, cpu_ask
 def _know_groups(
     cpu: Int, brings: Float, by: Int, takes: Int, who: Int, cpu_asked: Float, card: float, card_cpu: float
 ) -> None:
-    most = np.zeros(by.size)
-    for free in range(1, by.size):
-        most[free], takes[free] = most[free - 1] + card, CARD
+    most = np.zeros(takes.size)
+    for free in range(1, takes.size):
+        most[free], takes[free], cpu_asked[free] = most[free - 1] + card, CARD, cpu_asked[free - 1] + card_cpu
         for count in range(2, free + 1):
-            worth = brings[count] + most[free - count]
-            if by[count] != NOBODY and worth > most[free]:
-                most[free], takes[free] = worth, count
-        who[free] = by[takes[free]] if takes[free] > CARD else NOBODY
-        cpu_asked[free] = cpu_asked[free - takes[free]] + (cpu[who[free]] if takes[free] > CARD else card_cpu)
+            shape = by[LEVELS + count]
+            worth = brings[LEVELS + count] + most[free - count]
+            if shape != NOBODY and worth > most[free]:
+                most[free], takes[free], who[free] = worth, count, shape
+                cpu_asked[free] = cpu_asked[free - count] + cpu[shape]
 
 
 @finite_kernel

@@ -1,4 +1,4 @@
-"""What the bids of shapes pay for a part of a card and for whole cards: exact dynamic programmes over a price grid.
+"""What the bids pay for a part of a card and for whole cards: exact dynamic programmes over a grid of prices.
 
 Grid point q prices a milli-CPU at `cpu_price[q]` and a MiB at `memory_price[q]`. With those paid, shape k brings
 its surplus w_k − α·c_k − β·m_k. Per GPU model and grid point:
@@ -32,40 +32,48 @@ CLEARLY = 1e-9
 
 
 def empty_tables(models: int, most_cards: int, points: int) -> Arrays:
-    """(card, group, brought by one pod of a size, brought by one pod of so many cards), for `fill`."""
-    counts = LEVELS, most_cards, LEVELS, most_cards
+    """(card, group, brought by the best pod for each place), for `fill`. Places are as `places` tells."""
+    counts = LEVELS, most_cards, LEVELS + most_cards
     return tuple(np.zeros((models, count + 1, points)) for count in counts)
 
 
 @finite_kernel
-def fill(shapes: Arrays, first: Int, bid: Float, grid: Arrays, tables: Arrays) -> None:
+def fill(shapes: Arrays, place: Int, first: Int, bid: Float, grid: Arrays, tables: Arrays) -> None:
     """Write all tables for these bids (K,); shapes that bid 0 count for nothing. `first` as `rivals` tells."""
-    card, group, size_brings, group_brings = tables
-    _bring(shapes, first, bid, grid, size_brings, group_brings)
+    card, group, brings = tables
+    _bring(shapes, place, first, bid, grid, brings)
     clearly = CLEARLY * bid.max()
     for model in range(card.shape[0]):
-        _fill_card(card[model], size_brings[model], clearly)
-        _fill_groups(group[model], card[model, LEVELS], group_brings[model])
+        _fill_card(card[model], brings[model], clearly)
+        _fill_groups(group[model], card[model, LEVELS], brings[model])
 
 
 @finite_kernel
-def rivals(shapes: Arrays) -> Int:
-    """(K,) the first shape that accepts the same models and takes as many cards, or as much of one."""
-    _, _, gpus, gpu_milli, accepted = shapes
-    first = np.arange(gpus.size)
+def places(shapes: Arrays, most_cards: int) -> Int:
+    """(K,) what a pod takes: so many levels of a card; or LEVELS and as many as it takes cards, if these are
+    several. 0 if it takes no GPU, or more cards than a node has.
+    """
+    gpus, gpu_milli = shapes[2], shapes[3]
+    place = np.zeros(gpus.size, dtype=np.int64)
     for shape in range(gpus.size):
+        if gpus[shape] == 1:
+            place[shape] = -(-gpu_milli[shape] // LEVEL_MILLI)
+        elif 1 < gpus[shape] <= most_cards:
+            place[shape] = LEVELS + gpus[shape]
+    return place
+
+
+@finite_kernel
+def rivals(accepted: Bool, place: Int) -> Int:
+    """(K,) the first shape that accepts the same models and takes the same place."""
+    first = np.arange(place.size)
+    for shape in range(place.size):
         for other in range(shape):
-            alike = (first[other] == other) & (gpus[other] == gpus[shape]) & (gpu_milli[other] == gpu_milli[shape])
-            if alike and np.array_equal(accepted[other], accepted[shape]):
+            alike = first[other] == other and place[other] == place[shape]
+            if alike and (accepted[other] == accepted[shape]).all():
                 first[shape] = other
                 break
     return first
-
-
-@finite_kernel
-def place_of(gpus: int, gpu_milli: int) -> int:
-    """Levels of a card that a pod takes, or its cards if it takes several."""
-    return gpus if gpus > 1 else -(-gpu_milli // LEVEL_MILLI)
 
 
 @finite_kernel
@@ -75,23 +83,20 @@ def surplus(bid: float, cpu: int, memory: int, cpu_price: float, memory_price: f
 
 
 @finite_kernel
-def _bring(shapes: Arrays, first: Int, bid: Float, grid: Arrays, size_brings: Float, group_brings: Float) -> None:
-    cpu, memory, gpus, gpu_milli, accepted = shapes
+def _bring(shapes: Arrays, place: Int, first: Int, bid: Float, grid: Arrays, brings: Float) -> None:
+    cpu, memory, _, _, accepted = shapes
     cpu_price, memory_price = grid
     best = np.zeros((bid.size, cpu_price.size))
     for shape in range(bid.size):
-        if bid[shape] > 0.0:
+        if bid[shape] > 0.0 and place[shape] > 0:
             to = first[shape]
             for q in range(cpu_price.size):
                 own = surplus(bid[shape], cpu[shape], memory[shape], cpu_price[q], memory_price[q])
                 best[to, q] = max(best[to, q], own)
-    size_brings.fill(0.0)
-    group_brings.fill(0.0)
+    brings.fill(0.0)
     for shape in range(bid.size):
-        if first[shape] == shape:
-            brings, place = group_brings if gpus[shape] > 1 else size_brings, place_of(gpus[shape], gpu_milli[shape])
-            if place < brings.shape[1]:
-                _meet(best[shape], accepted[shape], place, brings)
+        if first[shape] == shape and place[shape] > 0:
+            _meet(best[shape], accepted[shape], place[shape], brings)
 
 
 @finite_kernel
@@ -132,6 +137,6 @@ def _fill_groups(group: Float, whole_card: Float, brings: Float) -> None:
         for q in range(group.shape[1]):
             group[free, q] = group[free - 1, q] + whole_card[q]
         for count in range(2, free + 1):
-            if brings[count, 0] > 0.0 or brings[count].max() > 0.0:
+            if brings[LEVELS + count].max() > 0.0:
                 for q in range(group.shape[1]):
-                    group[free, q] = max(group[free, q], brings[count, q] + group[free - count, q])
+                    group[free, q] = max(group[free, q], brings[LEVELS + count, q] + group[free - count, q])

@@ -1,7 +1,7 @@
 """What the bids of shapes pay for what is left of a node.
 
-A node's vector is α·cpu + β·memory + Σ card + group over the price grid, of the tables in `solvers.sharing.tables`;
-its value V is the least entry.
+A node's vector is α·cpu + β·memory + Σ card + group over the price grid, from `solvers.sharing.tables`; its value
+V is the least entry.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ Grid = tuple[Float, Float]
 
 @dataclass
 class PlainTables:
-    """Columns over the grid, (models, levels or cards + 1, Q): what is brought, and what is chosen first by whom."""
+    """(models, levels or cards + 1, Q): the most that is brought, what is chosen first, who brings it alone."""
 
     card: Float
     card_chosen: Int
@@ -36,7 +36,7 @@ def plain_tables(shapes: Shapes, bid: Float, grid: Grid, most_cards: int) -> Pla
     brings, by = _brings(shapes, bid, grid, LEVELS, many=False)
     card, chosen = np.zeros_like(brings), np.zeros_like(by)
     for model in range(models):
-        for size in range(1, LEVELS + 1):
+        for size in np.flatnonzero(brings[model].any(axis=1)).tolist():
             for left in range(size, LEVELS + 1):
                 worth = brings[model, size] + card[model, left - size]
                 better = worth > card[model, left]
@@ -134,7 +134,7 @@ def _filling(fleet: SharedFleet, tables: PlainTables, node: int, q: int) -> list
 def plain_place(
     shapes: Shapes, fleet: SharedFleet, grid: Grid, card: Float, group: Float, shape: int
 ) -> tuple[int, int, float]:
-    """(node, card, cost) of the cheapest place, every one tried; ties to the tighter card, the first node, card."""
+    """(node, card, cost) of the cheapest place, all tried; ties to the tighter card, then the first."""
     freed = grid[0] * shapes.cpu_milli[shape] + grid[1] * shapes.memory_mib[shape]
     milli, gpus = int(shapes.gpu_milli[shape]), int(shapes.gpus[shape])
     tried = [(np.inf, 0, NOWHERE, -1)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from solvers.sharing.choice import least_cost_place
+from solvers.sharing import choice
 from solvers.sharing.fleet import NOWHERE, SharedFleet, fits
 from solvers.sharing.scheduler import SharingScheduler
-from solvers.sharing.tables import Float, empty_tables, fill, rivals
+from solvers.sharing.tables import Float, empty_tables, fill, places, rivals
 from solvers.sharing.values import empty_values, value_all, value_node
 from tests.full_size import size
 from tests.solvers.sharing.fillings import best_filling, value_by_definition
@@ -28,7 +31,8 @@ class Valued:
         self.small, self.bid, self.fleet = small, bid, fleet
         nodes, points = small.machines.gpus.size, GRID[0].size
         self.tables = empty_tables(small.shapes.models.shape[1], fleet.card_left.shape[1], points)
-        fill(small.shapes.arrays(), rivals(small.shapes.arrays()), bid, GRID, self.tables)
+        place = places(small.shapes.arrays(), fleet.card_left.shape[1])
+        fill(small.shapes.arrays(), place, rivals(small.shapes.models, place), bid, GRID, self.tables)
         self.valued = empty_values(nodes, points)
         value_all(fleet.arrays(), GRID, *self.tables[:2], self.valued)
 
@@ -38,7 +42,7 @@ class Valued:
 
     def place(self, shape: int) -> tuple[int, int, float]:
         shapes, fleet = self.small.shapes.arrays(), self.fleet.arrays()
-        return least_cost_place(shapes, fleet, GRID, *self.tables[:2], self.valued, shape)
+        return choice.least_cost_place(shapes, fleet, GRID, *self.tables[:2], self.valued, shape)
 
     def cost_by_doing(self, shape: int, node: int, card: int) -> float:
         """Take it on a copy, value the node again from nothing, subtract."""
@@ -129,3 +133,41 @@ def check_choice(world: Valued) -> None:
 def test_what_is_left_out_changes_no_choice(world: Valued) -> None:
     """Law: place and cost are those of trying every place, to the last bit, ties too."""
     check_choice(world)
+
+
+WITH_ROOM = choice._with_room
+
+
+def blind_to_room(*given: Any) -> int:
+    """Nodes beyond the first are not seen."""
+    return min(WITH_ROOM(*given), 1)
+
+
+def no_ties(cost: float, left: int, best_cost: float, best_left: int) -> bool:
+    """The tighter card does not come first among equals."""
+    return cost < best_cost
+
+
+def bound_too_high(cost: float, left: int, best_cost: float, best_left: int) -> bool:
+    """A place counts only if it is cheaper by a milli."""
+    return cost < best_cost - 1.0
+
+
+@pytest.mark.parametrize(
+    ("part", "bug"), [("_with_room", blind_to_room), ("better", no_ties), ("better", bound_too_high)]
+)
+def test_planted_bugs_of_the_choice_are_found(
+    part: str, bug: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The law can fail: each planted bug breaks it in some small world."""
+
+    @settings(max_examples=100, database=None, deadline=None, phases=[Phase.generate])
+    @given(valued())
+    def law(world: Valued) -> None:
+        check_choice(world)
+
+    for name in ("_for_part", "_for_whole", "least_cost_place"):
+        monkeypatch.setattr(choice, name, getattr(choice, name).py_func)
+    monkeypatch.setattr(choice, part, bug)
+    with pytest.raises(AssertionError, match="shape"):
+        law()
