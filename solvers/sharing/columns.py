@@ -76,7 +76,7 @@ def _know_levels(cpu: Int, brings: Float, by: Int, takes: Int, who: Int, cpu_ask
             cpu_asked[left] = cpu[who[left]] + cpu_asked[left - takes[left]]
         else:
             who[left], cpu_asked[left] = NOBODY, 0.0
-    return most[LEVELS]
+    return float(most[LEVELS])
 
 
 @finite_kernel
