@@ -30,7 +30,7 @@ class SharingScheduler:
         self._grid = _grid(fleet)
         points, nodes = self._grid[0].size, fleet.machines.gpus.size
         self._market = empty_market(self._shapes[-1].shape[1], fleet.card_left.shape[1], points)
-        self._worth = self._market[0][:2]
+        self._card, self._group = self._market[0][:2]
         self._filled, self._bid = np.ones(shapes.gpus.size), np.zeros(shapes.gpus.size)
         self._valued = empty_values(nodes, points)
 
@@ -47,12 +47,12 @@ class SharingScheduler:
         if self._pods >= self._next_clearing:
             self._clear()
         shapes, fleet, valued = self._shapes, self._fleet, self._valued
-        node, place, _ = least_cost_place(shapes, fleet, self._grid, *self._worth, valued, shape)
+        node, place, _ = least_cost_place(shapes, fleet, self._grid, self._card, self._group, valued, shape)
         return node, place
 
     def took(self, node: int) -> None:
         """Value a node anew after a pod was placed on it."""
-        value_node(self._fleet, node, self._grid, *self._worth, self._valued)
+        value_node(self._fleet, node, self._grid, self._card, self._group, self._valued)
 
     def _clear(self) -> None:
         first = self._pods <= CLEARING_EVERY
@@ -60,7 +60,7 @@ class SharingScheduler:
         steps = FIRST_STEPS if first else STEPS
         shapes, fleet, grid, money = self._shapes, self._fleet, self._grid, (self._arrived, self._pays)
         clear(shapes, fleet, *money, grid, self._market, self._filled, self._bid, steps)
-        value_all(fleet, grid, *self._worth, self._valued)
+        value_all(fleet, grid, self._card, self._group, self._valued)
 
 
 def alike_as_one(shapes: Shapes, fleet: SharedFleet) -> tuple[Arrays, Arrays, Int]:

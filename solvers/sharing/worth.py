@@ -68,7 +68,7 @@ def cleared(wants: Wants, states: SharedFleet, scale: tuple[float, float], fill:
     fills = np.ones(wants.arrived.size)
     fills[: fill.size] = fill
     clear(shapes, fleet, wants.arrived, wants.pays, grid, market, fills, np.zeros(fills.size), STEPS)
-    return Worth(kind, *grid, *market[0][:2], fills)
+    return Worth(kind, *grid, market[0][0], market[0][1], fills)
 
 
 def states_of(model: Int, free: Int, spare: Spare, cards: int) -> SharedFleet:

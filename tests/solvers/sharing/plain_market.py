@@ -71,7 +71,8 @@ def plain_vector(fleet: SharedFleet, node: int, grid: Grid, card: Float, group: 
     vector: Float = grid[0] * fleet.cpu_left[node] + grid[1] * fleet.memory_left[node]
     for milli in left[left < CARD_MILLI]:
         vector = vector + card[model, milli // LEVEL_MILLI]
-    return vector + group[model, int((left == CARD_MILLI).sum())]
+    vector += group[model, int((left == CARD_MILLI).sum())]
+    return vector
 
 
 def plain_clear(

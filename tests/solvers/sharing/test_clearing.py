@@ -23,7 +23,7 @@ def _cleared(shapes: Shapes, arrived: list[int], steps: int = 2_000) -> tuple[Fl
     pays, bid = shapes.gpu_milli_each().astype(np.float64), np.zeros(kinds)
     money = np.array(arrived, dtype=np.float64), pays
     clear(shapes.arrays(), fleet.arrays(), *money, GRID, market, np.ones(kinds), bid, steps)
-    value_all(fleet.arrays(), GRID, *market[0][:2], valued)
+    value_all(fleet.arrays(), GRID, market[0][0], market[0][1], valued)
     return bid, float(valued[2].sum() / fleet.card_left.sum())
 
 

@@ -33,16 +33,18 @@ class Valued:
         self.tables = empty_tables(small.shapes.models.shape[1], fleet.card_left.shape[1], points)
         place = places(small.shapes.arrays(), fleet.card_left.shape[1])
         fill(small.shapes.arrays(), place, rivals(small.shapes.models, place), bid, GRID, self.tables)
+        self.worth: tuple[Float, Float] = self.tables[0], self.tables[1]
         self.valued = empty_values(nodes, points)
-        value_all(fleet.arrays(), GRID, *self.tables[:2], self.valued)
+        value_all(fleet.arrays(), GRID, *self.worth, self.valued)
 
     @property
     def value(self) -> Float:
-        return self.valued[2]
+        value: Float = self.valued[2]
+        return value
 
     def place(self, shape: int) -> tuple[int, int, float]:
         shapes, fleet = self.small.shapes.arrays(), self.fleet.arrays()
-        return choice.least_cost_place(shapes, fleet, GRID, *self.tables[:2], self.valued, shape)
+        return choice.least_cost_place(shapes, fleet, GRID, *self.worth, self.valued, shape)
 
     def cost_by_doing(self, shape: int, node: int, card: int) -> float:
         """Take it on a copy, value the node again from nothing, subtract."""
@@ -51,7 +53,7 @@ class Valued:
         after.card_left = self.fleet.card_left.copy()
         after.take(self.small.shapes, shape, node, card)
         valued = empty_values(self.value.size, GRID[0].size)
-        value_node(after.arrays(), node, GRID, *self.tables[:2], valued)
+        value_node(after.arrays(), node, GRID, *self.worth, valued)
         return float(self.value[node] - valued[2][node])
 
 
@@ -59,7 +61,7 @@ class Valued:
 def valued(draw: st.DrawFn) -> Valued:
     small = draw(small_fleets())
     rates = draw(st.lists(st.floats(0.0, 3.0), min_size=small.shapes.gpus.size, max_size=small.shapes.gpus.size))
-    bid = np.array(rates) * small.shapes.gpu_milli_each()
+    bid = np.array(rates, dtype=np.float64) * small.shapes.gpu_milli_each()
     return Valued(small, bid, started(small, draw(st.integers(0, 99))))
 
 
@@ -124,7 +126,7 @@ def test_a_scheduler_never_refuses_what_fits(small: SmallFleet, seed: int) -> No
 def check_choice(world: Valued) -> None:
     """Compare with every place tried."""
     for shape in range(world.small.shapes.gpus.size):
-        told = plain_place(world.small.shapes, world.fleet, GRID, *world.tables[:2], shape)
+        told = plain_place(world.small.shapes, world.fleet, GRID, *world.worth, shape)
         assert world.place(shape) == told, f"shape {shape}"
 
 
