@@ -77,12 +77,14 @@ class SharedFleet:
         self.cpu_left[node] -= shapes.cpu_milli[shape]
         self.memory_left[node] -= shapes.memory_mib[shape]
         self.untouched[node] = False
+        left, bits, wanted = self.card_left[node], 0, int(shapes.gpus[shape])
         if card != WHOLE:
-            self.card_left[node, card] -= shapes.gpu_milli[shape]
+            left[card] -= shapes.gpu_milli[shape]
             return 1 << card
-        free = np.flatnonzero(self.card_left[node] == CARD_MILLI)[: shapes.gpus[shape]]
-        self.card_left[node, free] = 0
-        return int((1 << free).sum())
+        for place, milli in enumerate(left.tolist()):
+            if wanted and milli == CARD_MILLI:
+                left[place], bits, wanted = 0, bits | 1 << place, wanted - 1
+        return bits
 
 
 @kernel

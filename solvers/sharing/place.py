@@ -17,7 +17,7 @@ from solvers.kernel import Arrays, kernel
 from solvers.pools import BASE, END, MODEL, POSTED, START
 from solvers.runs import BY_SLOT, NO, judge_pool, passes
 from solvers.sharing.fleet import CARD_MILLI
-from solvers.sharing.values import LEVEL_MILLI
+from solvers.sharing.tables import LEVEL_MILLI
 
 Int = NDArray[np.int64]
 NO_ROW = WHOLE_CARD = -1

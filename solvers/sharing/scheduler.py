@@ -6,9 +6,10 @@ import numpy as np
 
 from solvers.kernel import Arrays
 from solvers.sharing.choice import least_cost_place
-from solvers.sharing.clearing import clear
+from solvers.sharing.clearing import clear, empty_market
 from solvers.sharing.fleet import CARD_MILLI, Int, Shapes, SharedFleet
-from solvers.sharing.values import Float, empty_tables, value_node
+from solvers.sharing.tables import Float
+from solvers.sharing.values import empty_values, value_all, value_node
 
 CLEARING_EVERY = 100
 """Pods between two clearings; the first ones come at 1, 2, 4, 8, ... pods, while little is known."""
@@ -28,15 +29,15 @@ class SharingScheduler:
         self._pods, self._next_clearing = 0, 1
         self._grid = _grid(fleet)
         points, nodes = self._grid[0].size, fleet.machines.gpus.size
-        self._tables = empty_tables(self._shapes[-1].shape[1], fleet.card_left.shape[1], points)
-        fills = np.ones(shapes.gpus.size)
-        vectors = np.zeros((nodes, points))
-        self._kept = fills, np.zeros(shapes.gpus.size), vectors, np.zeros(nodes, dtype=np.int64), np.zeros(nodes)
+        self._market = empty_market(self._shapes[-1].shape[1], fleet.card_left.shape[1], points)
+        self._card, self._group = self._market[0][:2]
+        self._filled, self._bid = np.ones(shapes.gpus.size), np.zeros(shapes.gpus.size)
+        self._valued = empty_values(nodes, points)
 
     @property
     def bids(self) -> Float:
         """w (K,): what one slot of each shape is worth now, in milli of a GPU; 0 for what never came."""
-        bids: Float = self._kept[1].copy()
+        bids: Float = self._bid.copy()
         return bids
 
     def choose(self, shape: int) -> tuple[int, int]:
@@ -45,22 +46,21 @@ class SharingScheduler:
         self._pods += 1
         if self._pods >= self._next_clearing:
             self._clear()
-        card, group = self._tables[0], self._tables[1]
-        node, place, _ = least_cost_place(self._shapes, self._fleet, self._grid, card, group, self._kept, shape)
+        shapes, fleet, valued = self._shapes, self._fleet, self._valued
+        node, place, _ = least_cost_place(shapes, fleet, self._grid, self._card, self._group, valued, shape)
         return node, place
 
     def took(self, node: int) -> None:
         """Value a node anew after a pod was placed on it."""
-        card, group = self._tables[0], self._tables[1]
-        _, _, vectors, free, value = self._kept
-        free[node] = value_node(self._fleet, node, self._grid, card, group, vectors[node])
-        value[node] = vectors[node].min()
+        value_node(self._fleet, node, self._grid, self._card, self._group, self._valued)
 
     def _clear(self) -> None:
         first = self._pods <= CLEARING_EVERY
         self._next_clearing = self._pods + min(self._pods, CLEARING_EVERY)
         steps = FIRST_STEPS if first else STEPS
-        clear(self._shapes, self._fleet, self._arrived, self._pays, self._grid, self._tables, self._kept, steps)
+        shapes, fleet, grid, money = self._shapes, self._fleet, self._grid, (self._arrived, self._pays)
+        clear(shapes, fleet, *money, grid, self._market, self._filled, self._bid, steps)
+        value_all(fleet, grid, self._card, self._group, self._valued)
 
 
 def alike_as_one(shapes: Shapes, fleet: SharedFleet) -> tuple[Arrays, Arrays, Int]:

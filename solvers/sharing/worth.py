@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays
-from solvers.sharing.clearing import clear
+from solvers.sharing.clearing import clear, empty_market
 from solvers.sharing.fleet import Machines, Shapes, SharedFleet
 from solvers.sharing.scheduler import alike_as_one, grid_of
-from solvers.sharing.values import Float, empty_tables
+from solvers.sharing.tables import Float
 from solvers.spare import MILLI, NO_ROW, NOT_LIMITED, Spare
 
 Int = NDArray[np.int64]
@@ -64,14 +64,11 @@ def cleared(wants: Wants, states: SharedFleet, scale: tuple[float, float], fill:
     """
     shapes, fleet, kind = alike_as_one(wants.shapes, states)
     grid = grid_of(*scale)
-    tables = empty_tables(shapes[-1].shape[1], states.card_left.shape[1], grid[0].size)
+    market = empty_market(shapes[-1].shape[1], states.card_left.shape[1], grid[0].size)
     fills = np.ones(wants.arrived.size)
     fills[: fill.size] = fill
-    nodes = states.alike.size
-    vectors, free, value = np.zeros((nodes, grid[0].size)), np.zeros(nodes, dtype=np.int64), np.zeros(nodes)
-    kept = fills, np.zeros(fills.size), vectors, free, value
-    clear(shapes, fleet, wants.arrived, wants.pays, grid, tables, kept, STEPS)
-    return Worth(kind, *grid, tables[0], tables[1], fills)
+    clear(shapes, fleet, wants.arrived, wants.pays, grid, market, fills, np.zeros(fills.size), STEPS)
+    return Worth(kind, *grid, market[0][0], market[0][1], fills)
 
 
 def states_of(model: Int, free: Int, spare: Spare, cards: int) -> SharedFleet:

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from solvers.sharing.fleet import CARD_MILLI, Shapes, SharedFleet
-from solvers.sharing.values import Float
+from solvers.sharing.tables import Float
 
 Grid = tuple[Float, Float]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvers.sharing.clearing import clear
+from solvers.sharing.clearing import clear, empty_market
 from solvers.sharing.fleet import Shapes, SharedFleet
-from solvers.sharing.values import Float, empty_tables
+from solvers.sharing.tables import Float
+from solvers.sharing.values import empty_values, value_all
 from tests.solvers.sharing.small_fleets import machines_of, shapes_of
 
 GRID = (np.linspace(0.0, 0.5, 26), np.zeros(26))
@@ -18,13 +19,12 @@ FLEET = machines_of([(0, 4, 40_000, 400)] * 10 + [(1, 4, 40_000, 400)] * 40)
 def _cleared(shapes: Shapes, arrived: list[int], steps: int = 2_000) -> tuple[Float, float]:
     """(bids, value of the fleet over its free milli) after so many steps on an empty fleet."""
     fleet, kinds = SharedFleet(FLEET), shapes.gpus.size
-    nodes, points = FLEET.gpus.size, GRID[0].size
-    vectors, free = np.zeros((nodes, points)), np.zeros(nodes, dtype=np.int64)
-    kept = np.ones(kinds), np.zeros(kinds), vectors, free, np.zeros(nodes)
-    tables = empty_tables(2, 4, points)
-    pays = shapes.gpu_milli_each().astype(np.float64)
-    clear(shapes.arrays(), fleet.arrays(), np.array(arrived, dtype=np.float64), pays, GRID, tables, kept, steps)
-    return kept[1], float(kept[4].sum() / fleet.card_left.sum())
+    market, valued = empty_market(2, 4, GRID[0].size), empty_values(FLEET.gpus.size, GRID[0].size)
+    pays, bid = shapes.gpu_milli_each().astype(np.float64), np.zeros(kinds)
+    money = np.array(arrived, dtype=np.float64), pays
+    clear(shapes.arrays(), fleet.arrays(), *money, GRID, market, np.ones(kinds), bid, steps)
+    value_all(fleet.arrays(), GRID, market[0][0], market[0][1], valued)
+    return bid, float(valued[2].sum() / fleet.card_left.sum())
 
 
 def test_money_is_spent_and_buys_the_fleet() -> None:

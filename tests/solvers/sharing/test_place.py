@@ -14,7 +14,7 @@ from solvers.placement import Demand, NoPlacement, Placement
 from solvers.pools import POSTED
 from solvers.sharing import place
 from solvers.sharing.scheduler import grid_of
-from solvers.sharing.values import LEVEL_MILLI, LEVELS
+from solvers.sharing.tables import LEVEL_MILLI, LEVELS
 from solvers.sharing.worth import Worth
 from solvers.spare import MILLI
 from tests.full_size import size
