@@ -29,6 +29,7 @@ def place_mixed(shapes: Sequence[Shape], shape_of: Int, replicas: Int) -> Gangs:
     Each is what its placer's `place` gives once the ones before are taken; nothing is taken in the end. Demands as
     for `Placer.place_many`.
     """
+    shapes, shape_of = _told_apart(shapes, shape_of)
     parts, ends = [], shape_of.size
     for family in _families([demand for _, demand in shapes]):
         places = np.flatnonzero(np.isin(shape_of, family))
@@ -43,6 +44,23 @@ def place_mixed(shapes: Sequence[Shape], shape_of: Int, replicas: Int) -> Gangs:
             ends = min(ends, int(places[found.rates.size]))
         parts.append((places[: found.rates.size], found))
     return _in_order(parts, ends)
+
+
+def _told_apart(shapes: Sequence[Shape], shape_of: Int) -> tuple[list[Shape], Int]:
+    """The shapes that a placer can tell apart: not those that differ in what its prices do not depend on."""
+    numbers: dict[object, int] = {}
+    each = []
+    for placer, demand in shapes:
+        arrays = (column.tobytes() for column in (demand.models, demand.site_ok, demand.supplier_ok))
+        seen = (
+            id(placer),
+            demand.gpus_per_replica,
+            demand.one_model,
+            *arrays,
+            *filters_of(demand, demand.site_ok)[2:],
+        )
+        each.append(numbers.setdefault(seen, len(numbers)))
+    return [shapes[each.index(number)] for number in numbers.values()], np.array(each)[shape_of]
 
 
 def _families(demands: Sequence[Demand]) -> list[list[int]]:
@@ -98,14 +116,16 @@ class _Family:
             sizes.append(self._run(walker, replicas[begin:end]))
             if sizes[-1].shape[0] < end - begin:
                 break
+        slots_of, gpus_of = [run[1] for run in self._runs], [run[2] for run in self._runs]
+        if len(self._views) == 1:
+            self._runs = [(self._walkers[0], np.concatenate(slots_of), np.concatenate(gpus_of))]
         for walker, slots, gpus in reversed(self._runs):
             take_slots(walker.supply, slots, gpus, -1)
             self._follow(walker, slots, gpus, -1)
         described = [describe_slots(walker.supply, self._node, slots) for walker, slots, _ in self._runs]
         nodes, prices, markets = (np.concatenate(columns) for columns in zip(*described, strict=True))
-        gpus = np.concatenate([gpus for _, _, gpus in self._runs])
         rates, broken, counts = np.concatenate(sizes).T.copy()
-        return Gangs(rates, broken, counts, nodes, gpus, prices, markets)
+        return Gangs(rates, broken, counts, nodes, np.concatenate(gpus_of), prices, markets)
 
     def _run(self, walker: _Walker, replicas: Int) -> Int:
         others = [walker.supply[11][slots] for _, slots, _ in self._runs[walker.seen :]]

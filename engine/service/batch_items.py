@@ -101,28 +101,28 @@ def _key(item: BatchItem) -> Key | None:
 
 def together(items: Sequence[BatchItem], gpus_most: int) -> DeployMany | None:
     """The command for the first of the items that may be decided together, at most so many GPUs in all; None if
-    those are too few for it to be worth it."""
-    gpus, keys, size_of = 0, list[str](), list[int]()
+    those are not two of a shape."""
+    gpus, enough, keys, size_of = 0, 0, list[str](), list[int]()
     sizes: dict[Call, int] = {}
     shapes = set[tuple[Any, ...]]()
     for item in items:
         call = item.call
-        if call not in sizes:
-            if call.shape is None or len(shapes | {call.shape}) > SHAPES_MAX:
-                break
-            shapes.add(call.shape)
-            sizes[call] = len(sizes)
+        if call.shape is None or (item.key and text_problem(item.key)):
+            break
         gpus += call.command.request.gpu_count
-        if gpus > gpus_most or (item.key and text_problem(item.key)):
+        if call not in sizes:
+            shapes.add(call.shape)
+        if gpus > gpus_most or len(shapes) > SHAPES_MAX:
             break
         keys.append(item.key)
-        size_of.append(sizes[call])
-    if len(keys) < 2 * len(shapes):
-        return None
-    return _many(list(sizes), size_of, keys)
+        size_of.append(sizes.setdefault(call, len(sizes)))
+        if len(keys) >= 2 * len(shapes):
+            enough = len(keys)
+    return _many(list(sizes), size_of[:enough], keys[:enough]) if enough else None
 
 
 def _many(calls: Sequence[Call], size_of: list[int], keys: list[str]) -> DeployMany:
+    calls = calls[: max(size_of) + 1]
     kinds = tuple((call.command.request, call.command.retry_on_loss_s) for call in calls)
     request, retry_s = kinds[0]
     are_alike = all(each == (with_gpu_count(request, each[0].gpu_count), retry_s) for each in kinds)
