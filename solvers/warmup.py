@@ -18,6 +18,7 @@ from solvers.forward import (
     line_parts,
     span_costs,
 )
+from solvers.mixed_turns import place_mixed
 from solvers.most import NO_LIMIT, most_by_group, whole_of_pools
 from solvers.node_rows import COLUMNS, columns_of, take_gpus
 from solvers.placement import Demand, Placer
@@ -45,6 +46,7 @@ def warm_up() -> None:
         placer.place(demand)
     _place_at_forward_prices(placer, Demand(3, 1, models, sites))
     placer.place_many(Demand(3, 1, models, sites), np.array([1, 3]))
+    _place_mixed(placer, Demand(1, 1, models, sites))
     placer.distances.from_position(0.0, 0.0)
     assert isinstance(placer.pools, Pools)
     placer.pools.set_free(np.array([0]), np.array([1]))
@@ -65,6 +67,14 @@ def warm_up_worth() -> None:
     wants = Wants(shapes, np.ones(1), 500 * np.ones(1))
     spare.worth = cleared(wants, states, (1.0, 1.0), np.ones(0)).arrays()
     placer.place(Demand(1, 1, np.array([0]), np.ones(2, dtype=bool), gpu_milli=500))
+
+
+def _place_mixed(placer: Placer, demand: Demand) -> None:
+    """One shape at two prices."""
+    assert isinstance(placer.pools, Pools)
+    ones = np.ones(1, dtype=np.int64)
+    priced = PricedPools(placer.pools, lambda markets, s: Curves.of(2 * ones, ones, 48.0, s), 7_200)
+    place_mixed([(placer, demand), (placer.at(priced), demand)], np.array([0, 1]), np.array([1, 1]))
 
 
 def _place_at_forward_prices(placer: Placer, demand: Demand) -> None:

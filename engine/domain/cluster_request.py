@@ -8,7 +8,7 @@ same: unconstrained.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from operator import attrgetter
 from typing import Any
@@ -138,6 +138,19 @@ def with_gpu_count(request: ClusterRequest, gpu_count: int) -> ClusterRequest:
 def wish_of(request: ClusterRequest) -> tuple[Any, ...]:
     """What tells requests apart but their ids: ten times as fast as one without an id, made to be looked up."""
     return request.gpu_count, *_AFTER_ID(request)
+
+
+def shape_of(request: ClusterRequest) -> tuple[Any, ...]:
+    """What tells requests apart but their ids and their sizes."""
+    shape: tuple[Any, ...] = _AFTER_ID(request)
+    return shape
+
+
+def shapes_of(requests: Iterable[ClusterRequest]) -> tuple[list[ClusterRequest], list[int]]:
+    """(one request of each shape among some, the shape of each)."""
+    requests, number = list(requests), dict[tuple[Any, ...], int]()
+    each = [number.setdefault(shape_of(request), len(number)) for request in requests]
+    return [requests[each.index(shape)] for shape in range(len(number))], each
 
 
 def parse_cluster_request(raw: Mapping[str, Any], prefix: str = "") -> ClusterRequest:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest
+from engine.domain.cluster_request import ClusterRequest, with_gpu_count
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.limits import MAX_GPU_COUNT
 from engine.domain.tiers import NodeState
@@ -200,6 +200,7 @@ class DeployMany:
     """Lease one request in some sizes, one after another: the first so many of them that nothing stands against.
 
     `sizes`: GPUs, and the body hash that goes with a key; `size_of`, `keys`: of each lease, an empty key is none.
+    `kinds`: the request and the seconds for a retry of each size, where they are not all alike; else empty.
     """
 
     tenant_id: str
@@ -209,6 +210,14 @@ class DeployMany:
     keys: list[str]
     method: str
     retry_on_loss_s: int = 0
+    kinds: tuple[tuple[ClusterRequest, int], ...] = ()
+
+    @property
+    def requests(self) -> list[ClusterRequest]:
+        """Of each size."""
+        if self.kinds:
+            return [request for request, _ in self.kinds]
+        return [with_gpu_count(self.request, gpus) for gpus, _ in self.sizes]
 
 
 @dataclass(frozen=True, slots=True)

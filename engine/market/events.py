@@ -160,8 +160,16 @@ class LeaseStarted(Event, frozen=True, kw_only=True, tag="lease_started"):
     retry_on_loss_s: int = 0
 
 
+class Kind(msgspec.Struct, frozen=True, array_like=True):
+    """What leases of one size are for. `has_profile`: their prices change by the hour."""
+
+    request: ClusterRequest
+    retry_on_loss_s: int
+    has_profile: bool
+
+
 class LeasesStarted(Event, frozen=True, kw_only=True, tag="leases_started"):
-    """Leases of one tenant began, alike but for their sizes: what a `LeaseStarted` for each says, in columns.
+    """Leases of one tenant began, of some kinds or alike but for sizes: a `LeaseStarted` for each, in columns.
 
     `many_leases.each_of` gives those events. Columns are little-endian, "<i4" but for money ("<i8"); by lease if
     not said otherwise. What they move in the books is here, too: `money` is None.
@@ -210,6 +218,8 @@ class LeasesStarted(Event, frozen=True, kw_only=True, tag="leases_started"):
     """Places in `suppliers`, as `weights` lease after lease; see `ledger.entries.Span`."""
     weights: bytes
     suppliers: list[str]
+    kinds: list[Kind] = []
+    """Of each size; none: all are for `request` in their size, with `retry_on_loss_s`."""
 
     @property
     def count(self) -> int:

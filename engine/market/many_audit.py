@@ -7,54 +7,110 @@ the solver. That leases in turn fit is one sum: what all of them take of a node 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import NodeState
 from engine.market.audit import node_faults
 from engine.market.audit_prices import price_faults_of_many
 from engine.market.events import LeasesStarted
-from engine.market.many_leases import column
+from engine.market.fleet_columns import Glance
+from engine.market.inventory import Inventory
+from engine.market.many_groups import Groups
+from engine.market.many_leases import column, kinds_of
 from engine.market.state import MarketState
 
 Int = NDArray[np.int64]
 Rules = Iterator[tuple[bool, str]]
 
 
+class _Leases(NamedTuple):
+    """Leases of one shape in the columns of the event: `begins`, `size`, rates, totals and `line_counts`
+    (leases,); the next four (nodes,)."""
+
+    request: ClusterRequest
+    begins: Int
+    size: Int
+    rates: Int
+    totals: Int
+    line_counts: Int
+    seen: Glance
+    nodes: Int
+    gpus: Int
+    prices: Int
+    lines: Int
+
+
 def faults_of_many(state: MarketState, event: LeasesStarted) -> list[str]:
     """Every rule that any of the placements breaks, in words; empty if all are sound."""
-    inventory, request = state.inventory, event.request
-    counts, nodes, gpus = (column(each) for each in (event.node_counts, event.nodes, event.gpus))
+    inventory = state.inventory
+    counts, nodes, gpus, line_counts = (
+        column(each) for each in (event.node_counts, event.nodes, event.gpus, event.line_counts)
+    )
     if counts.size != event.count or counts.min() < 1 or counts.sum() != nodes.size or gpus.size != nodes.size:
+        return ["has columns that do not belong together"]
+    lines = column(event.lines, "<i8").reshape(-1, 8)
+    if line_counts.size != event.count or line_counts.min() < 1 or line_counts.sum() != lines.shape[0]:
         return ["has columns that do not belong together"]
     if nodes.min() < 0 or nodes.max() >= inventory.node_ids.size:
         return ["names a node that does not exist"]
-    seen, begins = inventory.glance(nodes), counts.cumsum() - counts
-    size = np.array([gpus for gpus, _ in event.sizes])[column(event.size_of)]
-    rules = [
-        *_gangs(event, begins, seen.rank, seen.model, gpus, size),
-        *_fits(nodes, gpus, seen.unused, seen.state),
-        *_sums(event, begins, gpus, size),
-    ]
-    faults = [fault for holds, fault in rules if not holds]
-    faults += node_faults(inventory, request, nodes, seen)
-    prices, totals = (
-        column(each, "<i8") for each in (event.prices_micro_usd_per_gpu_hour, event.totals_micro_usd)
-    )
-    return faults + price_faults_of_many(inventory, request, int(size.max()), seen, begins, gpus, prices, totals)
+    seen = inventory.glance(nodes)
+    faults = [fault for holds, fault in _fits(nodes, gpus, seen.unused, seen.state) if not holds]
+    for part in _parts(event, inventory, counts, nodes, gpus, line_counts, lines):
+        rules = *_gangs(part), *_sums(part)
+        faults += [fault for holds, fault in rules if not holds]
+        faults += node_faults(inventory, part.request, part.nodes, part.seen)
+        faults += price_faults_of_many(
+            inventory,
+            part.request,
+            int(part.size.max()),
+            part.seen,
+            part.begins,
+            part.gpus,
+            part.prices,
+            part.totals,
+        )
+    return faults
 
 
-def _gangs(event: LeasesStarted, begins: Int, rank: Int, model: Int, gpus: Int, size: Int) -> Rules:
+def _parts(
+    event: LeasesStarted,
+    inventory: Inventory,
+    counts: Int,
+    nodes: Int,
+    gpus: Int,
+    line_counts: Int,
+    lines: Int,
+) -> Iterator[_Leases]:
+    """The leases of each shape."""
+    groups = Groups([kind.request for kind in kinds_of(event)], column(event.size_of))
+    rates, totals = (column(each, "<i8") for each in (event.rates_micro_usd_per_hour, event.totals_micro_usd))
+    prices = column(event.prices_micro_usd_per_gpu_hour, "<i8")
+    size = np.array([gpus for gpus, _ in event.sizes])[groups.size_of]
+    line_rows = groups.each(line_counts)
+    for (request, own, rows), (_, _, of_lines) in zip(groups.each(counts), line_rows, strict=True):
+        begins = counts[own].cumsum() - counts[own]
+        of_lease = size[own], rates[own], totals[own], line_counts[own]
+        at = nodes[rows]
+        yield _Leases(
+            request, begins, *of_lease, inventory.glance(at), at, gpus[rows], prices[rows], lines[of_lines]
+        )
+
+
+def _gangs(part: _Leases) -> Rules:
+    rank, model, gpus, begins = part.seen.rank, part.seen.model, part.gpus, part.begins
     within = np.ones(rank.size, dtype=bool)
     within[begins] = False
     in_order = rank[1:] > rank[:-1]
     yield bool(in_order[within[1:]].all()), "names a node twice, or nodes out of the order of their ids"
-    yield bool((np.add.reduceat(gpus, begins) == size).all()), "does not place the whole gang"
+    yield bool((np.add.reduceat(gpus, begins) == part.size).all()), "does not place the whole gang"
     yield int(gpus.min()) > 0, "takes no GPU from a node"
-    yield not (gpus % event.request.gpus_per_node).any(), "splits a replica between nodes"
+    yield not (gpus % part.request.gpus_per_node).any(), "splits a replica between nodes"
     one = bool((np.maximum.reduceat(model, begins) == np.minimum.reduceat(model, begins)).all())
-    yield one or event.request.allow_mixed_models, "mixes GPU models"
+    yield one or part.request.allow_mixed_models, "mixes GPU models"
 
 
 def _fits(nodes: Int, gpus: Int, unused: Int, state: Int) -> Rules:
@@ -65,26 +121,20 @@ def _fits(nodes: Int, gpus: Int, unused: Int, state: Int) -> Rules:
     yield bool((state == int(NodeState.READY)).all()), "uses a node that is not READY"
 
 
-def _sums(event: LeasesStarted, begins: Int, gpus: Int, size: Int) -> Rules:
-    rates, totals = (column(each, "<i8") for each in (event.rates_micro_usd_per_hour, event.totals_micro_usd))
-    prices, duration_s = column(event.prices_micro_usd_per_gpu_hour, "<i8"), event.request.priced_duration_s
+def _sums(part: _Leases) -> Rules:
+    lines, line_counts, rates, totals = part.lines, part.line_counts, part.rates, part.totals
     yield (
-        bool((np.add.reduceat(gpus * prices, begins) == rates).all()),
+        bool((np.add.reduceat(part.gpus * part.prices, part.begins) == rates).all()),
         "has a rate that is not the sum of its parts",
     )
-    lines, line_counts = column(event.lines, "<i8").reshape(-1, 8), column(event.line_counts)
-    counted = line_counts.size == size.size and line_counts.min() > 0 and line_counts.sum() == lines.shape[0]
-    yield counted, "has columns that do not belong together"
-    if not counted:
-        return
     itemised = np.add.reduceat(lines[:, 7], line_counts.cumsum() - line_counts)
     yield bool((itemised == totals).all()), "has lines that miss the total"
-    lease = np.repeat(np.arange(size.size), line_counts)
-    yield _covers(lines, lease, size), "has lines that miss GPUs"
+    lease = np.repeat(np.arange(part.size.size), line_counts)
+    yield _covers(lines, lease, part.size), "has lines that miss GPUs"
     many_bands = bool((lines[:, 3] > 0).any())
-    cap = event.request.max_price_micro_usd_per_gpu_hour
+    cap, duration_s = part.request.max_price_micro_usd_per_gpu_hour, part.request.priced_duration_s
     kept = capped = True
-    for count, rate, total in zip(size.tolist(), rates.tolist(), totals.tolist(), strict=True):
+    for count, rate, total in zip(part.size.tolist(), rates.tolist(), totals.tolist(), strict=True):
         rounding = 3_600 + count * duration_s if many_bands else 3_600
         kept = kept and abs(total * 3_600 - rate * duration_s) * 2 <= rounding
         if cap is not None:

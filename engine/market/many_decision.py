@@ -1,4 +1,4 @@
-"""Deciding on many leases at once: one request again and again, in some sizes.
+"""Deciding on many leases at once: one request again and again, in some sizes, or some requests in any order.
 
 The law: what is decided equals deciding the requests one by one (`many_leases.each_of` gives those events). So
 only what nothing stands against is decided here: before the first lease that would be refused, or whose key is
@@ -13,21 +13,23 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.domain.cluster_request import ClusterRequest, with_gpu_count
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import AuditFailed, InvalidInput, Refused
 from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.market.charges import cheapest_cap, curve_rows
 from engine.market.commands import DeployMany
 from engine.market.demand import known_demand
-from engine.market.events import LeasesStarted
+from engine.market.events import Kind, LeasesStarted
 from engine.market.inventory import Inventory
 from engine.market.ledger.bookings import credits_for
 from engine.market.many_audit import faults_of_many
+from engine.market.many_groups import Groups
 from engine.market.periods import band_edges
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState
 from engine.market.stopwatch import Stopwatch
 from solvers.forward import HOUR_S, LARGEST, average_prices, line_parts, units_per_hour
+from solvers.mixed_turns import place_mixed, rows_of
 from solvers.placement import Gangs
 
 Int = NDArray[np.int64]
@@ -45,18 +47,19 @@ def deploy_many(
     state: MarketState, command: DeployMany, now_us: int, book: PriceBook, stopwatch: Stopwatch
 ) -> list[LeasesStarted]:
     """One event for the first so many leases, or none."""
-    assert may_be_many(command.request)
+    requests = command.requests
+    assert all(map(may_be_many, requests))
     size_of = np.array(command.size_of[: _new_keys(state, command)], dtype=np.int64)
-    requests = [with_gpu_count(command.request, gpus) for gpus, _ in command.sizes]
-    found = _placed(state.inventory, requests, size_of, book) if size_of.size else None
-    charged = None if found is None else _charged(state.inventory, requests[0], found)
+    groups = Groups(requests, size_of)
+    found = _placed(state.inventory, groups, book) if size_of.size else None
+    charged = None if found is None else _charged(state.inventory, groups.first(found.rates.size), found)
     if found is None or charged is None:
         return []
     affordable = _within_caps(state.inventory, requests, command.size_of, charged)
     credited = credits_for(state, command.tenant_id, charged.totals[:affordable].tolist())
     if not credited:
         return []
-    event = _event(state, command, now_us, found, charged, credited)
+    event = _event(state, command, now_us, groups.first(len(credited)), found, charged, credited)
     stopwatch.lap("decision")
     if faults := faults_of_many(state, event):
         raise AuditFailed("the placements failed their audit: " + "; ".join(faults))
@@ -74,16 +77,18 @@ def _new_keys(state: MarketState, command: DeployMany) -> int:
     return len(command.keys)
 
 
-def _placed(inventory: Inventory, requests: list[ClusterRequest], size_of: Int, book: PriceBook) -> Gangs | None:
-    """Placements in turn; None if the request cannot be placed, or its costs are too large for sums of many."""
-    duration_s, counts = requests[0].priced_duration_s, np.array([request.gpu_count for request in requests])
-    try:
-        demand = known_demand(inventory, requests[0], book.models())
-    except (InvalidInput, Refused):
-        return None  # deciding one by itself says why
-    placer = inventory.placer_for(duration_s, demand.models, int(counts.max()))
-    found = placer.place_many(demand, counts[size_of] // demand.gpus_per_replica)
-    if not found.rates.size or int(found.prices_micro_usd.max()) >= LARGEST // int(counts.max()):
+def _placed(inventory: Inventory, groups: Groups, book: PriceBook) -> Gangs | None:
+    """Placements in turn; None if a request cannot be placed, or its costs are too large for sums of many."""
+    most, shapes = int(groups.gpus.max()), []
+    for request in groups.shapes:
+        try:
+            demand = known_demand(inventory, request, book.models())
+        except (InvalidInput, Refused):
+            return None  # deciding one by itself says why
+        shapes.append((inventory.placer_for(request.priced_duration_s, demand.models, most), demand))
+    per_node = np.array([demand.gpus_per_replica for _, demand in shapes])
+    found = place_mixed(shapes, groups.shape_of, groups.gpus // per_node[groups.shape_of])
+    if not found.rates.size or int(found.prices_micro_usd.max()) >= LARGEST // most:
         return None
     return found
 
@@ -97,19 +102,37 @@ class _Charged(NamedTuple):
     totals: Int
 
 
-def _charged(inventory: Inventory, request: ClusterRequest, found: Gangs) -> _Charged | None:
+def _charged(inventory: Inventory, groups: Groups, found: Gangs) -> _Charged | None:
     """None where an amount could leave 64 bits on the way."""
-    duration_s, costs = request.priced_duration_s, found.rates
+    parts = []
+    for request, leases, nodes in groups.each(found.node_counts):
+        own = found.rates[leases], found.gpus[nodes], found.prices_micro_usd[nodes], found.node_counts[leases]
+        part = _charged_alike(inventory, request.priced_duration_s, *own)
+        if part is None:
+            return None
+        parts.append((leases, nodes, part))
+    if len(parts) == 1:
+        return parts[0][2]
+    prices, of_lease = found.prices_micro_usd.copy(), np.empty((3, found.rates.size), dtype=np.int64)
+    for leases, nodes, part in parts:
+        prices[nodes], of_lease[:, leases] = part.prices, part[1:]
+    return _Charged(prices, *of_lease)
+
+
+def _charged_alike(
+    inventory: Inventory, duration_s: int, costs: Int, gpus: Int, prices: Int, counts: Int
+) -> _Charged | None:
+    """Of placements for one duration, at the placer's `prices` (nodes,)."""
     if inventory.is_flat(duration_s):
         if int(costs.max()) * duration_s >= RATE_SECONDS_MAX // units_per_hour(duration_s):
             return None
         totals = (2 * costs * duration_s + HOUR_S) // (2 * HOUR_S)
-        return _Charged(found.prices_micro_usd, costs, costs, totals)
+        return _Charged(prices, costs, costs, totals)
     units = units_per_hour(duration_s)
     if int(costs.max()) >= LARGEST or int(costs.max()) // units >= MAX_TOTAL_MICRO_USD // (2 * units) - 1:
         return None
-    prices = average_prices(found.prices_micro_usd, units, duration_s)
-    rates = np.add.reduceat(found.gpus * prices, begins_of(found.node_counts))
+    prices = average_prices(prices, units, duration_s)
+    rates = np.add.reduceat(gpus * prices, begins_of(counts))
     return _Charged(prices, costs, rates, (2 * costs + units) // (2 * units))
 
 
@@ -123,29 +146,39 @@ def _within_caps(
     inventory: Inventory, requests: list[ClusterRequest], size_of: list[int], charged: _Charged
 ) -> int:
     """How many placements there are before the first that costs more than the cap."""
-    cap = requests[0].max_price_micro_usd_per_gpu_hour
-    if cap is not None:
-        for place, cost in enumerate(charged.costs.tolist()):
-            if cheapest_cap(inventory, cost, 0, requests[size_of[place]]) > cap:
-                return place
+    caps = [request.max_price_micro_usd_per_gpu_hour for request in requests]
+    for place, cost in enumerate(charged.costs.tolist() if any(caps) else ()):
+        cap = caps[size_of[place]]
+        if cap is not None and cheapest_cap(inventory, cost, 0, requests[size_of[place]]) > cap:
+            return place
     return int(charged.costs.size)
 
 
 def _event(
-    state: MarketState, command: DeployMany, now_us: int, found: Gangs, charged: _Charged, credited: list[int]
+    state: MarketState,
+    command: DeployMany,
+    now_us: int,
+    groups: Groups,
+    found: Gangs,
+    charged: _Charged,
+    credited: list[int],
 ) -> LeasesStarted:
     inventory, rules, count = state.inventory, state.books.rules, len(credited)
     counts = found.node_counts[:count]
     nodes, gpus = (of_node[: counts.sum()] for of_node in (found.nodes, found.gpus))
     market, prices = found.markets[: nodes.size], charged.prices[: nodes.size]
-    duration_s, asks = command.request.priced_duration_s, inventory.nodes.ask_micro_usd[nodes]
+    asks = inventory.nodes.ask_micro_usd[nodes]
     used, place = np.unique(market, return_inverse=True)
-    lines, line_counts = _lines(inventory, duration_s, market, asks, gpus, counts)
+    lines, line_counts = _lines(inventory, groups, market, asks, gpus, counts)
     lines[:, 0] = np.searchsorted(used, lines[:, 0])
     earners, weights, earner_counts = _earners(inventory.nodes.supplier[nodes], gpus, prices, counts)
     suppliers, earner = np.unique(earners, return_inverse=True)
     curves = inventory.posted_of_market[used].tolist(), inventory.long_run[used].tolist()
-    flat = inventory.is_flat(duration_s)
+    kinds = [
+        Kind(request, retry_s, not inventory.is_flat(request.priced_duration_s))
+        for request, retry_s in command.kinds
+    ]
+    flat = all(inventory.is_flat(request.priced_duration_s) for request in groups.shapes)
     return LeasesStarted(
         at_us=now_us,
         first=state.version + 1,
@@ -179,6 +212,7 @@ def _event(
         earners=_i4(earner),
         weights=_i8(weights),
         suppliers=[inventory.suppliers.names[code] for code in suppliers.tolist()],
+        kinds=kinds,
     )
 
 
@@ -191,9 +225,24 @@ def _i8(values: Int) -> bytes:
 
 
 def _lines(
-    inventory: Inventory, duration_s: int, market: Int, asks: Int, gpus: Int, counts: Int
+    inventory: Inventory, groups: Groups, market: Int, asks: Int, gpus: Int, counts: Int
 ) -> tuple[Int, Int]:
     """(lines in the columns of the event, lines of each lease)."""
+    parts = []
+    for request, leases, nodes in groups.each(counts):
+        own = market[nodes], asks[nodes], gpus[nodes], counts[leases]
+        parts.append(_lines_alike(inventory, request.priced_duration_s, *own))
+    if len(parts) == 1:
+        return parts[0]
+    lines, line_counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.argsort(np.argsort(groups.shape_of, kind="stable"))
+    return lines[rows_of(line_counts, order)], line_counts[order]
+
+
+def _lines_alike(
+    inventory: Inventory, duration_s: int, market: Int, asks: Int, gpus: Int, counts: Int
+) -> tuple[Int, Int]:
+    """The same of leases for one duration."""
     flat, units = inventory.is_flat(duration_s), units_per_hour(duration_s)
     edges = np.array([0, duration_s] if flat else band_edges(0, duration_s), dtype=np.int64)
     rows, markets = curve_rows(inventory, market, duration_s), inventory.markets.size

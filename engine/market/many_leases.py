@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.domain.cluster_request import ClusterRequest, with_gpu_count, with_request_id
 from engine.domain.money import part_micro_usd
 from engine.market.charges import KINDS, SET_BY
-from engine.market.events import Key, LeasesStarted, LeaseStarted
+from engine.market.events import Key, Kind, LeasesStarted, LeaseStarted
 from engine.market.lease_terms import PriceLine, Profile, Terms
 from engine.market.ledger.bookings import set_aside
 from engine.market.ledger.entries import Money, Span
@@ -47,34 +47,19 @@ def ends_of(counts: bytes) -> list[int]:
     return list(accumulate(column(counts).tolist(), initial=0))
 
 
-def sized(event: LeasesStarted) -> list[ClusterRequest]:
-    """The request in each size."""
-    return [with_gpu_count(event.request, gpus) for gpus, _ in event.sizes]
+def kinds_of(event: LeasesStarted) -> list[Kind]:
+    """What leases of each size are for."""
+    retry_s, has_profile = event.retry_on_loss_s, bool(event.curves)
+    alike = [Kind(with_gpu_count(event.request, gpus), retry_s, has_profile) for gpus, _ in event.sizes]
+    return event.kinds or alike
 
 
 def terms_of_many(event: LeasesStarted) -> Iterator[Terms]:
     """The terms of each lease."""
-    requests, fee_ppm = sized(event), event.parts_ppm[0]
-    named = bool(event.request.request_id)
-    alike = Terms(
-        request=event.request,
-        nodes=b"",
-        gpus=b"",
-        prices_micro_usd_per_gpu_hour=b"",
-        lines=[],
-        rate_micro_usd_per_hour=0,
-        duration_s=event.request.priced_duration_s,
-        total_micro_usd=0,
-        price_snapshot_id=event.price_snapshot_id,
-        lower_bound_micro_usd_per_hour=0,
-        idle_nodes_broken=0,
-        relaxations_solved=1,
-        fleet_version=event.fleet_version,
-        price_epoch=event.price_epoch,
-        network_fee_ppm=fee_ppm,
-    )
+    fee_ppm = event.parts_ppm[0]
+    templates = [_template(event, kind.request) for kind in kinds_of(event)]
     columns = (
-        [""] * event.count if named else _numbered("req-", event),
+        _numbered("req-", event),
         column(event.size_of).tolist(),
         column(event.rates_micro_usd_per_hour, "<i8").tolist(),
         column(event.totals_micro_usd, "<i8").tolist(),
@@ -84,10 +69,10 @@ def terms_of_many(event: LeasesStarted) -> Iterator[Terms]:
         _profiles(event),
     )
     for name, size, rate, total, broken, (begin, end), lines, profile in zip(*columns, strict=True):
-        request = requests[size]
+        alike = templates[size]
         yield replace(
             alike,
-            request=request if named else with_request_id(request, name),
+            request=alike.request if alike.request.request_id else with_request_id(alike.request, name),
             nodes=event.nodes[4 * begin : 4 * end],
             gpus=event.gpus[4 * begin : 4 * end],
             prices_micro_usd_per_gpu_hour=event.prices_micro_usd_per_gpu_hour[8 * begin : 8 * end],
@@ -101,8 +86,29 @@ def terms_of_many(event: LeasesStarted) -> Iterator[Terms]:
         )
 
 
+def _template(event: LeasesStarted, request: ClusterRequest) -> Terms:
+    """What the leases of one size have in common; filling it in takes a quarter of what making each takes."""
+    return Terms(
+        request=request,
+        nodes=b"",
+        gpus=b"",
+        prices_micro_usd_per_gpu_hour=b"",
+        lines=[],
+        rate_micro_usd_per_hour=0,
+        duration_s=request.priced_duration_s,
+        total_micro_usd=0,
+        price_snapshot_id=event.price_snapshot_id,
+        lower_bound_micro_usd_per_hour=0,
+        idle_nodes_broken=0,
+        relaxations_solved=1,
+        fleet_version=event.fleet_version,
+        price_epoch=event.price_epoch,
+        network_fee_ppm=event.parts_ppm[0],
+    )
+
+
 def _lines(event: LeasesStarted) -> Iterator[list[PriceLine]]:
-    """Of each lease. Alike ones share a list, which nobody changes."""
+    """Of each lease; alike ones share a list, which nobody changes."""
     made: dict[bytes, list[PriceLine]] = {}
     for begin, end in pairwise(ends_of(event.line_counts)):
         packed = event.lines[64 * begin : 64 * end]
@@ -120,9 +126,12 @@ def _profiles(event: LeasesStarted) -> Iterator[Profile | None]:
     if not event.curves:
         yield from repeat(None, event.count)
         return
-    ends = ends_of(event.node_counts)
+    ends, kinds = ends_of(event.node_counts), kinds_of(event)
     markets, asks = column(event.market_of_node).tolist(), event.asks_micro_usd_per_gpu_hour
-    for begin, end in pairwise(ends):
+    for size, (begin, end) in zip(column(event.size_of).tolist(), pairwise(ends), strict=True):
+        if not kinds[size].has_profile:
+            yield None
+            continue
         used = sorted(set(markets[begin:end]))
         place = {market: place for place, market in enumerate(used)}
         row = np.array([place[market] for market in markets[begin:end]], dtype="<i4") if len(used) > 1 else None
@@ -147,7 +156,7 @@ def spans_of(event: LeasesStarted, lease_ids: list[str]) -> Iterator[Span]:
 
 def each_of(event: LeasesStarted) -> Iterator[LeaseStarted]:
     """The same as events of their own, as deciding the requests one by one gives them."""
-    lease_ids = lease_ids_of(event)
+    lease_ids, kinds = lease_ids_of(event), kinds_of(event)
     columns: tuple[Any, ...] = (
         lease_ids,
         terms_of_many(event),
@@ -166,5 +175,5 @@ def each_of(event: LeasesStarted) -> Iterator[LeaseStarted]:
             tenant_id=event.tenant_id,
             terms=terms,
             ends_at_us=event.at_us + terms.duration_s * 1_000_000,
-            retry_on_loss_s=event.retry_on_loss_s,
+            retry_on_loss_s=kinds[size].retry_on_loss_s,
         )

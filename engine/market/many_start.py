@@ -9,7 +9,7 @@ import numpy as np
 
 from engine.market.changes import LEASE
 from engine.market.events import LeasesStarted
-from engine.market.many_leases import column, lease_ids_of, sized, spans_of, terms_of_many
+from engine.market.many_leases import column, kinds_of, lease_ids_of, spans_of, terms_of_many
 from engine.market.state import MarketState, started
 from engine.market.use import Use
 
@@ -17,9 +17,10 @@ from engine.market.use import Use
 def start_many(state: MarketState, event: LeasesStarted) -> None:
     """The leases run."""
     tenant_id, lease_ids, terms_of = event.tenant_id, lease_ids_of(event), terms_of_many(event)
-    for number, (lease_id, terms) in enumerate(zip(lease_ids, terms_of, strict=True), event.first):
+    kinds, sizes = kinds_of(event), column(event.size_of).tolist()
+    for number, (lease_id, terms, size) in enumerate(zip(lease_ids, terms_of, sizes, strict=True), event.first):
         lease = started(lease_id, tenant_id, terms, event.at_us)
-        lease.retry_on_loss_s = event.retry_on_loss_s
+        lease.retry_on_loss_s = kinds[size].retry_on_loss_s
         state.leases[lease_id] = lease
         heapq.heappush(state.due, (lease.ends_at_us, lease_id))
         state.changes.note(number, LEASE, tenant_id, lease_id)
@@ -40,9 +41,8 @@ def _take(state: MarketState, event: LeasesStarted) -> None:
 
 
 def _note_demand(state: MarketState, event: LeasesStarted, lease_ids: list[str]) -> None:
-    requests = sized(event)
-    wanted = [state.demand.serve(event.at_us, event.tenant_id, request) for request in requests]
-    sizes = column(event.size_of).tolist()
+    kinds, sizes = kinds_of(event), column(event.size_of).tolist()
+    wanted = {size: state.demand.serve(event.at_us, event.tenant_id, kinds[size].request) for size in set(sizes)}
     state.demand.leased.update(zip(lease_ids, (wanted[size] for size in sizes), strict=True))
 
 

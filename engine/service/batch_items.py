@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from walras.v1 import cluster_service_pb2 as pb
 
-from engine.domain.cluster_request import text_problem
+from engine.domain.cluster_request import shape_of, text_problem, with_gpu_count
 from engine.domain.errors import InvalidInput, Violation
 from engine.market.commands import DeployCluster, DeployMany
 from engine.market.events import Key
@@ -19,6 +19,8 @@ from engine.service.fields import Checks, body_hash, key_of
 ITEMS_MAX = 1_000
 METHOD = "DeployCluster"
 """Whose keys they are."""
+SHAPES_MAX = 8
+"""Of items that are decided together: each shape costs about what an item costs that is decided by itself."""
 
 
 class Call:
@@ -40,18 +42,14 @@ class Call:
         return cluster_command(self.tenant_id, self.message, None)
 
     @cached_property
-    def kin(self) -> bytes | None:
-        """Equal for calls alike but for their number of GPUs, whose items are decided together; None if they may
-        not be, or if something is wrong with the call."""
+    def shape(self) -> tuple[Any, ...] | None:
+        """Equal for requests alike but for their ids and sizes; None if the call must be decided by itself, or if
+        something is wrong with it."""
         try:
-            if not may_be_many(self.command.request) or self.message.lock_extension_price:
-                return None
+            request = self.command.request
         except InvalidInput:
             return None
-        message = pb.DeployClusterRequest()
-        message.CopyFrom(self.message)
-        message.cluster.ClearField("gpu_count")
-        return message.SerializeToString(deterministic=True)
+        return shape_of(request) if may_be_many(request) and not self.message.lock_extension_price else None
 
     def with_gpus(self, gpu_count: int) -> Call:
         """The same for another number of GPUs."""
@@ -101,31 +99,36 @@ def _key(item: BatchItem) -> Key | None:
     return key_of(item.call.tenant_id, METHOD, item.key, item.call.body_hash) if item.key else None
 
 
-def alike(items: Sequence[BatchItem], gpus_most: int) -> DeployMany | None:
+def together(items: Sequence[BatchItem], gpus_most: int) -> DeployMany | None:
     """The command for the first of the items that may be decided together, at most so many GPUs in all; None if
-    those are fewer than two."""
-    first, gpus, keys, size_of = items[0].call, 0, list[str](), list[int]()
-    places: dict[int, int] = {}
-    sizes: list[tuple[int, bytes]] = []
+    those are not two of a shape."""
+    gpus, enough, keys, size_of = 0, 0, list[str](), list[int]()
+    sizes: dict[Call, int] = {}
+    shapes = set[tuple[Any, ...]]()
     for item in items:
         call = item.call
-        if first.kin is None or call.kin != first.kin or (item.key and text_problem(item.key)):
+        if call.shape is None or (item.key and text_problem(item.key)):
             break
-        count = call.command.request.gpu_count
-        gpus += count
-        if gpus > gpus_most:
+        gpus += call.command.request.gpu_count
+        if call not in sizes:
+            shapes.add(call.shape)
+        if gpus > gpus_most or len(shapes) > SHAPES_MAX:
             break
-        if count not in places:
-            places[count] = len(sizes)
-            sizes.append((count, call.body_hash))
         keys.append(item.key)
-        size_of.append(places[count])
-    if len(keys) < 2:
-        return None
-    command = first.command
-    return DeployMany(
-        command.tenant_id, command.request, tuple(sizes), size_of, keys, METHOD, command.retry_on_loss_s
-    )
+        size_of.append(sizes.setdefault(call, len(sizes)))
+        if len(keys) >= 2 * len(shapes):
+            enough = len(keys)
+    return _many(list(sizes), size_of[:enough], keys[:enough]) if enough else None
+
+
+def _many(calls: Sequence[Call], size_of: list[int], keys: list[str]) -> DeployMany:
+    calls = calls[: max(size_of) + 1]
+    kinds = tuple((call.command.request, call.command.retry_on_loss_s) for call in calls)
+    request, retry_s = kinds[0]
+    are_alike = all(each == (with_gpu_count(request, each[0].gpu_count), retry_s) for each in kinds)
+    sizes = tuple((call.command.request.gpu_count, call.body_hash) for call in calls)
+    tenant_id = calls[0].tenant_id
+    return DeployMany(tenant_id, request, sizes, size_of, keys, METHOD, retry_s, () if are_alike else kinds)
 
 
 def items_of(tenant_id: str, message: Any) -> list[BatchItem]:

@@ -6,7 +6,7 @@ from walras.v1 import cluster_service_pb2 as pb
 
 from engine.domain.errors import InvalidInput, Overloaded, WalrasError
 from engine.market.events import LeasesStarted
-from engine.market.many_leases import column, lease_ids_of
+from engine.market.many_leases import column, kinds_of, lease_ids_of
 from engine.market.state import Lease, MarketState
 from engine.service.batch_items import BatchItem
 from engine.service.cluster_codec import started_lease_message, write_placement
@@ -47,10 +47,11 @@ class BatchReply:
             message.leases.extend(started_lease_message(inventory, leases[lease_id]) for lease_id in lease_ids)
             return event.count
         message.lease_ids.extend(lease_ids)
-        message.gpu_counts.extend(event.sizes[size][0] for size in column(event.size_of).tolist())
+        sizes = column(event.size_of).tolist()
+        message.gpu_counts.extend(event.sizes[size][0] for size in sizes)
         message.totals_micro_usd.extend(column(event.totals_micro_usd, "<i8").tolist())
-        ends_at_us = event.at_us + event.request.priced_duration_s * 1_000_000
-        message.end_times_us.extend([ends_at_us] * event.count)
+        ends_at_us = [event.at_us + kind.request.priced_duration_s * 1_000_000 for kind in kinds_of(event)]
+        message.end_times_us.extend(ends_at_us[size] for size in sizes)
         self._add_placements(event)
         return event.count
 

@@ -25,7 +25,7 @@ from engine.market.state import Lease
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service.acts import note_part
 from engine.service.admission import Admission
-from engine.service.batch_items import BatchItem, alike, items_of
+from engine.service.batch_items import BatchItem, items_of, together
 from engine.service.batch_reply import BatchReply
 from engine.service.engine import Engine
 from engine.service.identity import caller, calling_tenant
@@ -80,7 +80,7 @@ class BatchedDeploys:
         """Answer the first of some items, one at least. How many are to be tried next: after one that was in the
         way few, as the next may be in the way, too."""
         within = self._admission.room(principal, ITEM, len(items))
-        many = alike(items[:within], GPUS_MAX) if within > 1 else None
+        many = together(items[:within], GPUS_MAX) if within > 1 else None
         if many is None:
             leased = self._serve_one(principal, items[0], reply)
             return min(MANY_MAX, GROWTH * len(items)) if leased else 1

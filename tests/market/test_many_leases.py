@@ -27,11 +27,13 @@ from engine.market.many_leases import each_of
 from engine.market.published import packed
 from engine.market.state import MarketState
 from engine.market.state_codec import capture, restore
+from solvers.mixed_turns import _Walker
 from solvers.placement import Placer
 from tests.full_size import size
 from tests.market.books import NoBook
 from tests.market.ledger.market import LedgerMarket
 from tests.market.small_market import published
+from tests.service.loopback import node as row
 from tests.worlds import World, world_from_seed
 
 METHOD = "DeployCluster"
@@ -81,13 +83,35 @@ def wanted_in(seed: int, world: World) -> commands.DeployMany:
     return commands.DeployMany("alice", with_gpu_count(request, sizes[0]), by_size, chosen, keys, METHOD, 60)
 
 
+def mixed_in(seed: int, world: World) -> commands.DeployMany:
+    """Up to four variants of the world's request in mixed order, which may want the same GPUs or others."""
+    random, alike = Random(seed + 2), wanted_in(seed, world)
+    kinds = [(request, 60) for request in alike.requests]
+    models = sorted({node["gpu_model"] for node in world.fleet})
+    for _ in range(random.randint(1, 3)):
+        request, retry_s = random.choice(kinds)
+        changed = random.choice(
+            (
+                {"duration_s": random.choice((600, 7_200, 200_000))},
+                {"gpu_models": (random.choice(models),)},
+                {"min_reliability": random.choice((0.5, 0.97))},
+                {"max_price_micro_usd_per_gpu_hour": random.choice((900_000, 2_500_000))},
+                {"request_id": "other"},
+            )
+        )
+        kinds.append((msgspec.structs.replace(request, **changed), random.choice((0, retry_s))))
+    sizes = tuple((request.gpu_count, bytes([place]) * 32) for place, (request, _) in enumerate(kinds))
+    chosen = [random.randrange(len(kinds)) for _ in alike.keys]
+    return replace(alike, request=kinds[0][0], sizes=sizes, size_of=chosen, kinds=tuple(kinds))
+
+
 def alone(command: commands.DeployMany, place: int) -> commands.DeployCluster:
     """One of the leases as a call of its own."""
-    gpus, body_hash = command.sizes[command.size_of[place]]
+    size = command.size_of[place]
+    _, body_hash = command.sizes[size]
+    retry_s = command.kinds[size][1] if command.kinds else command.retry_on_loss_s
     key = Key(command.tenant_id, command.method, command.keys[place], body_hash) if command.keys[place] else None
-    return commands.DeployCluster(
-        command.tenant_id, with_gpu_count(command.request, gpus), key, False, command.retry_on_loss_s
-    )
+    return commands.DeployCluster(command.tenant_id, command.requests[size], key, False, retry_s)
 
 
 def one_by_one(market: LedgerMarket, command: commands.DeployMany) -> list[str]:
@@ -127,12 +151,12 @@ def flat(events: list[AnyEvent]) -> list[AnyEvent]:
 
 
 @settings(max_examples=size(150, 3_000), deadline=None)
-@given(st.integers(0, 10**9))
-def test_leases_decided_together_are_those_decided_one_by_one(seed: int) -> None:
+@given(st.integers(0, 10**9), st.booleans())
+def test_leases_decided_together_are_those_decided_one_by_one(seed: int, mixed: bool) -> None:
     """Law: events, state, refusals and books are the same, and deciding changes nothing; a replay and a snapshot
     give the state again; the ledger's twin finds nothing wrong."""
     world = world_from_seed(seed, 30)
-    command = wanted_in(seed, world)
+    command = (mixed_in if mixed else wanted_in)(seed, world)
     single, many = market_of(seed, world), market_of(seed, world)
     assert together(many, command) == one_by_one(single, command)
     assert flat(many.events) == single.events
@@ -153,13 +177,16 @@ def test_leases_decided_together_are_those_decided_one_by_one(seed: int) -> None
 def test_worlds_have_leases_decided_together_and_refused_ones() -> None:
     """The law above is about something: many leases begin together, some are refused between them."""
     started = refused = 0
-    for seed in range(60):
-        world = world_from_seed(seed, 30)
-        market = market_of(seed, world)
-        outcomes = together(market, wanted_in(seed, world))
-        started += sum(event.count for event in market.events if isinstance(event, LeasesStarted))
+    mixed = 0
+    for seed in range(120):
+        world = world_from_seed(seed // 2, 30)
+        market = market_of(seed // 2, world)
+        outcomes = together(market, (mixed_in if seed % 2 else wanted_in)(seed // 2, world))
+        begun = [event for event in market.events if isinstance(event, LeasesStarted)]
+        started += sum(event.count for event in begun)
+        mixed += sum(len(set(np.frombuffer(event.size_of, "<i4").tolist())) > 1 for event in begun if event.kinds)
         refused += sum(":" in outcome for outcome in outcomes)
-    assert started > 100 and refused > 50
+    assert started > 200 and refused > 100 and mixed > 20
 
 
 @pytest.fixture
@@ -263,6 +290,28 @@ def _forgetful(placer: Any, demand: Any, replicas: Any) -> Any:
     """Every gang as if it were the first."""
     each = [PLACE_MANY(placer, demand, replicas[place : place + 1]) for place in range(replicas.size)]
     return type(each[0])(*(np.concatenate(columns) for columns in zip(*each, strict=True)))
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_shape_that_does_not_see_what_others_took_is_found(
+    monkeypatch: pytest.MonkeyPatch, forgets: bool
+) -> None:
+    """Law: what walks of a shape have found out does not outlive what other shapes take. Planted bug: it does."""
+    if forgets:
+        place = _Walker.place
+        monkeypatch.setattr(_Walker, "place", lambda self, replicas, touched: place(self, replicas, touched[:0]))
+    far = {"site_id": "sfo1", "reliability": 0.9}
+    fleet = [row("near"), row("far1", **far), row("far2", **far)]
+    anywhere = ClusterRequest(4, duration_s=3_600)
+    there = msgspec.structs.replace(anywhere, sites=("sfo1",))
+    command = commands.DeployMany(
+        "alice", anywhere, ((4, b""), (4, b"")), [0, 1, 0, 0], [""] * 4, METHOD, 0, ((anywhere, 0), (there, 0))
+    )
+    markets = LedgerMarket(nodes=0), LedgerMarket(nodes=0)
+    for market in markets:
+        market.load(fleet)
+    assert together(markets[0], command) == one_by_one(markets[1], command)
+    assert (flat(markets[0].events) == markets[1].events) is not forgets
 
 
 def test_only_requests_without_rules_over_nodes_are_decided_together() -> None:
