@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError
 from engine.market.commands import DeployCluster, DeployMany
 from engine.market.decide import made_by
-from engine.market.events import Key, LeasesStarted
+from engine.market.events import LeasesStarted
 from engine.market.many_decision import may_be_many
 from engine.market.many_leases import lease_ids_of
 from engine.market.stopwatch import NO_STOPWATCH
@@ -28,31 +29,38 @@ KEY_TWICE = 0.2
 
 
 def batch_of(caller: Caller) -> Call:
-    """Two to six alike deployments; sometimes the last comes under the first one's key."""
-    draw, request = caller.draw, caller.request()
-    while not may_be_many(request):
-        request = caller.request()
-    retry_s = draw.choice((0, 30))
-    items = [caller.deployment(request, retry_s) for _ in range(draw.choice((2, 3, 6)))]
+    """Two to six deployments of one or two kinds; sometimes the last comes under the key of the first."""
+    draw = caller.draw
+    kinds = [(_plain_request(caller), draw.choice((0, 30))) for _ in range(draw.choice((1, 2)))]
+    items = [caller.deployment(*draw.choice(kinds)) for _ in range(draw.choice((2, 3, 6)))]
     if draw.random() < KEY_TWICE:
         items[-1] = replace(items[-1], command=items[0].command)
     return caller.call("DeployMany", _together(items), items=tuple(items))
 
 
+def _plain_request(caller: Caller) -> ClusterRequest:
+    while not may_be_many(request := caller.request()):
+        pass
+    return request
+
+
 def _together(items: list[Call]) -> DeployMany:
-    commands = [item.command for item in items]
-    first = commands[0]
-    assert isinstance(first, DeployCluster)
-    keys: list[Key | None] = [item.key for item in items]
-    body_hash = next((key.body_hash for key in keys if key is not None), b"")
+    sizes: dict[tuple[ClusterRequest, int], int] = {}
+    hashes, size_of = dict[int, bytes](), list[int]()
+    for item in items:
+        assert isinstance(item.command, DeployCluster)
+        size_of.append(sizes.setdefault((item.command.request, item.command.retry_on_loss_s), len(sizes)))
+        if item.key is not None:
+            hashes[size_of[-1]] = item.key.body_hash
     return DeployMany(
-        first.tenant_id,
-        first.request,
-        ((first.request.gpu_count, body_hash),),
-        [0] * len(items),
-        ["" if key is None else key.key for key in keys],
+        items[0].tenant,
+        next(iter(sizes))[0],
+        tuple((request.gpu_count, hashes.get(size, b"")) for (request, _), size in sizes.items()),
+        size_of,
+        ["" if item.key is None else item.key.key for item in items],
         METHOD,
-        first.retry_on_loss_s,
+        next(iter(sizes))[1],
+        tuple(sizes) if len(sizes) > 1 else (),
     )
 
 
