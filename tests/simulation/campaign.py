@@ -17,6 +17,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.life import OPERATIONS, Report, run
 
 BUG_SEEDS = 500
+CHUNK, CHUNKS_MAX = 8, 16
 
 
 def replaying(seed: int, operations: int = OPERATIONS, bug: str = "") -> str:
@@ -41,9 +42,12 @@ def replay(seed: int, operations: int, bug: str) -> int:
 
 
 def _processes(count: int) -> Pool:
-    """Workers that end with this process, whatever ends it; used with `with`."""
+    """Workers that end with this process, whatever ends it; used with `with`.
+
+    Each is replaced after CHUNKS_MAX tasks: a life leaves 2 MB behind, so a hundred thousand of them would not fit.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    return multiprocessing.get_context("spawn").Pool(count, _end_with_parent)
+    return multiprocessing.get_context("spawn").Pool(count, _end_with_parent, maxtasksperchild=CHUNKS_MAX)
 
 
 def _end_with_parent() -> None:
@@ -67,7 +71,7 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
     tasks = ((seed, operations) for seed in range(first, first + seeds))
     total, failed, began_s, done = Report(0), list[Report](), time.monotonic(), 0
     with suppress(KeyboardInterrupt), _processes(processes) as pool:  # what was done until then is told
-        for done, report in enumerate(pool.imap_unordered(_one, tasks, chunksize=8), 1):
+        for done, report in enumerate(pool.imap_unordered(_one, tasks, chunksize=CHUNK), 1):
             total.operations += report.operations
             total.outcomes += report.outcomes
             total.faults += report.faults
