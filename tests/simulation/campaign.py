@@ -44,7 +44,7 @@ def replay(seed: int, operations: int, bug: str) -> int:
 def _processes(count: int) -> Pool:
     """Workers that end with this process, whatever ends it; used with `with`.
 
-    Each is replaced after CHUNKS_MAX tasks: a life leaves 2 MB behind, so a hundred thousand of them would not fit.
+    Each is replaced after CHUNKS_MAX tasks: a life leaves 2 MB behind; a hundred thousand would not fit.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     return multiprocessing.get_context("spawn").Pool(count, _end_with_parent, maxtasksperchild=CHUNKS_MAX)
