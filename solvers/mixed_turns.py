@@ -33,6 +33,8 @@ def place_mixed(shapes: Sequence[Shape], shape_of: Int, replicas: Int) -> Gangs:
     parts, ends = [], shape_of.size
     for family in _families([demand for _, demand in shapes]):
         places = np.flatnonzero(np.isin(shape_of, family))
+        if not places.size:  # of a shape that only later gangs have, which are not asked for any more
+            continue
         if len(family) == 1:
             placer, demand = shapes[family[0]]
             found = placer.place_many(demand, replicas[places])

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request, with_gpu_count
@@ -152,6 +152,7 @@ def flat(events: list[AnyEvent]) -> list[AnyEvent]:
 
 @settings(max_examples=size(150, 3_000), deadline=None)
 @given(st.integers(0, 10**9), st.booleans())
+@example(2755, True)  # a known key ends it before any gang of two shapes that share a model
 def test_leases_decided_together_are_those_decided_one_by_one(seed: int, mixed: bool) -> None:
     """Law: events, state, refusals and books are the same, and deciding changes nothing; a replay and a snapshot
     give the state again; the ledger's twin finds nothing wrong."""
