@@ -13,9 +13,10 @@ import numpy as np
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import Refused
+from engine.market.counted_rows import room_limits, row_masks, rows_of
 from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
-from engine.market.reach import Reach, joint_constraints, reach, room_limits, row_masks, rows_of
+from engine.market.reach import Reach, joint_constraints, reach
 from engine.market.relaxations import Relaxation, relaxations_of
 from engine.market.state import MarketState
 from engine.market.terms import SEARCH_LIMIT, terms_of
