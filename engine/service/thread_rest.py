@@ -13,8 +13,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 PIECE_ITEMS = 256
 """Items of a loop between two looks at the clock, which costs half as much as an item."""
-REST = 6.0
-PIECE_S, LONG_S = 0.001, 1.0
+REST = 3.0
+PIECE_S, LONG_S = 0.002, 1.0
 """It rests after so much work of its own; more than the second was another thread's, or an epoch's before."""
 
 
