@@ -12,47 +12,39 @@ from engine.domain.limits import MAX_GPU_COUNT
 from engine.market import demand
 from engine.market.inventory import Inventory
 from solvers.most import whole_of_pools
-from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MODEL, SITE, TIER
+from solvers.pools import CERTIFICATIONS, CONNECTIVITY, FABRIC, INTERCONNECT, MODEL, SITE, TIER, NodeColumns
 
 Int = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 POOL_COLUMNS = (MODEL, SITE, TIER, CERTIFICATIONS, CONNECTIVITY, INTERCONNECT, FABRIC)
+"""The first ones of `NodeColumns`."""
 NONE: NDArray[Any] = np.empty(0, dtype=np.int64)
 
 
 class Rows(NamedTuple):
     """What is counted: nodes, or whole pools where a request cannot tell the nodes of one apart.
 
-    Columns (rows,) as in `solvers.pools.NodeColumns`; the last three are of nodes only. `free`: GPUs that could
-    serve the request if it had no constraint, `whole`: those among them that whole replicas can have.
+    `columns`: of either; pools have none of what tells their nodes apart. `free`: GPUs that could serve the
+    request if it had no constraint, `whole`: those that whole replicas can have. `price`: of nodes under a cap.
     """
 
+    columns: NodeColumns
     free: Int
     whole: Int
-    model: Int
-    site: Int
-    tier: Int
-    certifications: Int
-    connectivity: Int
-    interconnect: Int
-    fabric: Int
-    supplier: Int = NONE
-    reliability: NDArray[np.float64] = NONE
     price: Int = NONE
 
 
 def rows_of(inventory: Inventory, request: ClusterRequest) -> Rows:
-    """The rows of a request: pools are a tenth of the nodes, or less."""
-    if not (_judges_nodes(request) or request.max_price_micro_usd_per_gpu_hour):
+    """The rows of a request: there are fewer pools than nodes."""
+    is_capped = request.max_price_micro_usd_per_gpu_hour is not None
+    if not (is_capped or _judges_nodes(request)):
         pools = inventory.pools
-        folded = np.ascontiguousarray(pools.table[:, POOL_COLUMNS].T)
-        return Rows(pools.left, whole_of_pools(pools.table, pools.free, request.gpus_per_node), *folded)
-    nodes, free = inventory.nodes, inventory.free
+        columns = NodeColumns(*np.ascontiguousarray(pools.table[:, POOL_COLUMNS].T), *[NONE] * 5)
+        return Rows(columns, pools.left, whole_of_pools(pools.table, pools.free, request.gpus_per_node))
+    free = inventory.free
     if request.gpu_milli is not None:
         free = free + _shared(inventory, 1)  # a shared card with anything left may serve a part
-    columns = nodes.model, nodes.site, nodes.tier, nodes.certifications, nodes.connectivity, nodes.interconnect
-    price = inventory.node_prices if request.max_price_micro_usd_per_gpu_hour else NONE
-    return Rows(free, free, *columns, nodes.fabric, nodes.supplier, nodes.reliability, price)
+    return Rows(inventory.nodes, free, free, inventory.node_prices if is_capped else NONE)
 
 
 def _judges_nodes(request: ClusterRequest) -> bool:
@@ -63,28 +55,28 @@ def _judges_nodes(request: ClusterRequest) -> bool:
 
 def row_masks(inventory: Inventory, request: ClusterRequest, rows: Rows) -> dict[str, Flags]:
     """The rows that keep each constraint on nodes that the request has, by constraint name, (rows,) each."""
-    masks: dict[str, Flags] = {}
+    columns, masks = rows.columns, dict[str, Flags]()
     if request.gpu_models:
-        masks["gpu_models"] = inventory.models.mask(request.gpu_models)[rows.model]
+        masks["gpu_models"] = inventory.models.mask(request.gpu_models)[columns.model]
     if name := _given(request, "regions", "countries", "sites"):
-        masks[name] = demand.wanted_sites(inventory, request)[rows.site]
+        masks[name] = demand.wanted_sites(inventory, request)[columns.site]
     if name := _given(request, "excluded_regions", "excluded_countries", "excluded_sites"):
-        masks[name] = ~demand.excluded_sites(inventory, request)[rows.site]
+        masks[name] = ~demand.excluded_sites(inventory, request)[columns.site]
     if request.max_client_rtt_ms is not None:
-        masks["max_client_rtt_ms"] = demand.near_sites(inventory, request)[rows.site]
+        masks["max_client_rtt_ms"] = demand.near_sites(inventory, request)[columns.site]
     if request.min_security_tier:
-        masks["min_security_tier"] = rows.tier >= request.min_security_tier
+        masks["min_security_tier"] = columns.tier >= request.min_security_tier
     if request.certifications:
         wanted = demand.certification_mask(inventory, request)
-        masks["certifications"] = (rows.certifications & wanted) == wanted
+        masks["certifications"] = (columns.certifications & wanted) == wanted
     if request.min_connectivity_tier:
-        masks["min_connectivity_tier"] = rows.connectivity >= request.min_connectivity_tier
+        masks["min_connectivity_tier"] = columns.connectivity >= request.min_connectivity_tier
     if request.min_interconnect:
-        masks["min_interconnect"] = rows.interconnect >= request.min_interconnect
+        masks["min_interconnect"] = columns.interconnect >= request.min_interconnect
     if request.min_reliability:
-        masks["min_reliability"] = rows.reliability >= request.min_reliability
+        masks["min_reliability"] = columns.reliability >= request.min_reliability
     if name := _given(request, "allowed_suppliers", "excluded_suppliers"):
-        masks[name] = demand.suppliers_ok(inventory, request)[rows.supplier]
+        masks[name] = demand.suppliers_ok(inventory, request)[columns.supplier]
     return masks
 
 

@@ -18,7 +18,6 @@ from engine.market.audit import node_faults
 from engine.market.audit_prices import price_faults_of_many
 from engine.market.events import LeasesStarted
 from engine.market.fleet_columns import Glance
-from engine.market.inventory import Inventory
 from engine.market.many_groups import Groups
 from engine.market.many_leases import column, kinds_of
 from engine.market.state import MarketState
@@ -59,7 +58,7 @@ def faults_of_many(state: MarketState, event: LeasesStarted) -> list[str]:
         return ["names a node that does not exist"]
     seen = inventory.glance(nodes)
     faults = [fault for holds, fault in _fits(nodes, gpus, seen.unused, seen.state) if not holds]
-    for part in _parts(event, inventory, counts, nodes, gpus, line_counts, lines):
+    for part in _parts(event, seen, counts, nodes, gpus, line_counts, lines):
         rules = *_gangs(part), *_sums(part)
         faults += [fault for holds, fault in rules if not holds]
         faults += node_faults(inventory, part.request, part.nodes, part.seen)
@@ -78,7 +77,7 @@ def faults_of_many(state: MarketState, event: LeasesStarted) -> list[str]:
 
 def _parts(
     event: LeasesStarted,
-    inventory: Inventory,
+    seen: Glance,
     counts: Int,
     nodes: Int,
     gpus: Int,
@@ -94,10 +93,8 @@ def _parts(
     for (request, own, rows), (_, _, of_lines) in zip(groups.each(counts), line_rows, strict=True):
         begins = counts[own].cumsum() - counts[own]
         of_lease = size[own], rates[own], totals[own], line_counts[own]
-        at = nodes[rows]
-        yield _Leases(
-            request, begins, *of_lease, inventory.glance(at), at, gpus[rows], prices[rows], lines[of_lines]
-        )
+        own_seen = Glance._make((*(each[rows] for each in seen[:-1]), None))
+        yield _Leases(request, begins, *of_lease, own_seen, nodes[rows], gpus[rows], prices[rows], lines[of_lines])
 
 
 def _gangs(part: _Leases) -> Rules:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from itertools import repeat
 
 import numpy as np
 
@@ -47,8 +46,8 @@ def _note_demand(state: MarketState, event: LeasesStarted, lease_ids: list[str])
 
 
 def _remember(state: MarketState, event: LeasesStarted, lease_ids: list[str]) -> None:
-    hashes = [event.sizes[size][1] for size in column(event.size_of).tolist()]
-    names = zip(repeat(event.tenant_id), repeat(event.method), event.keys)
-    keyed = [each for each in zip(names, hashes, lease_ids, strict=False) if each[0][2]]
-    state.subjects.update((name, (body_hash, lease_id)) for name, body_hash, lease_id in keyed)
-    state.keys_of.update((lease_id, [name]) for name, _, lease_id in keyed)
+    for lease_id, key, size in zip(lease_ids, event.keys, column(event.size_of).tolist(), strict=True):
+        if key:
+            name = (event.tenant_id, event.method, key)
+            state.subjects[name] = (event.sizes[size][1], lease_id)
+            state.keys_of[lease_id] = [name]

@@ -62,12 +62,14 @@ def reach(
 
 def _groups(inventory: Inventory, rows: Rows, joint: Set[str]) -> tuple[Int, int]:
     """(group of each row, their number): by model, by fabric, by both, or all in one; -1 on no fabric."""
-    models = len(inventory.models) if "allow_mixed_models" in joint else 1
-    model = rows.model if "allow_mixed_models" in joint else np.zeros_like(rows.model)
+    columns, one_model = rows.columns, "allow_mixed_models" in joint
+    models = len(inventory.models) if one_model else 1
+    # Copied, as columns of nodes are views that jump from row to row: their kernel would be another one.
+    model = np.ascontiguousarray(columns.model) if one_model else np.zeros(rows.free.size, dtype=np.int64)
     if "same_fabric" not in joint:
         return model, models
-    fabrics = int(rows.fabric.max(initial=-1)) + 1
-    return np.where(rows.fabric >= 0, rows.fabric * models + model, -1), fabrics * models
+    fabrics = int(columns.fabric.max(initial=-1)) + 1
+    return np.where(columns.fabric >= 0, columns.fabric * models + model, -1), fabrics * models
 
 
 class _Counter:
@@ -87,8 +89,8 @@ class _Counter:
 
     def folded(self, members: Int) -> Int:
         """One of all members that stand at one site and count alike; it then has what they have together."""
-        alike = self.rows.site[members]
-        for counts, column in ((self._share, self.rows.supplier), (self._cap, self.rows.price)):
+        alike = self.rows.columns.site[members]
+        for counts, column in ((self._share, self.rows.columns.supplier), (self._cap, self.rows.price)):
             if counts != NO_LIMIT:
                 values, code = np.unique(column[members], return_inverse=True)
                 alike = alike * values.size + code
@@ -104,7 +106,7 @@ class _Counter:
             self._g,
             self.group,
             self._groups,
-            self.rows.supplier,
+            self.rows.columns.supplier,
             self._suppliers,
             self._share,
             self.rows.price,
@@ -122,7 +124,7 @@ def _largest_close(inventory: Inventory, counter: _Counter, everyone: Int, count
     first = np.append(0, np.cumsum(np.bincount(group, minlength=counts.size)))
     groups = iter(np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist())
     following = next(groups, None)
-    site, solved = counter.rows.site, 0
+    site, solved = counter.rows.columns.site, 0
 
     def push(members: Int) -> None:
         nonlocal solved

@@ -31,6 +31,10 @@ class World:
     thread: Thread | None = None
 
 
+def _nothing() -> None:
+    """The work of an idle stack."""
+
+
 class _Stack:
     """A real thread on which simulated ones run, one after another: making one for each would cost more."""
 
@@ -40,13 +44,14 @@ class _Stack:
         self.go, self.back = _thread.allocate_lock(), _thread.allocate_lock()
         self.go.acquire()
         self.back.acquire()
-        self.work: Callable[[], None] = lambda: None
+        self.work: Callable[[], None] = _nothing
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         while True:
             self.go.acquire()
             self.work()
+            self.work = _nothing  # what it worked for, a whole life, is not to stay with an idle stack
             self.back.release()
 
     def let_run(self) -> None:

@@ -50,14 +50,8 @@ class Statement:
         """Number of the first line at or after a time; lines are numbered from 0, forgotten ones included."""
         return self.dropped + bisect_left(self.lines, at_us, key=lambda line: line.at_us)
 
-    def add(self, at_us: int, kind: str, subject: str, amount: int, oldest_us: int) -> None:
-        """One more line; older ones than that are forgotten."""
-        self.trim(oldest_us)
-        before = self.lines[-1].balance_micro_usd if self.lines else 0
-        self.lines.append(Line(at_us, kind, subject, amount, before + amount))
-
-    def add_all(self, at_us: int, entries: Iterable[tuple[str, str, int]], oldest_us: int) -> None:
-        """Lines of (kind, subject, amount), as if added one by one; older ones go only if there are any."""
+    def add(self, at_us: int, entries: Iterable[tuple[str, str, int]], oldest_us: int) -> None:
+        """More lines, of (kind, subject, amount); older ones than that are forgotten."""
         lines = self.lines
         balance = lines[-1].balance_micro_usd if lines else 0
         for kind, subject, amount in entries:
@@ -131,7 +125,7 @@ class Books:
                 for kind, amount in ((DEV_CREDIT, credit), (ESCROW, -total))
                 if amount
             )
-            self.statements.setdefault(tenant, Statement()).add_all(at_us, entries, self._oldest_us(at_us))
+            self.statements.setdefault(tenant, Statement()).add(at_us, entries, self._oldest_us(at_us))
         if entered:
             account = accounts.dev_credit(spans[0].tenant_id)
             self.balances[account] = self.balances.get(account, 0) - entered
@@ -157,7 +151,7 @@ class Books:
     def _note_lines(self, at_us: int, money: Money) -> None:
         oldest_us = self._oldest_us(at_us)
         for account, kind, subject, amount in _lines(money):
-            self.statements.setdefault(account, Statement()).add(at_us, kind, subject, amount, oldest_us)
+            self.statements.setdefault(account, Statement()).add(at_us, ((kind, subject, amount),), oldest_us)
 
     def _oldest_us(self, at_us: int) -> int:
         """How old lines of statements are kept."""
