@@ -13,6 +13,10 @@ class Stopwatch:
         self._last_ns = clock_ns()
         self.laps_us: dict[str, int] = {}
 
+    def again(self) -> Stopwatch:
+        """Another one by the same clock, from now on."""
+        return Stopwatch(self._clock_ns)
+
     def lap(self, stage: str) -> None:
         """Charge the time since the last lap to a stage."""
         now_ns = self._clock_ns()

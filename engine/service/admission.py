@@ -31,6 +31,10 @@ class Admission:
         self._queue, self._streams = FairQueue(quotas, clock_s), Counter[str]()
         self._visiting = 0
 
+    def under_way(self) -> int:
+        """How many calls have their turn."""
+        return self._queue.running
+
     def over_quota(self, principal: Principal, permission: Permission) -> Overloaded | None:
         """The refusal of a call that is beyond its account's quota, None if it is within."""
         if (missing_s := self._calls.missing_s(principal.account, permission.cost)) == 0.0:

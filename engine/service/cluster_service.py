@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import islice
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from engine.market.events import AnyEvent, Key, WantedRequest
 from engine.market.explain import explain
 from engine.market.lease_decision import owned_lease
 from engine.market.quote_decision import owned_quote
-from engine.market.state import MarketState
+from engine.market.state import Lease, MarketState
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service import cluster_codec as codec
 from engine.service.admission import Admission
@@ -39,6 +39,7 @@ from engine.service.fields import (
     page_token,
     resource_id,
 )
+from engine.service.gathered_deploys import CROWD, Answer, GatheredDeploys
 from engine.service.identity import calling_tenant
 from engine.service.refusals import Refusals
 from engine.service.watch_changes import Watches, watched_from
@@ -62,12 +63,16 @@ class ClusterService(ClusterServiceServicer):
         note_refused: Callable[[WantedRequest], None] = lambda _: None,
         watches: Watches | None = None,
         admission: Admission | None = None,
+        crowd: int = CROWD,
     ) -> None:
-        """`note_refused`: told of every request that was refused. `admission`: whom items of a batch ask."""
+        """`note_refused`: told of every request that was refused. `admission`: whom items of a batch ask. `crowd`:
+        calls under way, from which on deployments are gathered."""
         self._engine, self._holds, self._note_refused = engine, holds, note_refused
         self._refusals = Refusals()
         self._watches = watches or Watches(engine, LONGEST_WATCH_S)
-        self._batches = BatchedDeploys(engine, admission or Admission(NO_QUOTAS, time.monotonic), note_refused)
+        admission = admission or Admission(NO_QUOTAS, time.monotonic)
+        self._batches = BatchedDeploys(engine, admission, note_refused)
+        self._gathered = GatheredDeploys(engine, admission.under_way, crowd)
 
     async def QuoteCluster(self, request: pb.QuoteClusterRequest, context: Any) -> pb.Quote:  # noqa: N802
         """A firm price."""
@@ -84,7 +89,7 @@ class ClusterService(ClusterServiceServicer):
 
         holds, locks = self._holds if request.hold else None, request.lock_extension_price
         command = commands.IssueQuote(tenant_id, cluster, ttl_s, key, holds, locks)
-        return await self._place(command, NO_STOPWATCH, answer)
+        return await self._explained(command, self._engine.execute(command, NO_STOPWATCH, answer))
 
     async def GetQuote(self, request: pb.GetQuoteRequest, context: Any) -> pb.Quote:  # noqa: N802
         """One quote of the caller."""
@@ -111,25 +116,39 @@ class ClusterService(ClusterServiceServicer):
 
     async def DeployCluster(self, request: pb.DeployClusterRequest, context: Any) -> pb.Lease:  # noqa: N802
         """A durable lease."""
-        stopwatch = Stopwatch(time.perf_counter_ns)
-        tenant_id, checks = calling_tenant(), Checks()
+        stopwatch, tenant_id = Stopwatch(time.perf_counter_ns), calling_tenant()
+
+        def answer(state: MarketState, made: Lease, is_new: bool) -> pb.Lease:
+            lease = codec.started_lease_message(state.inventory, made, with_placement=not request.omit_placement)
+            if is_new:
+                lease.timings.SetInParent()
+            return lease
+
+        if (item := self._gathered.item_of(tenant_id, request)) is not None:
+            gathered = self._gathered.decided(item, stopwatch, answer)
+            lease = await self._explained(item.call.command, gathered)
+        else:
+            lease = await self._deploy(tenant_id, request, stopwatch, answer)
+        stopwatch.lap("commit")
+        if lease.HasField("timings"):
+            _note_timings(lease, stopwatch)
+        return lease
+
+    async def _deploy(
+        self, tenant_id: str, request: Any, stopwatch: Stopwatch, answer: Answer[pb.Lease]
+    ) -> pb.Lease:
+        """What `answer` makes of the lease of a call that is decided by itself."""
+        checks = Checks()
         key = checks.read(idempotency_key, tenant_id, "DeployCluster", request)
         command = checks.read(deploy_command, tenant_id, request, key)
         checks.done()
         assert command is not None
         stopwatch.lap("parse")
 
-        def answer(state: MarketState, events: list[AnyEvent]) -> pb.Lease:
-            made = state.leases[made_by(state, events, key)]
-            lease = codec.started_lease_message(state.inventory, made, with_placement=not request.omit_placement)
-            if events:
-                _note_timings(lease, stopwatch)
-            return lease
+        def answer_of(state: MarketState, events: list[AnyEvent]) -> pb.Lease:
+            return answer(state, state.leases[made_by(state, events, key)], bool(events))
 
-        lease = await self._place(command, stopwatch, answer)
-        if lease.HasField("timings"):
-            lease.timings.commit_us = stopwatch.laps_us.get("commit", 0)
-        return lease
+        return await self._explained(command, self._engine.execute(command, stopwatch, answer_of))
 
     async def DeployClusters(  # noqa: N802
         self, requests: AsyncIterator[pb.DeployClustersRequest], context: Any
@@ -260,12 +279,10 @@ class ClusterService(ClusterServiceServicer):
             async for each in messages:
                 yield each
 
-    async def _place(
-        self, command: Placing, stopwatch: Stopwatch, answer: Callable[[MarketState, list[AnyEvent]], Reply]
-    ) -> Reply:
-        """Execute a command that places a cluster; a refusal leaves with its explanation."""
+    async def _explained(self, command: Placing, placed: Awaitable[Reply]) -> Reply:
+        """What a command that places a cluster is answered; a refusal leaves with its explanation."""
         try:
-            return await self._engine.execute(command, stopwatch, answer)
+            return await placed
         except InvalidInput as error:
             raise error.within("cluster.") from None
         except Refused as refusal:
@@ -285,7 +302,7 @@ def _named_lease(checks: Checks, method: str, request: Any) -> tuple[str, Key | 
 
 def _note_timings(lease: pb.Lease, stopwatch: Stopwatch) -> None:
     laps = stopwatch.laps_us
-    for stage in ("decision", "audit", "apply"):
+    for stage in ("decision", "audit", "apply", "commit"):
         setattr(lease.timings, f"{stage}_us", laps.get(stage, 0))
 
 

@@ -83,7 +83,7 @@ class Engine:
             events, receipt = self.submit(command, stopwatch)
             reply = answer(self.state, events)
         except WalrasError:
-            await self._settled()
+            await self.settled()
             raise
         stopwatch.lap("reply")
         await receipt
@@ -97,7 +97,7 @@ class Engine:
         try:
             return answer(self.state)
         finally:
-            await self._settled()
+            await self.settled()
 
     def end_due(self, now_us: int) -> None:
         """End what has come to its agreed end, as one batch, and settle leases that were not for a period.
@@ -124,7 +124,7 @@ class Engine:
             self._tell()
         return events, receipt
 
-    async def _settled(self) -> None:
+    async def settled(self) -> None:
         """Wait until everything appended so far is durable."""
         await self.journal.append([], self._last_us)
 

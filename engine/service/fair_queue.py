@@ -40,6 +40,11 @@ class FairQueue:
         self._changes, self._reads = Line(), Line()
         self._running, self._mean_s = 0, 0.001
 
+    @property
+    def running(self) -> int:
+        """Calls whose turn it is."""
+        return self._running
+
     def is_full(self, account: str, *, mutates: bool) -> bool:
         """Whether one more call of an account would wait behind too many, or for too long."""
         line = self._changes if mutates else self._reads
