@@ -2,7 +2,8 @@
 
 Every item has a key of its own, finds taken what the items before it took, is audited and booked, and counts once
 its lease is durable and its answer is here. The items of a message are alike, of one GPU each, so that the fleet
-has room for them; messages take the models in turn, and a stream ends when the fleet has no room left.
+has room for them; messages take the models in turn, and a stream ends when the fleet has no room left. `mixed`
+messages have items of all the models, one after the other.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 
@@ -48,14 +49,20 @@ class BatchTally:
 
 
 def batched(
-    target: str, requests: Sequence[ClusterRequest], streams: int, items: int, seconds: float
+    target: str,
+    requests: Sequence[ClusterRequest],
+    streams: int,
+    items: int,
+    seconds: float,
+    *,
+    mixed: bool = False,
 ) -> BatchTally:
     """So many streams, each with one message of so many items under way, for so long."""
-    return asyncio.run(_run(target, requests, streams, items, seconds))
+    return asyncio.run(_run(target, requests, streams, items, seconds, mixed))
 
 
 async def _run(
-    target: str, requests: Sequence[ClusterRequest], streams: int, items: int, seconds: float
+    target: str, requests: Sequence[ClusterRequest], streams: int, items: int, seconds: float, mixed: bool
 ) -> BatchTally:
     tally = BatchTally()
     async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
@@ -63,13 +70,35 @@ async def _run(
         started_s = time.perf_counter()
         shared = [pb.ClusterDeployment(cluster=cluster_message(request)) for request in requests]
         turns = [shared[n % len(shared) :] + shared[: n % len(shared)] for n in range(streams)]
-        await asyncio.gather(*(_stream(channel, turn, items, started_s + seconds, tally) for turn in turns))
+        make = _mixed if mixed else _alike
+        ends_s = started_s + seconds
+        await asyncio.gather(*(_stream(channel, make(turn, items), ends_s, tally) for turn in turns))
         tally.seconds = time.perf_counter() - started_s
     return tally
 
 
+def _alike(turn: Sequence[pb.ClusterDeployment], items: int) -> Iterator[pb.DeployClustersRequest]:
+    """Messages of alike items."""
+    for shared in cycle(turn):
+        series = pb.ClusterDeploymentSeries(deployment=shared, idempotency_keys=_keys(items))
+        yield pb.DeployClustersRequest(series=series)
+
+
+def _mixed(turn: Sequence[pb.ClusterDeployment], items: int) -> Iterator[pb.DeployClustersRequest]:
+    """Messages of all kinds of items."""
+    while True:
+        kinds = zip(_keys(items), cycle(turn))
+        each = [pb.ClusterDeployment(cluster=shared.cluster, idempotency_key=key) for key, shared in kinds]
+        yield pb.DeployClustersRequest(items=each)
+
+
+def _keys(items: int) -> list[str]:
+    run = uuid.uuid4().hex
+    return [f"{run}-{place}" for place in range(items)]
+
+
 async def _stream(
-    channel: grpc.aio.Channel, turn: Sequence[pb.ClusterDeployment], items: int, ends_s: float, tally: BatchTally
+    channel: grpc.aio.Channel, messages: Iterator[pb.DeployClustersRequest], ends_s: float, tally: BatchTally
 ) -> None:
     method = channel.stream_stream(
         METHOD,
@@ -78,13 +107,9 @@ async def _stream(
     )
     call = method(metadata=Connection("", TENANT).metadata, timeout=STREAM_S)
     full = False
-    for shared in cycle(turn):
-        if full or time.perf_counter() >= ends_s:
-            break
-        began_s, run = time.perf_counter(), uuid.uuid4().hex
-        keys = [f"{run}-{place}" for place in range(items)]
-        series = pb.ClusterDeploymentSeries(deployment=shared, idempotency_keys=keys)
-        await call.write(pb.DeployClustersRequest(series=series))
+    while not full and time.perf_counter() < ends_s:
+        began_s = time.perf_counter()
+        await call.write(next(messages))
         answer = await call.read()
         tally.message_ms.append(1e3 * (time.perf_counter() - began_s))
         full = any(error.reason == FULL for error in answer.errors)

@@ -56,6 +56,7 @@ TARGETS = (
         "{:,.0f}",
         least=20_000,
     ),
+    Answer("… in messages of four models mixed", "throughput.mixed_batch_placements_per_s", "{:,.0f}"),
     Answer("Goodput at 10× the clients", "overload.goodput_share", "{:.2f}", least=0.7),
     Answer("… calls accepted and not answered in time", "overload.missed_share", "{:.3f}", most=0.01),
     Answer("Goodput at 10× the rate", "overload.open.goodput_share", "{:.2f}", least=0.5),

@@ -73,19 +73,23 @@ def measure_throughput(child: Child, requests: Sequence[ClusterRequest], effort:
 def measure_batches(
     server: Callable[[], AbstractContextManager[Child]], requests: Sequence[ClusterRequest], effort: Effort
 ) -> Results:
-    """Batched deploys for some numbers of streams, each on a fresh `server`; the best of them."""
+    """Batched deploys for some numbers of streams, each on a fresh `server`; the best of them, of messages with
+    alike items and of mixed ones."""
     results: Results = {}
     requests = [with_gpu_count(request, BATCH_GPUS) for request in requests]
-    for streams in effort.batch_streams:
-        with server() as child:
-            batched(child.target, requests, 1, BATCH_ITEMS, effort.pressure_s / 20)  # warm
-            cpu_s = child.cpu_s()
-            tally = batched(child.target, requests, streams, BATCH_ITEMS, effort.pressure_s)
-            cpu_s = child.cpu_s() - cpu_s
-        figures = tally.figures() | {"server_cpu_us_per_placement": 1e6 * cpu_s / max(tally.placements, 1)}
-        results |= {f"throughput.batch.{streams}_streams.{key}": value for key, value in figures.items()}
-    best = max(value for key, value in results.items() if key.endswith(".placements_per_s"))
-    return results | {"throughput.batch_placements_per_s": best}
+    for kind, mixed in (("batch", False), ("mixed_batch", True)):
+        rates = []
+        for streams in effort.batch_streams:
+            with server() as child:
+                batched(child.target, requests, 1, BATCH_ITEMS, effort.pressure_s / 20, mixed=mixed)  # warm
+                cpu_s = child.cpu_s()
+                tally = batched(child.target, requests, streams, BATCH_ITEMS, effort.pressure_s, mixed=mixed)
+                cpu_s = child.cpu_s() - cpu_s
+            figures = tally.figures() | {"server_cpu_us_per_placement": 1e6 * cpu_s / max(tally.placements, 1)}
+            results |= {f"throughput.{kind}.{streams}_streams.{key}": value for key, value in figures.items()}
+            rates.append(figures["placements_per_s"])
+        results[f"throughput.{kind}_placements_per_s"] = max(rates)
+    return results
 
 
 def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: Effort, peak: Peak) -> Results:

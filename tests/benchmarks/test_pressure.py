@@ -31,6 +31,7 @@ def test_every_family_under_pressure_has_its_figures(results: dict[str, float]) 
         "throughput.unary_over_echo",
         "throughput.unary_over_floor",
         "throughput.batch_placements_per_s",
+        "throughput.mixed_batch_placements_per_s",
         "overload.goodput_share",
         "overload.open.goodput_share",
         "epoch.s_max",
