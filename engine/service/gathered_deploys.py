@@ -25,7 +25,8 @@ from engine.service.engine import Engine
 
 CROWD = 8
 """Calls under way, from which on waiting for others pays."""
-QUIET_S, WAIT_MAX_S = 0.001, 0.01
+QUIET_S, WAIT_QUIETS = 0.001, 10
+"""Nobody waits longer than so many quiet moments."""
 MANY_MAX, GPUS_MAX, GROWTH = 64, 4_096, 4
 Reply = TypeVar("Reply")
 Answer = Callable[[MarketState, Lease, bool], Reply]
@@ -48,10 +49,13 @@ class _Waiting:
 
 
 class GatheredDeploys:
-    """Of one engine. `under_way`: how many calls are; from `crowd` on they are gathered."""
+    """Of one engine. `under_way`: how many calls are; from `crowd` on they are gathered, until none has come for
+    `quiet_s`."""
 
-    def __init__(self, engine: Engine, under_way: Callable[[], int], crowd: int = CROWD) -> None:
-        self._engine, self._under_way, self._crowd = engine, under_way, crowd
+    def __init__(
+        self, engine: Engine, under_way: Callable[[], int], crowd: int = CROWD, quiet_s: float = QUIET_S
+    ) -> None:
+        self._engine, self._under_way, self._crowd, self._quiet_s = engine, under_way, crowd, quiet_s
         self._waiting: list[_Waiting] = []
         self._looked_at = self._newest = 0
         self._known: dict[str, Calls] = {}
@@ -75,7 +79,7 @@ class GatheredDeploys:
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
             self._looked_at = 0
-            loop.call_later(QUIET_S, self._look, loop.time() + WAIT_MAX_S)
+            loop.call_later(self._quiet_s, self._look, loop.time() + WAIT_QUIETS * self._quiet_s)
         reply: Reply = await waiting.reply
         return reply
 
@@ -84,7 +88,7 @@ class GatheredDeploys:
         loop, count = asyncio.get_running_loop(), len(self._waiting)
         if count > self._looked_at and count < MANY_MAX and loop.time() < latest_s:
             self._looked_at = count
-            loop.call_later(QUIET_S, self._look, latest_s)
+            loop.call_later(self._quiet_s, self._look, latest_s)
             return
         waiting, self._waiting, self._newest = self._waiting, [], count
         self._known.clear()

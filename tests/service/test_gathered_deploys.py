@@ -22,6 +22,7 @@ from engine.service import gathered_deploys
 from engine.service.calls import RefusedWithDetails
 from engine.service.cluster_service import ClusterService
 from engine.service.engine import Engine
+from engine.service.gathered_deploys import GatheredDeploys
 from engine.service.identity import enter
 from tests.full_size import size
 from tests.service.loopback import Book, Clock, cluster, node, small_fleet
@@ -58,13 +59,16 @@ async def an_engine(place: Path) -> Engine:
     return engine
 
 
+def message_of(wanted: Wanted) -> pb.DeployClusterRequest:
+    _, key, fields = wanted
+    return pb.DeployClusterRequest(cluster=cluster(**fields), idempotency_key=key)
+
+
 async def called(service: ClusterService, wanted: Wanted) -> Any:
     """The lease without its timings, or what kind of refusal: its explanation looks at what others left."""
-    tenant, key, fields = wanted
-    enter(tenant)
-    request = pb.DeployClusterRequest(cluster=cluster(**fields), idempotency_key=key)
+    enter(wanted[0])
     try:
-        lease = await service.DeployCluster(request, None)
+        lease = await service.DeployCluster(message_of(wanted), None)
     except RefusedWithDetails as refusal:
         return type(refusal.error), refusal.error.reason
     except WalrasError as refusal:
@@ -73,10 +77,14 @@ async def called(service: ClusterService, wanted: Wanted) -> Any:
     return lease
 
 
-def in_turn(wanted: Sequence[Wanted]) -> list[Wanted]:
-    """The order in which they are decided: tenant after tenant, each one's as they came."""
-    tenants = dict.fromkeys(tenant for tenant, *_ in wanted)
-    return [each for tenant in tenants for each in wanted if each[0] == tenant]
+def in_turn(wanted: Sequence[Wanted], engine: Engine) -> list[Wanted]:
+    """The order in which they are decided: those that wait for nobody, then tenant after tenant as they came."""
+    gathered = GatheredDeploys(engine, lambda: 0, crowd=0)
+    waits = [gathered.item_of(each[0], message_of(each)) is not None for each in wanted]
+    waiting = [each for each, waits_for_others in zip(wanted, waits, strict=True) if waits_for_others]
+    tenants = dict.fromkeys(tenant for tenant, *_ in waiting)
+    at_once = [each for each, waits_for_others in zip(wanted, waits, strict=True) if not waits_for_others]
+    return at_once + [each for tenant in tenants for each in waiting if each[0] == tenant]
 
 
 @given(calls)
@@ -88,7 +96,7 @@ def test_calls_that_come_together_are_the_same_in_turn(wanted: list[Wanted]) -> 
     async def scenario(place: Path) -> None:
         one_by_one, together = await an_engine(place / "a"), await an_engine(place / "b")
         single, gathering = ClusterService(one_by_one), ClusterService(together, crowd=0)
-        ordered = in_turn(wanted)
+        ordered = in_turn(wanted, together)
         expected = [await called(single, each) for each in ordered]
         found = await asyncio.gather(*(called(gathering, each) for each in ordered))
         assert found == expected

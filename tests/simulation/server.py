@@ -16,12 +16,13 @@ from engine.market.heartbeats import HeartbeatRules
 from engine.market.ledger.rules import LedgerRules
 from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service.engine import Engine
+from engine.service.gathered_deploys import GatheredDeploys
 from engine.service.replica import Replica
 from engine.service.restoring import Restored
 from engine.service.snapshot_keeper import SnapshotKeeper
 from engine.service.upkeep import Upkeep
 from tests.service.loopback import Book
-from tests.simulation import batches
+from tests.simulation import batches, gathered
 from tests.simulation.answers import answer, read
 from tests.simulation.calls import Call, Reply
 from tests.simulation.kernel import START_US, Process
@@ -137,6 +138,7 @@ class Server:
     def _start(self, engine: WatchedEngine, place: Place) -> None:
         self.engine = engine
         self.upkeep = Upkeep(engine, HEARTBEATS)
+        self.gathered = GatheredDeploys(engine, lambda: 0, crowd=0, quiet_s=gathered.QUIET_S)
         self.snapshots = SnapshotKeeper(engine, SNAPSHOT_EVENTS)
         loop = self.process.loop
         works = [self._watch(engine), self.upkeep.run()]
@@ -200,6 +202,8 @@ class Server:
             return Reply(0, engine.now_us())
         if call.items:
             return await batches.answered(engine, call)
+        if gathered.gathers(call):
+            return await gathered.answered(self.gathered, engine, call)
         if call.command is None:
             return await engine.read(lambda state: read(state, call, engine.now_us()))
         return await engine.execute(
