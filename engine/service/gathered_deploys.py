@@ -66,6 +66,8 @@ class GatheredDeploys:
         is_crowded = max(self._under_way(), self._newest) >= self._crowd
         if not is_crowded or request.quote or request.omit_placement:
             return None
+        if not self._waiting:
+            self._known.clear()
         call = self._known.setdefault(tenant_id, Calls(tenant_id)).of(request)
         key = request.idempotency_key
         return None if call.shape is None or (key and text_problem(key)) else BatchItem("", call, key)
@@ -91,7 +93,6 @@ class GatheredDeploys:
             loop.call_later(self._quiet_s, self._look, latest_s)
             return
         waiting, self._waiting, self._newest = self._waiting, [], count
-        self._known.clear()
         by_tenant: dict[str, list[_Waiting]] = {}
         for each in waiting:
             if not each.reply.done():  # whoever went away meanwhile has asked for nothing

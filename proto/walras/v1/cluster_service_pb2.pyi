@@ -650,7 +650,7 @@ Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Where the engine's time went, microseconds of wall time."""
+    """Where the engine's time went, microseconds of wall time; of deployments that were decided together, a share of theirs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
