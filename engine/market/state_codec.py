@@ -88,18 +88,23 @@ def restore(content: bytes) -> MarketState:
 def _restored(content: bytes) -> MarketState:
     encoded, form = msgspec.msgpack.decode(content, type=tuple[bytes, _InventoryForm])
     raw = msgspec.msgpack.decode(encoded, type=dict[str, msgspec.Raw])
-    hints = get_type_hints(MarketState)
-    facts = {
-        name: msgspec.msgpack.decode(raw[name], type=hint, dec_hook=_decode_other)
-        for name, hint in hints.items()
-        if name != "inventory"
-    }
+    facts = {name: decoder.decode(raw[name]) for name, decoder in _decoders().items()}
     oracle: OracleState = facts["oracle"]
     oracle.history = deque(_unshared(oracle.history))
     state = MarketState(inventory=_inventory_of(form), **facts)
     if form.is_priced:
         offer_interruptible(state)
     return state
+
+
+@cache
+def _decoders() -> dict[str, msgspec.msgpack.Decoder[Any]]:
+    """Of every field but the inventory."""
+    return {
+        name: msgspec.msgpack.Decoder(hint, dec_hook=_decode_other)
+        for name, hint in get_type_hints(MarketState).items()
+        if name != "inventory"
+    }
 
 
 def _form_of(inventory: Inventory) -> Callable[[], _InventoryForm]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
@@ -40,7 +41,7 @@ class Disk:
         self.raw = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         if image is not None:
             self.raw.deserialize(image)
-        self.raw.create_function("simulated_now_us", 0, lambda: START_US + kernel.now_us)
+        self.raw.create_function("simulated_now_us", 0, _simulated_now_us)
         self.fates: list[str] = []
         """Of the next commits that add entries, the last of them first."""
         self.latency_ticks = (1, 5)
@@ -112,35 +113,45 @@ class Disk:
             self.raw.execute("ROLLBACK")
 
 
+def _simulated_now_us() -> int:
+    """Names no disk: what SQLite holds the garbage collector does not see, and would keep its whole life."""
+    return START_US + World.kernel.now_us
+
+
 def _has_head(raw: sqlite3.Connection) -> bool:
     return raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal_head'").fetchone() is not None
 
 
 class Link:
-    """A connection to the disk of now, as the driver would give it."""
+    """A connection to the disk of now, as the driver would give it.
+
+    The pool keeps those of killed processes for ever; so they must not keep the disk, and with it a whole life.
+    """
 
     def __init__(self, writes: bool) -> None:
-        self._disk: Disk = World.kernel.disk  # type: ignore[attr-defined]
-        self._writes = writes
+        disk: Disk = World.kernel.disk  # type: ignore[attr-defined]
+        self._disk, self._raw, self._writes = ref(disk), disk.raw, writes
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._disk.raw, name)
+        return getattr(self._raw, name)
 
     def create_function(self, *_: Any, **__: Any) -> None:
         """What the driver's dialect adds is not needed."""
 
     def commit(self) -> None:
-        if self._disk.writes is not self:
+        disk = self._disk()
+        if disk is None or disk.writes is not self:
             return
         if self._writes:
-            self._disk.commit()
+            disk.commit()
         else:
-            self._disk.rollback()
+            disk.rollback()
 
     def rollback(self) -> None:
         """Also called by the pool for connections that nobody has any more, whatever runs just then."""
-        if self._disk.writes is self:
-            self._disk.rollback()
+        disk = self._disk()
+        if disk is not None and disk.writes is self:
+            disk.rollback()
 
     def close(self) -> None:
         """The database lives as long as the disk."""
@@ -156,8 +167,11 @@ def _now_us_of_sqlite(statement: str) -> str:
 
 
 @cache
-def _engine(*, writes: bool) -> Engine:
-    """One for all disks, as it costs much to make and keeps the statements it has compiled."""
+def _engine(*, writes: bool, is_shared: bool) -> Engine:
+    """One for all disks, as it costs much to make and keeps the statements it has compiled.
+
+    `is_shared`: its statements are PostgreSQL's.
+    """
     engine = create_engine("sqlite://", poolclass=NullPool, creator=lambda: Link(writes), hide_parameters=True)
 
     @event.listens_for(engine, "begin")
@@ -167,9 +181,11 @@ def _engine(*, writes: bool) -> Engine:
         World.kernel.disk.writes = connection.connection.dbapi_connection  # type: ignore[attr-defined]
         World.kernel.disk.raw.execute("BEGIN")  # type: ignore[attr-defined]
 
-    @event.listens_for(engine, "before_cursor_execute", retval=True)
-    def translate(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> tuple[str, Any]:
-        return _now_us_of_sqlite(statement), parameters
+    if is_shared:
+
+        @event.listens_for(engine, "before_cursor_execute", retval=True)
+        def translate(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> tuple[str, Any]:
+            return _now_us_of_sqlite(statement), parameters
 
     return engine
 
@@ -181,12 +197,12 @@ class EmbeddedDatabase(SqliteDatabase):
     file: Path = field(default=Path("/simulated"))
 
     def preparing(self) -> Engine:
-        return _engine(writes=True)
+        return _engine(writes=True, is_shared=False)
 
     writing = preparing
 
     def reading(self) -> Engine:
-        return _engine(writes=False)
+        return _engine(writes=False, is_shared=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +213,12 @@ class SharedDatabase:
     is_shared: bool = True
 
     def preparing(self) -> Engine:
-        return _engine(writes=True)
+        return _engine(writes=True, is_shared=True)
 
     writing = preparing
 
     def reading(self) -> Engine:
-        return _engine(writes=False)
+        return _engine(writes=False, is_shared=True)
 
     def check_there(self) -> None:
         """It is."""
