@@ -6,8 +6,9 @@ nothing stands against, the next one alone, all of them recorded as one.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.errors import WalrasError

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from msgspec.structs import replace
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tiers import SecurityTier
@@ -190,7 +189,7 @@ class Caller:
     def _order(self) -> Call:
         draw = self.draw
         limit = draw.choice((1_500_000, 2_600_000, 4_000_000))
-        request = msgspec.structs.replace(self.request(), max_price_micro_usd_per_gpu_hour=limit)
+        request = replace(self.request(), max_price_micro_usd_per_gpu_hour=limit)
         ttl_s, once, retry_s = draw.choice((1, 5, 30)), draw.random() < 0.15, draw.choice((0, 20))
         key = self.key("PlaceOrder", request, ttl_s, once, retry_s)
         command = commands.PlaceOrder(self.tenant, request, ttl_s, 0, once, retry_s, key)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from engine.market.commands import Command
 from engine.market.events import Key
@@ -12,8 +13,7 @@ UNKNOWN = {"UNAVAILABLE", "OVERLOADED", "NOT_LEADER", "TIMEOUT"}
 """After these a caller does not know what became of its call, or is to try again."""
 
 
-@dataclass
-class Call:
+class Call(msgspec.Struct):
     """`command` None: a read of `what` about `subject`. `acked_version`: what callers had been shown before.
     `items`: of a batch."""
 
@@ -35,8 +35,7 @@ class Call:
         return f"call {self.number}, {self.what} {self.subject} by {self.tenant}"
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """`version`: of the state that it shows; `firm`: what of its subject never changes."""
 
     version: int

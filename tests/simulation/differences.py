@@ -13,17 +13,19 @@ from tests.simulation.twin import Twin
 def differences(twin: Twin, state: MarketState) -> Iterator[str]:
     """What an engine's state says otherwise, at a glance: counts and balances."""
     inventory = state.inventory
-    free = [twin.rows[name]["gpu_free"] - twin.taken[name] - twin.held[name] for name in twin.ids]
+    rows = [twin.rows[name] for name in twin.ids]
+    taken, held = ([used.get(name, 0) for name in twin.ids] for used in (twin.taken, twin.held))
+    free = [row["gpu_free"] - leased - kept for row, leased, kept in zip(rows, taken, held, strict=True)]
     if state.version != twin.version:
         yield f"law 4: version {state.version} and not {twin.version}"
     if inventory.unused.tolist() != free:
         yield f"law 1: GPUs unused {inventory.unused.tolist()} and not {free}"
-    if inventory.held.tolist() != [twin.held[name] for name in twin.ids]:
+    if inventory.held.tolist() != held:
         yield f"law 1: GPUs held {inventory.held.tolist()}"
-    if inventory.leased.tolist() != [twin.taken[name] for name in twin.ids]:
+    if inventory.leased.tolist() != taken:
         yield f"law 1: GPUs leased {inventory.leased.tolist()}"
     states = ["READY", "DRAINING", "DOWN"]
-    if [states[code] for code in inventory.state.tolist()] != [twin.rows[name]["state"] for name in twin.ids]:
+    if [states[code] for code in inventory.state.tolist()] != [row["state"] for row in rows]:
         yield "law 1: states of nodes"
     if state.open_orders.keys() != twin.waiting.keys():
         yield f"law 4: open orders {list(state.open_orders)} and not {list(twin.waiting)}"

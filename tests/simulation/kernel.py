@@ -71,6 +71,7 @@ class Kernel:
         self.steps = 0
         self._heap: list[tuple[int, int, int, Process | None, Callable[..., Any], tuple[Any, ...]]] = []
         self._numbers = count()
+        self._loop: ProcessLoop | None = None
 
     def at(
         self, delay_us: int, process: Process | None, call: Callable[..., Any], *given: Any, rank: int = OWN
@@ -92,6 +93,12 @@ class Kernel:
 
     def run(self, is_done: Callable[[], bool], until_us: int) -> None:
         """Let happen what happens until it is done, something is violated, or it is too late."""
+        try:
+            self._run(is_done, until_us)
+        finally:
+            self.enter(None)
+
+    def _run(self, is_done: Callable[[], bool], until_us: int) -> None:
         while self._heap and not self.violations and not is_done():
             at_us, _, _, process, call, given = heapq.heappop(self._heap)
             if at_us > until_us:
@@ -108,6 +115,12 @@ class Kernel:
             call(*given)
             self.current = None
 
+    def enter(self, loop: ProcessLoop | None) -> None:
+        """Tell asyncio whose work runs from now on; each time costs it a system call."""
+        if loop is not self._loop:
+            self._loop = loop
+            asyncio._set_running_loop(loop)
+
 
 class ProcessLoop(asyncio.AbstractEventLoop):
     """As much of an event loop as asyncio's own tasks, futures and timeouts need, on a kernel."""
@@ -122,11 +135,8 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def _run(self, handle: asyncio.Handle) -> None:
         if handle.cancelled():
             return
-        asyncio._set_running_loop(self)
-        try:
-            handle._run()
-        finally:
-            asyncio._set_running_loop(None)
+        self._kernel.enter(self)
+        handle._run()
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.simulation.calls import UNKNOWN, Call, Reply
 from tests.simulation.differences import all_differences
 from tests.simulation.kernel import SECOND_US, Kernel, Process, ProcessLoop
 from tests.simulation.network import CALM, Network
+from tests.simulation.one_core import on_one_core
 from tests.simulation.remembered import remembered
 from tests.simulation.server import Server
 from tests.simulation.store import Disk
@@ -209,7 +211,7 @@ class Life:
 def run(seed: int, operations: int = OPERATIONS) -> Report:
     """Live one life."""
     life = Life(seed, operations)
-    with installed(life.kernel), remembered(), quiet(), life.trouble.solver():
+    with installed(life.kernel), remembered(), quiet(), uncollected(), on_one_core(), life.trouble.solver():
         life.begin_all()
         task = life.loop.create_task(life.live())
         life.kernel.run(lambda: life.is_over or task.done(), LATEST_US)
@@ -227,6 +229,18 @@ def run(seed: int, operations: int = OPERATIONS) -> Report:
         events=life.disk.sequence,
         lived_s=life.kernel.now_us / SECOND_US,
     )
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, to which a life's garbage is one young generation when it is over."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

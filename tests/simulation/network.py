@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.server import Server
 
 TIMEOUT_S = 1.0
+TIMED_OUT = Reply(0, 0, error="TIMEOUT")
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class Network:
             self._pass_on("reply", lambda: arrived(reply), None)
 
         self._pass_on("call", lambda: self._deliver(call, to, answered), arrives_in_us)
+        patience = self._loop.call_later(TIMEOUT_S + (arrives_in_us or 0) / 1e6, arrived, TIMED_OUT)
         try:
-            async with asyncio.timeout(TIMEOUT_S + (arrives_in_us or 0) / 1e6):
-                return await future
-        except TimeoutError:
-            return Reply(0, 0, error="TIMEOUT")
+            return await future
+        finally:
+            patience.cancel()
 
     def tell(self, call: Call, to: str) -> None:
         """Send a call whose reply nobody waits for."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from engine.domain.errors import NotLeader, Overloaded, Unavailable, WalrasError
@@ -189,7 +188,7 @@ class Server:
             self.life.kernel.fault("9", f"{call} failed: {error!r}")
             return
         for each, own in ((call, reply), *zip(call.items, reply.items, strict=not reply.error)):
-            self.life.witness.leaves(replace(each, acked_version=call.acked_version), own, leads=engine.leads)
+            self.life.witness.leaves(each, own, call.acked_version, leads=engine.leads)
         answer_to(reply)
 
     async def _answered(self, engine: WatchedEngine, call: Call) -> Reply:

@@ -114,7 +114,7 @@ class Disk:
 
 
 def _simulated_now_us() -> int:
-    """Names no disk: the garbage collector does not see what SQLite holds, and would keep its whole life for ever."""
+    """Names no disk: what SQLite holds the garbage collector does not see, and would keep its whole life."""
     return START_US + World.kernel.now_us
 
 
@@ -167,8 +167,11 @@ def _now_us_of_sqlite(statement: str) -> str:
 
 
 @cache
-def _engine(*, writes: bool) -> Engine:
-    """One for all disks, as it costs much to make and keeps the statements it has compiled."""
+def _engine(*, writes: bool, is_shared: bool) -> Engine:
+    """One for all disks, as it costs much to make and keeps the statements it has compiled.
+
+    `is_shared`: its statements are PostgreSQL's.
+    """
     engine = create_engine("sqlite://", poolclass=NullPool, creator=lambda: Link(writes), hide_parameters=True)
 
     @event.listens_for(engine, "begin")
@@ -178,9 +181,11 @@ def _engine(*, writes: bool) -> Engine:
         World.kernel.disk.writes = connection.connection.dbapi_connection  # type: ignore[attr-defined]
         World.kernel.disk.raw.execute("BEGIN")  # type: ignore[attr-defined]
 
-    @event.listens_for(engine, "before_cursor_execute", retval=True)
-    def translate(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> tuple[str, Any]:
-        return _now_us_of_sqlite(statement), parameters
+    if is_shared:
+
+        @event.listens_for(engine, "before_cursor_execute", retval=True)
+        def translate(_c: Any, _k: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> tuple[str, Any]:
+            return _now_us_of_sqlite(statement), parameters
 
     return engine
 
@@ -192,12 +197,12 @@ class EmbeddedDatabase(SqliteDatabase):
     file: Path = field(default=Path("/simulated"))
 
     def preparing(self) -> Engine:
-        return _engine(writes=True)
+        return _engine(writes=True, is_shared=False)
 
     writing = preparing
 
     def reading(self) -> Engine:
-        return _engine(writes=False)
+        return _engine(writes=False, is_shared=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +213,12 @@ class SharedDatabase:
     is_shared: bool = True
 
     def preparing(self) -> Engine:
-        return _engine(writes=True)
+        return _engine(writes=True, is_shared=True)
 
     writing = preparing
 
     def reading(self) -> Engine:
-        return _engine(writes=False)
+        return _engine(writes=False, is_shared=True)
 
     def check_there(self) -> None:
         """It is."""

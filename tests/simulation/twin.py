@@ -292,12 +292,7 @@ class Twin(FleetTwin):
 
     def overdue(self, now_us: int) -> str | None:
         """What should have ended by now and has not."""
-        for names, things, word in (
-            (self.running, self.leases, "ends_us"),
-            (self.holding, self.quotes, "expires_us"),
-            (self.waiting, self.orders, "expires_us"),
-        ):
-            for name in names:
-                if getattr(things[name], word) <= now_us:  # type: ignore[index]
-                    return name
-        return None
+        late = [name for name in self.running if self.leases[name].ends_us <= now_us]
+        late += [name for name in self.holding if self.quotes[name].expires_us <= now_us]
+        late += [name for name in self.waiting if self.orders[name].expires_us <= now_us]
+        return late[0] if late else None

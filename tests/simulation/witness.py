@@ -75,16 +75,17 @@ class Witness:
         for told in differences(twin, state):
             self.kernel.fault("4", f"{who}: {told}")
 
-    def leaves(self, call: Call, reply: Reply, *, leads: bool) -> None:
-        """A reply leaves an engine: all that it shows must be durable, and what was shown before must be in it."""
+    def leaves(self, call: Call, reply: Reply, acked_version: int, *, leads: bool) -> None:
+        """A reply leaves an engine: all that it shows must be durable, and what was shown before, `acked_version`,
+        must be in it."""
         if reply.error in UNKNOWN:
             return
         if reply.version > self.truth.version:
             self.kernel.fault(
                 "4", f"{call} is answered from version {reply.version}, durable: {self.truth.version}"
             )
-        if not reply.error and leads and reply.version < call.acked_version:
-            self.kernel.fault("4", f"{call} is answered from {reply.version}, shown before: {call.acked_version}")
+        if not reply.error and leads and reply.version < acked_version:
+            self.kernel.fault("4", f"{call} is answered from {reply.version}, shown before: {acked_version}")
         if reply.error:
             self._check_refusal(call, reply, leads=leads)
         else:
