@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.simulation.bugs import BUGS
 from tests.simulation.campaign import seeds_to_find
-from tests.simulation.life import run
+from tests.simulation.life import Life, run
 
 QUICK = (
     "early acknowledgement",
@@ -35,6 +36,14 @@ def test_planted_bug_is_found(bug: str) -> None:
     seeds, told = seeds_to_find(bug, most=10)
     assert seeds, f"{bug} stays hidden for 10 seeds"
     assert told.startswith("law ")
+
+
+def test_a_life_is_let_go_when_it_is_over() -> None:
+    """A hundred thousand must fit: only the last one stays; on one server (2) as on two (3)."""
+    for seed in (2, 3, 2):
+        run(seed)
+    gc.collect()
+    assert sum(type(each) is Life for each in gc.get_objects()) <= 1
 
 
 def test_there_are_enough_bugs() -> None:
