@@ -17,7 +17,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.life import OPERATIONS, Report, run
 
 BUG_SEEDS = 500
-CHUNK, CHUNKS_MAX = 8, 128
+CHUNK = 8
 
 
 def replaying(seed: int, operations: int = OPERATIONS, bug: str = "") -> str:
@@ -42,12 +42,9 @@ def replay(seed: int, operations: int, bug: str) -> int:
 
 
 def _processes(count: int) -> Pool:
-    """Workers that end with this process, whatever ends it; used with `with`.
-
-    Each is replaced after CHUNKS_MAX tasks, so that a hundred thousand lives fit whatever one leaves behind.
-    """
+    """Workers that end with this process, whatever ends it; used with `with`."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    return multiprocessing.get_context("spawn").Pool(count, _end_with_parent, maxtasksperchild=CHUNKS_MAX)
+    return multiprocessing.get_context("spawn").Pool(count, _end_with_parent)
 
 
 def _end_with_parent() -> None:

@@ -14,7 +14,8 @@ from unittest.mock import patch
 import polars as pl
 
 from engine.market import inventory, state_codec
-from engine.market.inventory import Inventory
+from engine.market.fleet_columns import grades
+from engine.market.inventory import Int, Inventory
 from engine.market.vocabulary import Vocabulary, vocabulary
 
 _FRAMES: dict[int, Any] = {}
@@ -39,10 +40,16 @@ def _vocabulary_of(names: tuple[str | None, ...]) -> Vocabulary:
     return vocabulary(pl.Series(names, dtype=pl.String))
 
 
+@cache
+def _grades_of(names: tuple[str | None, ...], ladder: Any) -> Int:
+    return grades(pl.Series(names, dtype=pl.String), ladder)
+
+
 _REMEMBERED = (
     (state_codec, "read_frame", cache(state_codec.read_frame)),
     (state_codec, "write_frame", _once_a_frame(state_codec.write_frame)),
     (inventory, "vocabulary", lambda column: _vocabulary_of(tuple(column.to_list()))),
+    (inventory, "grades", lambda column, ladder: _grades_of(tuple(column.to_list()), ladder).copy()),
     (Inventory, "_nodes", _once_a_frame(Inventory._nodes)),
     (Inventory, "_sites", _once_a_frame(Inventory._sites)),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -140,11 +140,11 @@ class Server:
         self.gathered = GatheredDeploys(engine, lambda: 0, crowd=0, quiet_s=gathered.QUIET_S)
         self.snapshots = SnapshotKeeper(engine, SNAPSHOT_EVENTS)
         loop = self.process.loop
-        works = [self._watch(engine), self.upkeep.run()]
+        works: list[Callable[[], Awaitable[object]]] = [lambda: self._watch(engine), self.upkeep.run]
         if self.life.is_shared:
             replica = Replica(engine, place, LEASE_S)
             replica.address, replica.changed = self.name, self._role_changed
-            works.append(replica.run())
+            works.append(replica.run)
         self._set_rules()
         self.tasks = [loop.create_task(self._guarded(work)) for work in works]
 
@@ -157,9 +157,9 @@ class Server:
             with suppress(WalrasError):
                 self.engine.submit(SetLedgerRules(RULES), NO_STOPWATCH)
 
-    async def _guarded(self, work: Any) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
-            await work
+            await work()
         except Exception as error:
             self.life.kernel.fault("9", f"{self.name} failed: {error!r}")
 
