@@ -28,7 +28,7 @@ def _() -> Any:
     async def at_once(engine: Engine) -> None:
         pass
 
-    return patch.object(Engine, "_settled", at_once)
+    return patch.object(Engine, "settled", at_once)
 
 
 @bug("commit that ended in an error taken for done")
