@@ -45,7 +45,7 @@ def inserter(assignment: Assignment, market: Market) -> Callable[[Int], None]:
     follow = guide(prepared, market.row_price)
 
     def insert_all(order: Int) -> None:
-        follow.walk[-1][:] = True  # what is free may have changed: every block is counted again
+        follow.walk[4][:] = True  # what is free may have changed: every block is looked at again
         insert(
             order,
             prepared.gangs,
