@@ -62,7 +62,7 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
 def standing_market(prepared: Prepared, start: Start) -> Market:
     """The market at the earlier prices, and the bound that they prove now."""
     row_price = row_prices(prepared, start.node_price)
-    return Market(None, row_price, dual(prepared, row_price))
+    return Market(None, row_price, dual(prepared, row_price), guide(prepared, row_price))
 
 
 def row_prices(prepared: Prepared, node_price: Float) -> Float:
@@ -141,7 +141,7 @@ def put_where_room(
 
 def mend(run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers, start: Start) -> None:
     """Make room for gangs that lost their nodes, then for those with the most regret."""
-    follow = lasting(guide(task.prepared, market.row_price), task)
+    follow = lasting(market.follow, task)
     random = np.random.default_rng(run.limits.seed)
     owner = np.where(task.able, 0, -1)
     for number in range(LOST_ROUNDS + REGRET_ROUNDS):

@@ -124,9 +124,8 @@ def largest_first(parts: list[Part]) -> list[Part]:
 
 def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> Arrays:
     """(first (models + 1,), gangs): able gangs of a part by the models they accept."""
-    gang, model = np.nonzero(reach & (owner == part)[:, None])
-    order = np.argsort(model, kind="stable")
-    return np.searchsorted(model[order], np.arange(reach.shape[1] + 1)), gang[order]
+    model, gang = np.nonzero(np.ascontiguousarray((reach & (owner == part)[:, None]).T))
+    return np.searchsorted(model, np.arange(reach.shape[1] + 1)), gang
 
 
 def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:
