@@ -24,7 +24,7 @@ def kernel(function: Function) -> Function:
 
 
 def leaf(function: Function) -> Function:
-    """Compile a function that kernels call, and that neither makes nor returns an array.
+    """Compile a function that makes no array, and returns one to other leaves only.
 
     It counts no references: tuples of arrays are handed on for nothing, and threads do not write to one counter.
     """

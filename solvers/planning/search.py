@@ -70,7 +70,7 @@ def put(
 
 @leaf
 def room_of(state: Arrays) -> Arrays:
-    """What is left in a state, as `Prepared.room`."""
+    """What is left in a state, as `Prepared.room`. For leaves only: nobody counts what is handed back."""
     return state[4], state[8], state[9], state[10]
 
 
