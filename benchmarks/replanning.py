@@ -30,7 +30,7 @@ def measure_replan(instance: instances.Instance, last: Path, place: Path) -> dic
     report = plan_apart(paths, place / "replan", last)
     inputs = read_inputs(paths)
     encoded = encode(inputs, 0, 0)
-    start = read_start(last, inputs, encoded)
+    start = read_start(last, inputs)
     load_kernels()
     solve(encoded.problem, NO_LIMITS, start=start)
     again, again_cpu_s, again_s = timed(lambda: solve(encoded.problem, NO_LIMITS, start=start))

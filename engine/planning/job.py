@@ -14,7 +14,6 @@ import numpy as np
 from engine.planning.encode import Encoded, encode
 from engine.planning.inputs import Inputs
 from engine.planning.job_clock import JobClock
-from engine.planning.last_plan import read_start
 from engine.planning.plan_options import PlanOptions
 from engine.planning.prices_charged import charge, list_prices
 from engine.planning.report import Report, report_on
@@ -44,18 +43,14 @@ def plan_inputs(
     options: PlanOptions,
     clock: JobClock,
     search: Solve | None,
-    last: Path | None,
+    start: Start | None,
 ) -> Report:
-    """Plan and write; see `engine.planning.batch.plan_files`."""
+    """Plan and write, from a start if there is one; see `engine.planning.batch.plan_files`."""
     with ThreadPoolExecutor(1) as beside:
         if search is None and inputs.requests.height >= MANY_REQUESTS:
-            beside.submit(load_kernels)  # while names become codes, which takes the interpreter and no kernel
+            beside.submit(load_kernels, start is not None)  # while names become codes, which takes no kernel
         with clock.phase("encode"):
             encoded = encode(inputs, options.move_cost_micro_usd, options.displaced_bonus_micro_usd)
-        start = None
-        if last is not None:
-            with clock.phase("last"):
-                start = read_start(last, inputs, encoded)
         limits = Limits(options.work_limit, _search_time_s(encoded, options, clock), options.seed)
         with clock.phase("solve"):
             solve_began_s = clock.elapsed_s()

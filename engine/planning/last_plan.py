@@ -2,12 +2,15 @@
 
 A placement is taken over if its request is the same in every column, its nodes are the same but for free GPUs,
 state and ask, and are READY now. Where the measured RTTs changed, only requests that name no RTT are taken over.
+Rows are compared column by column, after the earlier ones are put in the order of now; the copies of the earlier
+inputs were checked when they were planned, so that of them only ids are looked at again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,80 +20,119 @@ from engine.domain import tables
 from engine.domain.errors import InvalidInput, Violation
 from engine.domain.tiers import NodeState
 from engine.planning import plan_files_schema as files
-from engine.planning.encode import Encoded
-from engine.planning.inputs import InputPaths, Inputs, read_inputs
+from engine.planning.inputs import Inputs
 from solvers.planning.plan import Start
 
 Float = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 CHANGING = ("gpu_free", "state", "ask_micro_usd_per_gpu_hour")
 RTT_LIMITS = ("max_client_rtt_ms", "max_cluster_rtt_ms")
+NODE, REQUEST = "node_id", "request_id"
+KNOWN = "known"
 
 
-def read_start(directory: Path, inputs: Inputs, encoded: Encoded) -> Start:
+class Earlier(NamedTuple):
+    """What an earlier plan was made of, in the rows of the plan at hand.
+
+    `fleet`, `requests`: for each node and request of now its earlier row, nulls where there was none; `KNOWN` says
+    which. `sold`: ids of nodes with rows that could move.
+    """
+
+    fleet: pl.DataFrame
+    requests: pl.DataFrame
+    same_rtt: bool
+    sold: pl.Series
+
+
+def read_start(directory: Path, inputs: Inputs) -> Start:
     """The start that a plan directory gives; InvalidInput names what is not there or not as it should be."""
     if not (directory / files.REPORT_FILE).exists():
         raise InvalidInput([Violation("--last", f"{directory} holds no finished plan")])
-    earlier = read_inputs(_paths(directory / files.INPUTS_FOLDER))
+    earlier = _earlier(directory / files.INPUTS_FOLDER, inputs)
     plan = tables.read_table(directory / files.PLAN_FILE, files.PLAN_SCHEMA)
     prices = tables.read_table(directory / files.NODE_PRICES_FILE, files.NODE_PRICES_SCHEMA)
-    nodes = _numbered(encoded.node_ids, "node")
-    rows = _standing(plan, earlier, inputs).join(_numbered(encoded.request_ids, "request"), on="request_id")
-    rows = rows.join(nodes, on="node_id").sort("request", "node")
-    return Start(
-        request=rows["request"].to_numpy().astype(np.int64),
-        node=rows["node"].to_numpy().astype(np.int64),
-        gpus=rows["gpus"].to_numpy().astype(np.int64),
-        node_price=_prices(prices, earlier, nodes),
+    for name, ids in ((REQUEST, inputs.requests), (NODE, inputs.fleet)):
+        plan = plan.join(ids.select(name).with_row_index(name.removesuffix("_id")), on=name)
+    request, node = (plan[name].to_numpy().astype(np.int64) for name in ("request", "node"))
+    gpus = plan["gpus"].to_numpy().astype(np.int64)
+    stays = _node_stays(inputs, earlier)[node]
+    left = np.bincount(request[stays], gpus[stays], inputs.requests.height)
+    whole = _request_stays(inputs, earlier) & (left == inputs.requests["gpu_count"].to_numpy())
+    stays &= whole[request]
+    rows = np.flatnonzero(stays)[np.lexsort((node[stays], request[stays]))]
+    return Start(request[rows], node[rows], gpus[rows], _prices(prices, earlier, inputs.fleet))
+
+
+def _earlier(folder: Path, inputs: Inputs) -> Earlier:
+    fleet = _table(folder / files.FLEET_FILE, inputs, tables.FLEET_SCHEMA, tables.OPTIONAL_FLEET_COLUMNS)
+    requests = _table(
+        folder / files.REQUESTS_FILE, inputs, tables.REQUESTS_SCHEMA, tables.OPTIONAL_REQUEST_COLUMNS
+    )
+    rtt = _table(folder / files.RTT_FILE, inputs, tables.RTT_SCHEMA, needed=False)
+    placements = _table(
+        folder / files.PLACEMENTS_FILE,
+        inputs,
+        tables.PLACEMENTS_SCHEMA,
+        tables.OPTIONAL_PLACEMENT_COLUMNS,
+        needed=False,
+    )
+    return Earlier(
+        fleet=_in_order_of(inputs.fleet, fleet, NODE, files.FLEET_FILE),
+        requests=_in_order_of(inputs.requests, requests, REQUEST, files.REQUESTS_FILE),
+        same_rtt=inputs.rtt.equals(rtt),
+        sold=placements.filter("movable")[NODE],
     )
 
 
-def _paths(folder: Path) -> InputPaths:
-    rtt, placements = folder / files.RTT_FILE, folder / files.PLACEMENTS_FILE
-    return InputPaths(
-        folder / files.FLEET_FILE,
-        folder / files.REQUESTS_FILE,
-        rtt if rtt.exists() else None,
-        placements if placements.exists() else None,
-    )
+def _table(
+    path: Path, inputs: Inputs, schema: dict[str, pl.DataType], optional: Collection[str] = (), needed: bool = True
+) -> pl.DataFrame:
+    """An earlier input, empty if it is not there and need not be."""
+    if not needed and not path.exists():
+        return pl.DataFrame(schema=schema)
+    return tables.parse_table(tables.read_content(path), path.name, schema, optional)
 
 
-def _numbered(ids: pl.Series, name: str) -> pl.DataFrame:
-    return ids.alias(f"{name}_id").to_frame().with_row_index(name)
+def _in_order_of(now: pl.DataFrame, earlier: pl.DataFrame, name: str, table: str) -> pl.DataFrame:
+    """The earlier row of every row of `now`, by its id."""
+    earlier = earlier.with_columns(pl.lit(True).alias(KNOWN))
+    if now[name].equals(earlier[name]):
+        return earlier
+    if earlier[name].n_unique() < earlier.height:
+        raise InvalidInput([Violation(f"{table} column {name}", "of the earlier plan is not unique")])
+    found = now.select(name).join(earlier, on=name, how="left", maintain_order="left")
+    return found.with_columns(pl.col(KNOWN).fill_null(False))
 
 
-def _standing(plan: pl.DataFrame, earlier: Inputs, now: Inputs) -> pl.DataFrame:
-    """The rows of placements that are whole on nodes and for requests that are as they were."""
-    requests = _alike(now.requests, earlier.requests, ())
-    if not now.rtt.equals(earlier.rtt):
-        requests = requests.filter(pl.all_horizontal(pl.col(column).is_null() for column in RTT_LIMITS))
-    ready = now.fleet.filter(pl.col("state") == NodeState.READY.name)
-    stands = plan.join(_alike(ready, earlier.fleet, CHANGING).select("node_id"), on="node_id", how="semi")
-    whole = stands.group_by("request_id").agg(pl.col("gpus").sum()).join(requests, on="request_id")
-    return stands.join(whole.filter(pl.col("gpus") == pl.col("gpu_count")), on="request_id", how="semi")
+def _alike(now: pl.DataFrame, earlier: pl.DataFrame, but: Collection[str] = ()) -> Flags:
+    """Which rows of `now` are as they were, columns of `but` aside."""
+    same = [pl.col(column).eq_missing(earlier[column]) for column in now.columns if column not in but]
+    alike: Flags = now.select(pl.all_horizontal(earlier[KNOWN], *same)).to_series().to_numpy()
+    return alike
 
 
-def _alike(now: pl.DataFrame, earlier: pl.DataFrame, but: Collection[str]) -> pl.DataFrame:
-    """Rows of `now` that stand in `earlier` too, columns of `but` aside."""
-    same = [column for column in now.columns if column not in but]
-    return now.join(
-        earlier.select(_comparable(earlier, same)), left_on=_comparable(now, same), right_on=same, how="semi",
-        nulls_equal=True,
-    )  # fmt: skip
+def _node_stays(inputs: Inputs, earlier: Earlier) -> Flags:
+    ready: Flags = (inputs.fleet["state"] == NodeState.READY.name).to_numpy()
+    return _alike(inputs.fleet, earlier.fleet, CHANGING) & ready
 
 
-def _comparable(frame: pl.DataFrame, columns: list[str]) -> list[pl.Expr]:
-    """Lists as text, since frames cannot be joined on lists; no name contains the separator."""
-    return [
-        pl.col(column).list.join("\n") if frame.schema[column] == pl.List(pl.String) else pl.col(column)
-        for column in columns
-    ]
+def _request_stays(inputs: Inputs, earlier: Earlier) -> Flags:
+    alike = _alike(inputs.requests, earlier.requests)
+    if earlier.same_rtt:
+        return alike
+    unlimited = pl.all_horizontal(pl.col(column).is_null() for column in RTT_LIMITS)
+    free: Flags = inputs.requests.select(unlimited).to_series().to_numpy()
+    return alike & free
 
 
-def _prices(prices: pl.DataFrame, earlier: Inputs, nodes: pl.DataFrame) -> Float:
+def _prices(prices: pl.DataFrame, earlier: Earlier, fleet: pl.DataFrame) -> Float:
     """The earlier price of every node of now; NaN where there was none, or nothing to be sold."""
-    idle = (pl.col("state") == NodeState.READY.name) & (pl.col("gpu_free") > 0)
-    sold = earlier.placements.filter("movable")["node_id"]
-    had = earlier.fleet.filter(idle | pl.col("node_id").is_in(sold.implode())).select("node_id")
-    found = nodes.join(prices.join(had, on="node_id", how="semi"), on="node_id", how="left", maintain_order="left")
-    price: Float = found["shadow_price_micro_usd_per_gpu_hour"].fill_null(float("nan")).to_numpy()
+    column = "shadow_price_micro_usd_per_gpu_hour"
+    if not fleet[NODE].equals(prices[NODE]):
+        prices = fleet.select(NODE).join(prices, on=NODE, how="left", maintain_order="left")
+    before = earlier.fleet
+    had = (before["state"] == NodeState.READY.name) & (before["gpu_free"] > 0)
+    if earlier.sold.len():
+        had |= fleet[NODE].is_in(earlier.sold.implode()) & before[KNOWN]
+    price: Float = np.where(had.fill_null(False).to_numpy(), prices[column].to_numpy(), np.nan)
     return price

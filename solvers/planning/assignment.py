@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from solvers.kernel import Arrays
 from solvers.planning.candidates import Free
 from solvers.planning.moves import Placed
-from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.places import blocks
+from solvers.planning.prepare import Prepared
 from solvers.planning.problem import NO_CARD
 from solvers.planning.search import put, take_out
 
@@ -29,7 +30,7 @@ class Assignment:
         first = np.append(0, np.cumsum(gangs.replicas))
         places = int(first[-1])
         self.prepared = prepared
-        self._walk: Arrays = (None, None, np.zeros(capacity.size, dtype=np.int64), *blocks(0))
+        self._walk: Arrays = (None, None, np.zeros((capacity.size, 0), dtype=np.int32), *blocks(0))
         self.state: Arrays = (
             first,
             np.zeros(places, dtype=np.int64),

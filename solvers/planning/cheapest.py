@@ -15,16 +15,15 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, inlined, leaf
 from solvers.planning.choices import C_FABRIC, C_FIRST, C_LAST, C_MASK, C_MODEL
+from solvers.planning.places import next_place
 from solvers.planning.seats import cheapest_seat, replicas_in, share
 
 Int = NDArray[np.int64]
 INFINITE = np.inf
-BLOCK_BITS = 6
-BLOCK = 1 << BLOCK_BITS
-"""Places of a walk over a whole model that are passed over at once if none of them has room."""
-BLOCK_MASK = BLOCK - 1
+ALL, NONE = -2, -1
+"""Of the lists of a choice, whose heads may have to move on."""
 
 
 def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
@@ -49,8 +48,7 @@ def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
         pinned_first, pinned_supplier, pinned_gpus = gangs[9:12]
         first, table, segments, masks, bits = shapes
         row_of, site_of, supplier_of, model_of, fabric_of = supply
-        walk_slot, walk_row, _, block_free, block_stale = walk
-        by_model = row_of.size
+        walk_slot = walk[0]
         best_slot, best_take, slots, takes, used, heads, left_of_kept = work
         shape, g, need = shape_of[gang], size[gang], replicas[gang]
         cap, free = most_of_supplier[gang], room[0]
@@ -62,8 +60,6 @@ def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
             begin, end = table[choice, C_FIRST], table[choice, C_LAST]
             mask = table[choice, C_MASK]
             lists = end - begin
-            for i in range(lists):
-                heads[i] = segments[begin + i, 0]
             # Kept slots of this choice, cheapest first (few: selection by repeated scan).
             kept = 0
             for i in range(kept_begin, kept_end):
@@ -82,31 +78,21 @@ def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
             if cap >= 0:
                 for i in range(pinned_first[gang], pinned_first[gang + 1]):
                     used[pinned_supplier[i]] += pinned_gpus[i]
+            for i in range(lists):
+                heads[i] = segments[begin + i, 0]
+            moved = ALL
             while left > 0:
                 # The next list: the one whose head is cheapest.
                 chosen, cheapest_price = -1, INFINITE
                 for i in range(lists):
-                    at, stop = heads[i], segments[begin + i, 1]
-                    while at < stop:
-                        if at & BLOCK_MASK == 0 and at + BLOCK <= stop and stop <= by_model:
-                            block = at >> BLOCK_BITS
-                            if block_stale[block]:
-                                block_stale[block], block_free[block] = False, 0
-                                for near in range(at, at + BLOCK):
-                                    block_free[block] = max(block_free[block], free[walk_slot[near]])
-                            if block_free[block] < g:
-                                at += BLOCK
-                                continue
-                        row = walk_row[at]
-                        if (mine[row >> 6] >> np.uint64(row & 63)) & one:
-                            slot = walk_slot[at]
-                            has_room = free[slot] >= g and (mask < 0 or masks[mask, site_of[slot]])
-                            if has_room and (not beside or replicas_in(slot, gang, gangs, room) > 0):
-                                break
-                        at += 1
-                    heads[i] = at
-                    if at < stop and price[walk_slot[at]] < cheapest_price:
-                        chosen, cheapest_price = i, price[walk_slot[at]]
+                    stop = segments[begin + i, 1]
+                    if i == moved or moved == ALL:
+                        heads[i] = next_place(
+                            heads[i], begin + i, g, mine, mask, segments, walk, site_of, masks, free
+                        )
+                    if heads[i] < stop and price[walk_slot[heads[i]]] < cheapest_price:
+                        chosen, cheapest_price = i, price[walk_slot[heads[i]]]
+                moved = NONE
                 stays = -1
                 if kept > 0:
                     for i in range(kept_begin, kept_end):
@@ -121,6 +107,7 @@ def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
                 else:
                     slot = walk_slot[heads[chosen]]
                     heads[chosen] += 1
+                    moved = chosen
                     offer = replicas_in(slot, gang, gangs, room) if beside else free[slot] // g
                     for i in range(kept_begin, kept_end):
                         if kept_slot[i] == slot:
@@ -144,21 +131,21 @@ def merge_for(beside: bool) -> Callable[..., tuple[float, int, int]]:
                     used[pinned_supplier[i]] = 0
             if left == 0 and cost < best:
                 best, best_count, best_choice = cost, count, choice
-                best_slot[:count] = slots[:count]
-                best_take[:count] = takes[:count]
+                for i in range(count):
+                    best_slot[i], best_take[i] = slots[i], takes[i]
         if best_choice < 0:
             return INFINITE, 0, -1
         if kept_end > kept_begin:
             best_count = merged(best_slot, best_take, best_count)
         return best, best_count, best_choice
 
-    return kernel(merge)
+    return leaf(merge)
 
 
 merge_of_gpus, merge_beside = merge_for(False), merge_for(True)
 
 
-@kernel
+@leaf
 def cheapest(
     gang: int,
     gangs: Arrays,
@@ -175,9 +162,9 @@ def cheapest(
     The nodes stand in work[0] (slots) and work[1] (replicas). `room`: what may be used now, as `Prepared.room`.
     `price` (slots,) must rise along every segment of `walk`. `gangs`: replicas, GPUs per replica, shape, GPUs per
     supplier, first kept row, kept slots, kept replicas, move cost, surcharge, first pinned row, its supplier, its
-    GPUs, CPU, memory, thousandths of a card, cards of kept rows. `walk`: slots, rows, place of each slot among its
-    model's, most free GPUs in a block and whether that must be counted again (mutated). Blocks across the end of a
-    segment are never read, so threads on different models agree.
+    GPUs, CPU, memory, thousandths of a card, cards of kept rows. `walk`: slots, rows, places of each slot, then as
+    `places` has them: room, stale, words, fits, known (mutated). Bits outside a segment are never read, so threads
+    on different models agree.
     """
     if gangs[14].size == 0:
         return merge_of_gpus(gang, gangs, shapes, supply, walk, room, price, most, work)
@@ -186,7 +173,7 @@ def cheapest(
     return merge_beside(gang, gangs, shapes, supply, walk, room, price, most, work)
 
 
-@kernel
+@leaf
 def merged(slots: Int, takes: Int, count: int) -> int:
     """Add up what stands twice, in place; the number of distinct slots."""
     kept = 0
@@ -201,7 +188,7 @@ def merged(slots: Int, takes: Int, count: int) -> int:
     return kept
 
 
-@kernel
+@inlined
 def true_cost(gang: int, gangs: Arrays, count: int, slots: Int, takes: Int, ask: Int) -> int:
     """Asks and moves of a placement, micro-USD per hour."""
     size, kept_first, kept_slot, kept_replicas, move_cost = gangs[1][gang], gangs[4], gangs[5], gangs[6], gangs[7]

@@ -73,18 +73,18 @@ def segments_of(rows: Rows) -> Segments:
 class Walk:
     """Slots by segment, then price, then slot: `slot` and its `row`, int32, (walk,).
 
-    `place` (slots,): where each slot stands among its model's.
+    `place` (slots, 3): where each slot stands among its model's, its site's and its fabric's, -1 without one.
     """
 
     slot: Int32
     row: Int32
-    place: Int
+    place: Int32
 
 
 def walk_by(price: NDArray[np.float64], rows: Rows, segments: Segments) -> Walk:
     """Order the slots of every segment by `price` (slots,)."""
     length = int(segments.fabric[-1])
-    walk = Walk(np.empty(length, np.int32), np.empty(length, np.int32), np.empty(price.size, np.int64))
+    walk = Walk(np.empty(length, np.int32), np.empty(length, np.int32), np.full((price.size, 3), -1, np.int32))
     deal(
         np.argsort(price, kind="stable"),
         rows.row_of,
@@ -107,14 +107,14 @@ def deal(
     for slot in by_price:
         row = row_of[slot]
         at = of_model[model_of[row]]
-        slots[at], rows[at], place[slot] = slot, row, at
+        slots[at], rows[at], place[slot, 0] = slot, row, at
         of_model[model_of[row]] += 1
         at = of_site[site_of[row]]
-        slots[at], rows[at] = slot, row
+        slots[at], rows[at], place[slot, 1] = slot, row, at
         of_site[site_of[row]] += 1
         if fabric_of[row] >= 0:
             at = of_fabric[fabric_of[row]]
-            slots[at], rows[at] = slot, row
+            slots[at], rows[at], place[slot, 2] = slot, row, at
             of_fabric[fabric_of[row]] += 1
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, leaf
 from solvers.planning.cheapest import cheapest
 from solvers.planning.choices import Choices
-from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.places import NOT_KEPT, blocks
+from solvers.planning.prepare import Prepared
 from solvers.planning.problem import MILLI
 from solvers.planning.side_by_side import in_ranges
 
@@ -34,7 +35,7 @@ class Dual:
     walk: Arrays
 
 
-@kernel
+@leaf
 def minima(
     chosen: Int,
     gangs: Arrays,
@@ -61,7 +62,7 @@ def cheapest_alone(
 
     def part(begin: int, end: int) -> None:
         # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
-        own = *walk[:3], *blocks(price.size)
+        own = *walk[:3], *blocks(walk[0].size), *NOT_KEPT
         minima(
             chosen[begin:end], prepared.gangs, shapes, prepared.supply, own, prepared.room, price,
             prepared.work(), minimum[begin:end],

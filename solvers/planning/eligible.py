@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, inlined, kernel
 from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
@@ -159,7 +159,7 @@ def of_who_is_named(
     return left
 
 
-@kernel
+@inlined
 def ones(word: np.uint64) -> np.int64:
     """How many bits are set (the usual sums of neighbours)."""
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)

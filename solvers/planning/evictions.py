@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, kernel, leaf
 from solvers.planning.cheapest import true_cost
 from solvers.planning.choices import C_FIRST, C_LAST, C_MASK
 from solvers.planning.seats import has_room_without
@@ -26,7 +26,7 @@ MOST_SEEN = 512
 LOSS_NOISE = 1.0
 
 
-@kernel
+@leaf
 def random_bits(state: NDArray[np.uint64]) -> int:
     """The next 53 random bits (xorshift64*, Vigna 2016)."""
     x = state[0]
@@ -37,19 +37,19 @@ def random_bits(state: NDArray[np.uint64]) -> int:
     return int((x * np.uint64(2685821657736338717)) >> np.uint64(11))
 
 
-@kernel
+@leaf
 def random_below(state: NDArray[np.uint64], bound: int) -> int:
     """A random integer in [0, bound)."""
     return random_bits(state) % bound
 
 
-@kernel
+@leaf
 def random_real(state: NDArray[np.uint64]) -> float:
     """A random number in [0, 1)."""
     return random_bits(state) / 9007199254740992.0
 
 
-@kernel
+@leaf
 def in_the_way(
     seed: int, nodes: int, removed: Int, mine: Arrays, gangs: Arrays, weight: Float, state: Arrays, work: Arrays,
     random: NDArray[np.uint64],
@@ -87,7 +87,7 @@ def in_the_way(
     return count
 
 
-@kernel
+@leaf
 def replicas_on(gang: int, slot: int, state: Arrays) -> int:
     """How many of its replicas a gang has on a slot."""
     first, place_slot, place_take, placed = state[:4]
@@ -98,7 +98,7 @@ def replicas_on(gang: int, slot: int, state: Arrays) -> int:
     return count
 
 
-@kernel
+@leaf
 def least_worth(slot: int, mine: Arrays, gangs: Arrays, weight: Float, state: Arrays, most: bool) -> int:
     """Of those on a slot that may go, who is worth least per GPU, or `most`; -1 if there is none."""
     host_first, host, hosts = state[5], state[6], state[7]
@@ -152,7 +152,7 @@ def in_a_choice(
     return count
 
 
-@kernel
+@leaf
 def survey_choice(
     seed: int, choice: int, mine: Arrays, gangs: Arrays, shapes: Arrays, supply: Arrays, walk: Arrays,
     price: Float, ask: Int, value: Float, state: Arrays, survey: Arrays,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
 from solvers.planning.prepare import Prepared
-from solvers.planning.relaxed_market import Market, guide, weights
+from solvers.planning.relaxed_market import Market, weights
 from solvers.planning.search import insert
 from solvers.planning.uprooted import place_uprooted, uprooted
 
@@ -42,10 +42,10 @@ def inserter(assignment: Assignment, market: Market) -> Callable[[Int], None]:
     """Places the gangs it is given, in their order, where the market's prices are least."""
     prepared = assignment.prepared
     shapes, work = prepared.shape_arrays(prepared.placed), prepared.work()
-    follow = guide(prepared, market.row_price)
+    follow = market.follow
 
     def insert_all(order: Int) -> None:
-        follow.walk[-1][:] = True  # what is free may have changed: every block is counted again
+        follow.walk[4][:] = True  # what is free may have changed: every block is looked at again
         insert(
             order,
             prepared.gangs,

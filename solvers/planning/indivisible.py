@@ -48,23 +48,27 @@ def best_choices(refused: Int, wanted: Arrays, listed: Arrays, supply: Arrays, s
     first, rows, first_choice, choices, masks = listed
     table, start, ask, free = supply
     best, most = np.full(refused.size, -1, dtype=np.int64), np.zeros(refused.size, dtype=np.int64)
-    room = np.zeros(table.shape[0], dtype=np.int64)
+    room, roomy = np.zeros((2, table.shape[0]), dtype=np.int64)
     of_supplier = np.zeros(suppliers, dtype=np.int64)
     for i in range(refused.size):
         gang, shape = refused[i], of_gang[refused[i]]
         g = size[gang]
         cap = most_of_supplier[gang] // g if most_of_supplier[gang] >= 0 else np.int64(1) << 40
-        mine = rows[first[shape] : first[shape + 1]]
-        for row in mine:
+        count = 0
+        for row in rows[first[shape] : first[shape + 1]]:
             room[row] = 0
             for slot in range(start[row], start[row + 1]):
                 if ask[slot] > value[gang]:
                     break
                 room[row] += free[slot] // g
+            if room[row] > 0:
+                roomy[count] = row
+                count += 1
+        mine = roomy[:count]
         for choice in range(first_choice[shape], first_choice[shape + 1]):
             total = np.int64(0)
             for row in mine:
-                if room[row] > 0 and is_in(choices[choice], masks, table[row]):
+                if is_in(choices[choice], masks, table[row]):
                     supplier = table[row, SUPPLIER]
                     take = min(room[row], cap - of_supplier[supplier])
                     of_supplier[supplier] += take

@@ -23,7 +23,7 @@ from solvers.planning.assignment import Assignment
 from solvers.planning.candidates import Free
 from solvers.planning.cheapest import cheapest, true_cost
 from solvers.planning.moves import Placed
-from solvers.planning.prepare import blocks
+from solvers.planning.places import NOT_KEPT, blocks
 from solvers.planning.problem import Problem
 from solvers.planning.workers import Task
 
@@ -173,7 +173,7 @@ class _Near:
         for gang in gangs.tolist():
             slots, takes = _standing(self.assignment, gang)
             free[slots] += takes * size[gang]
-        walk = (*self.walk[:3], *blocks(self.price.size))
+        walk = (*self.walk[:3], *blocks(self.walk[0].size), *NOT_KEPT)
         found: set[int] = set()
         for gang in gangs.tolist():
             slots = self._cheapest(gang, free, walk)

@@ -49,7 +49,9 @@ class Market:
     def standing_on(self, rows: Int) -> Int:
         """The gangs that stand in some rows, ascending."""
         found = [self.occupant[self.first_occupant[row] : self.first_occupant[row + 1]] for row in rows]
-        return np.unique(np.concatenate(found))
+        stands = np.zeros(self.demand.size, dtype=bool)
+        stands[np.concatenate(found)] = True
+        return np.flatnonzero(stands)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
 from solvers.planning.parts import cut, reach_of
+from solvers.planning.places import unknown_fits, words_of
 from solvers.planning.plan import Limits
 from solvers.planning.prepare import Prepared
 from solvers.planning.relaxed_market import (
+    Guide,
     Market,
     clear_the_rest,
     divisible_gangs,
@@ -60,12 +62,14 @@ def passes_of(limits: Limits) -> int:
 
 def task_of(prepared: Prepared, market: Market, at_ask: Float, likely: NDArray[np.bool_] | None = None) -> Task:
     """What stays the same through all passes of the search; `at_ask` as in `Task`, `likely` as in `shortlist`."""
+    choices = shortlist(prepared, market, likely)
     return Task(
         prepared=prepared,
-        choices=shortlist(prepared, market, likely),
+        choices=choices,
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
         reach=reach_of(prepared, prepared.placed),
+        words=words_of(choices.segments),
         able=able_gangs(prepared, at_ask),
         at_ask=at_ask,
     )
@@ -98,7 +102,7 @@ def improve_in_parts(
             if run.is_out_of_time():
                 return
             if number % PASSES_PER_PRICE == 0:
-                follow = guide(prepared, cleared.result())
+                follow = lasting(guide(prepared, cleared.result()), task)
             whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
             owner, parts = (np.where(able, 0, -1), 1) if whole else cut(task.reach, able, random)
             promise = promises(task, market, assignment)
@@ -115,6 +119,11 @@ def improve_in_parts(
                 if welfare - before < LEAST_GAIN * max(welfare, 1):
                     break
                 before = welfare
+
+
+def lasting(follow: Guide, task: Task) -> Guide:
+    """A guide that several passes walk by: what fits along its walk is kept for the next."""
+    return follow._replace(walk=(*follow.walk[:5], task.words, *unknown_fits(task.words)))
 
 
 def promises(task: Task, market: Market, assignment: Assignment) -> Float:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.kernel import Arrays
-from solvers.planning.cheapest import BLOCK_BITS
 from solvers.planning.choices import (
     C_FIRST,
     C_LAST,
@@ -21,6 +20,7 @@ from solvers.planning.choices import (
     walk_by,
 )
 from solvers.planning.fold import CAPACITY, FABRIC, MODEL, SITE, SUPPLIER, Rows, Shapes, fold, shapes_of
+from solvers.planning.places import NOT_KEPT, blocks
 from solvers.planning.problem import NO_CARD, UNSHARED, Problem
 from solvers.planning.standing import Standing, standing_of
 
@@ -73,7 +73,7 @@ class Prepared:
     def walk(self, price: Float) -> Arrays:
         """The `walk` argument for slot prices."""
         walk = walk_by(price, self.rows, self.segments)
-        return walk.slot, walk.row, walk.place, *blocks(self.rows.node.size)
+        return walk.slot, walk.row, walk.place, *blocks(walk.slot.size), *NOT_KEPT
 
     def work(self) -> Arrays:
         """Fresh working arrays of one thread."""
@@ -128,12 +128,6 @@ def prepare(problem: Problem) -> Prepared:
         segment_rows=segment_rows(rows, segments),
         supply=(rows.row_of, *(_column(rows, c) for c in (SITE, SUPPLIER, MODEL, FABRIC))),
     )
-
-
-def blocks(slots: int) -> Arrays:
-    """Block counts of a walk, all still to be counted."""
-    count = (slots >> BLOCK_BITS) + 1
-    return np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.bool_)
 
 
 def problem_gpus(problem: Problem, standing: Standing) -> Int:

@@ -25,12 +25,20 @@ DIVISIBLE_ROOM = 8
 """A gang is divisible, for prices, if a choice could hold so many of it."""
 
 
+class Guide(NamedTuple):
+    """Slot prices that placements follow, and their walk."""
+
+    price: Float
+    walk: Arrays
+
+
 class Market(NamedTuple):
     """Prices of the relaxation and what follows from them. `pairs`: None if it was not cleared here."""
 
     pairs: Pairs | None
     row_price: Float
     dual: Dual
+    follow: Guide
 
 
 def price(prepared: Prepared) -> Market:
@@ -38,7 +46,7 @@ def price(prepared: Prepared) -> Market:
     pairs = wanted_pairs(prepared)
     everyone = np.flatnonzero(prepared.standing.open)
     row_price = clear(prepared, pairs, in_units(prepared, prepared.capacity), everyone)
-    return Market(pairs, row_price, dual(prepared, row_price))
+    return Market(pairs, row_price, dual(prepared, row_price), guide(prepared, row_price))
 
 
 def wanted_pairs(prepared: Prepared) -> Pairs:
@@ -76,13 +84,6 @@ def clear(prepared: Prepared, pairs: Pairs, supply: Int, buyers: Int) -> Float:
 def clear_the_rest(prepared: Prepared, market: Market, supply: Int, buyers: Int) -> Float:
     """Row prices of `supply` for some gangs; of a market that was not cleared here, its own prices."""
     return market.row_price if market.pairs is None else clear(prepared, market.pairs, supply, buyers)
-
-
-class Guide(NamedTuple):
-    """Slot prices that placements follow, and their walk."""
-
-    price: Float
-    walk: Arrays
 
 
 def guide(prepared: Prepared, row_price: Float) -> Guide:

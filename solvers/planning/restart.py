@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, leaf
 from solvers.planning.assignment import Assignment
 from solvers.planning.cheapest import true_cost
 from solvers.planning.dual import alone_at_asks, dual
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.fold import MODEL, TIER
-from solvers.planning.passes import task_of
+from solvers.planning.passes import lasting, task_of
+from solvers.planning.places import blocks
 from solvers.planning.plan import Start
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import NO_CARD
@@ -61,7 +62,7 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
 def standing_market(prepared: Prepared, start: Start) -> Market:
     """The market at the earlier prices, and the bound that they prove now."""
     row_price = row_prices(prepared, start.node_price)
-    return Market(None, row_price, dual(prepared, row_price))
+    return Market(None, row_price, dual(prepared, row_price), guide(prepared, row_price))
 
 
 def row_prices(prepared: Prepared, node_price: Float) -> Float:
@@ -103,7 +104,7 @@ def stand_again(assignment: Assignment, market: Market, start: Start) -> None:
     may = served(prepared, start)
     may[start.request[slot < 0]] = False
     order = np.argsort(-prepared.value / np.maximum(gangs.gpus, 1), kind="stable")
-    walk: Arrays = (None, None, np.zeros(prepared.capacity.size, dtype=np.int64), None, np.ones(1, dtype=np.bool_))
+    walk: Arrays = (None, None, np.zeros((prepared.capacity.size, 0), dtype=np.int32), *blocks(0))
     arrays = (prepared.gangs, assignment.state, walk, prepared.ask, prepared.value)
     put_where_room(order[may[order]], begin, slot, take, *arrays)
     insert_by_weight(assignment, market, served(prepared, start) & ~assignment.placed)
@@ -116,7 +117,7 @@ def served(prepared: Prepared, start: Start) -> NDArray[np.bool_]:
     return found & prepared.standing.open & ~prepared.standing.runs
 
 
-@kernel
+@leaf
 def put_where_room(
     order: Int, begin: Int, slot: Int, take: Int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int,
     value: Float,
@@ -140,7 +141,8 @@ def put_where_room(
 
 def mend(run: Run, task: Task, market: Market, assignment: Assignment, searchers: Searchers, start: Start) -> None:
     """Make room for gangs that lost their nodes, then for those with the most regret."""
-    follow, random = guide(task.prepared, market.row_price), np.random.default_rng(run.limits.seed)
+    follow = lasting(market.follow, task)
+    random = np.random.default_rng(run.limits.seed)
     owner = np.where(task.able, 0, -1)
     for number in range(LOST_ROUNDS + REGRET_ROUNDS):
         if run.is_out_of_time():

@@ -15,10 +15,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
-from solvers.planning.cheapest import BLOCK_BITS, cheapest, true_cost
+from solvers.kernel import Arrays, kernel, leaf
+from solvers.planning.cheapest import cheapest, true_cost
 from solvers.planning.choices import C_FIRST
 from solvers.planning.evictions import MOST_REMOVED, in_a_choice, in_the_way, random_below, random_real
+from solvers.planning.places import note
 from solvers.planning.problem import NO_CARD
 from solvers.planning.seats import rise, seat_in, sit
 
@@ -36,7 +37,7 @@ ORDER_NOISE = 0.4
 FIRST_OF_ALL = -1e300
 
 
-@kernel
+@leaf
 def put(
     gang: int, gangs: Arrays, count: int, slots: Int, takes: Int, card: int, state: Arrays, walk: Arrays, ask: Int
 ) -> int:
@@ -50,14 +51,14 @@ def put(
     if beside and gangs[14][gang] > 0:
         slot = slots[0]
         place_slot[at], place_take[at], placed[gang] = slot, 1, 1
-        walk[4][walk[2][slot] >> BLOCK_BITS] = True
         sit(slot, gang, seat_in(slot, gang, gangs, room_of(state)) if card == NO_CARD else card, gangs, state)
+        note(slot, walk, free)
         return true_cost(gang, gangs, count, slots, takes, ask)
     for i in range(count):
         slot = slots[i]
         place_slot[at + i], place_take[at + i] = slot, takes[i]
         free[slot] -= takes[i] * size
-        walk[4][walk[2][slot] >> BLOCK_BITS] = True
+        note(slot, walk, free)
         host[host_first[slot] + hosts[slot]] = gang
         hosts[slot] += 1
         if beside:
@@ -67,13 +68,13 @@ def put(
     return true_cost(gang, gangs, count, slots, takes, ask)
 
 
-@kernel
+@leaf
 def room_of(state: Arrays) -> Arrays:
-    """What is left in a state, as `Prepared.room`."""
+    """What is left in a state, as `Prepared.room`. For leaves only: nobody counts what is handed back."""
     return state[4], state[8], state[9], state[10]
 
 
-@kernel
+@leaf
 def take_out(gang: int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) -> int:
     """Remove a gang's placement from the state; the asks and moves it no longer pays."""
     first, place_slot, place_take, placed, free, host_first, host, hosts = state[:8]
@@ -81,7 +82,7 @@ def take_out(gang: int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) ->
     beside = gangs[14].size > 0
     if beside and gangs[14][gang] > 0:
         rise(place_slot[begin], gang, gangs, state)
-        walk[4][walk[2][place_slot[begin]] >> BLOCK_BITS] = True
+        note(place_slot[begin], walk, free)
         placed[gang] = 0
         return true_cost(gang, gangs, count, place_slot[begin:], place_take[begin:], ask)
     for at in range(begin, begin + count):
@@ -90,7 +91,7 @@ def take_out(gang: int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) ->
             state[8][slot] += place_take[at] * gangs[12][gang]
             state[9][slot] += place_take[at] * gangs[13][gang]
         free[slot] += place_take[at] * size
-        walk[4][walk[2][slot] >> BLOCK_BITS] = True
+        note(slot, walk, free)
         for i in range(host_first[slot], host_first[slot] + hosts[slot]):
             if host[i] == gang:
                 hosts[slot] -= 1
@@ -100,7 +101,7 @@ def take_out(gang: int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) ->
     return true_cost(gang, gangs, count, place_slot[begin:], place_take[begin:], ask)
 
 
-@kernel
+@leaf
 def insert(
     order: Int, gangs: Arrays, shapes: Arrays, supply: Arrays, walk: Arrays, price: Float, ask: Int, value: Float,
     state: Arrays, work: Arrays,
@@ -219,7 +220,7 @@ def improve(
     return gained
 
 
-@kernel
+@leaf
 def most_lost(gone: Int, old_first: Int, value: Float, weight: Float, placed: Int) -> int:
     """Which of some gangs that were served and are not any more had most above market prices; -1: none had."""
     most, found = 0.0, -1
@@ -232,20 +233,20 @@ def most_lost(gone: Int, old_first: Int, value: Float, weight: Float, placed: In
     return found
 
 
-@kernel
+@leaf
 def drawn_choice(shape: int, shapes: Arrays, random: NDArray[np.uint64]) -> int:
     """Any of the choices of a shape that has some."""
     first = shapes[0]
     return int(first[shape] + random_below(random, first[shape + 1] - first[shape]))
 
 
-@kernel
+@leaf
 def is_part(gang: int, gangs: Arrays) -> bool:
     """Whether a gang wants a part of a GPU."""
     return bool(gangs[14].size > 0 and gangs[14][gang] > 0)
 
 
-@kernel
+@leaf
 def guest_of(slot: int, gangs: Arrays, state: Arrays, random: NDArray[np.uint64]) -> int:
     """Any of those on a slot where somebody stands."""
     host_first, host, hosts, parts = state[5], state[6], state[7], 0
@@ -263,7 +264,7 @@ def guest_of(slot: int, gangs: Arrays, state: Arrays, random: NDArray[np.uint64]
     return int(part)
 
 
-@kernel
+@leaf
 def with_neighbours(
     seed: int, removed: Int, mine: Arrays, gangs: Arrays, state: Arrays, random: NDArray[np.uint64]
 ) -> int:
@@ -282,7 +283,7 @@ def with_neighbours(
     return count
 
 
-@kernel
+@leaf
 def remember(todo: Int, begin: int, end: int, old: Arrays, gangs: Arrays, state: Arrays) -> bool:
     """Remember in `old` where the gangs of `todo` from `begin` on stand; False if that is too much for it."""
     first, place_slot, place_take, placed = state[:4]
@@ -302,7 +303,7 @@ def remember(todo: Int, begin: int, end: int, old: Arrays, gangs: Arrays, state:
     return True
 
 
-@kernel
+@leaf
 def add_candidates(
     seed: int, model: int, count: int, todo: Int, mine: Arrays, refused_of_model: Arrays, placed: Int,
     weight: Float, random: NDArray[np.uint64],
@@ -330,7 +331,7 @@ def add_candidates(
     return count
 
 
-@kernel
+@leaf
 def put_back(todo: Int, old: Arrays, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) -> None:
     """Undo a round: who stands anywhere leaves, and all go where `old` says they stood."""
     old_first, old_slot, old_take, old_card = old

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, leaf
 from solvers.planning.choices import C_FABRIC, C_FIRST, C_LAST, C_MASK, C_MODEL
 from solvers.planning.problem import MILLI, NO_CARD, UNSHARED
 
@@ -19,13 +19,13 @@ INFINITE = np.inf
 NO_GANG = -1
 
 
-@kernel
+@leaf
 def share(price: int, milli: int) -> int:
     """What a part pays of the price of a GPU, rounded up."""
     return -(-price * milli // MILLI)
 
 
-@kernel
+@leaf
 def replicas_in(slot: int, gang: int, gangs: Arrays, room: Arrays) -> int:
     """Replicas of a gang of whole GPUs that a slot has room for."""
     cpu, memory = gangs[12][gang], gangs[13][gang]
@@ -37,7 +37,7 @@ def replicas_in(slot: int, gang: int, gangs: Arrays, room: Arrays) -> int:
     return int(max(most, 0))
 
 
-@kernel
+@leaf
 def seat_in(slot: int, gang: int, gangs: Arrays, room: Arrays) -> int:
     """The card of a slot that a part would take, NO_CARD if it has no room."""
     free, cpu_left, memory_left, left = room
@@ -61,7 +61,7 @@ def seat_in(slot: int, gang: int, gangs: Arrays, room: Arrays) -> int:
     return best
 
 
-@kernel
+@leaf
 def sit(slot: int, gang: int, card: int, gangs: Arrays, state: Arrays) -> None:
     """Put a part on a card that has room."""
     free, cpu_left, memory_left, left, card_of, first_part, next_part = (
@@ -79,7 +79,7 @@ def sit(slot: int, gang: int, card: int, gangs: Arrays, state: Arrays) -> None:
     first_part[slot] = gang
 
 
-@kernel
+@leaf
 def rise(slot: int, gang: int, gangs: Arrays, state: Arrays) -> None:
     """Take a part off its card."""
     free, cpu_left, memory_left, left, card_of, first_part, next_part = (
@@ -102,7 +102,7 @@ def rise(slot: int, gang: int, gangs: Arrays, state: Arrays) -> None:
     next_part[gang] = NO_GANG
 
 
-@kernel
+@leaf
 def has_room_without(
     slot: int, gang: int, wanted: int, marked: NDArray[np.bool_], gangs: Arrays, state: Arrays
 ) -> bool:
@@ -145,7 +145,7 @@ def has_room_without(
     return bool(free >= wanted * gangs[1][gang])
 
 
-@kernel
+@leaf
 def cheapest_seat(
     gang: int, gangs: Arrays, shapes: Arrays, supply: Arrays, walk: Arrays, room: Arrays,
     price: NDArray[np.float64], most: float, work: Arrays,

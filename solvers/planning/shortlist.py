@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays, kernel
+from solvers.kernel import Arrays, leaf
 from solvers.planning.cheapest import cheapest
 from solvers.planning.choices import C_FIRST, C_LAST, Choices
-from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.places import NOT_KEPT, blocks
+from solvers.planning.prepare import Prepared
 from solvers.planning.relaxed_market import Market
 from solvers.planning.side_by_side import in_ranges
 
@@ -64,7 +65,8 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
 
     def part(begin: int, end: int) -> None:
         # Blocks of its own: while one thread counts what is free in a block, another could take it for full.
-        walk = *market.dual.walk[:3], *blocks(prepared.capacity.size)
+        slots = market.dual.walk[:3]
+        walk = *slots, *blocks(slots[0].size), *NOT_KEPT
         price_choices(
             begin, end, gang_of_shape, DEAREST * prepared.value, choices.first.copy(), prepared.gangs,
             prepared.shape_arrays(choices), prepared.supply, walk, prepared.room, market.dual.price,
@@ -75,7 +77,7 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
     return cost
 
 
-@kernel
+@leaf
 def price_choices(
     begin: int, end: int, gang_of_shape: Int, most: Float, first: Int, gangs: Arrays, shapes: Arrays,
     supply: Arrays, walk: Arrays, room: Arrays, price: Float, work: Arrays, cost: Float,

@@ -8,6 +8,7 @@ from solvers.distances import Distances
 from solvers.planning.passes import PASSES_PER_PRICE
 from solvers.planning.plan import Limits, Start
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
+from solvers.planning.restart import mend
 from solvers.planning.run import Run
 from solvers.planning.solve import begin, finish, search, solve
 from solvers.planning.workers import Threads
@@ -26,12 +27,18 @@ def warm_up() -> None:
     solve(problem, Limits(work=0), start=Start(plan.request, plan.node, plan.gpus, plan.node_price))
 
 
-def load_kernels() -> None:
-    """Load the kernels that a plan of thousands of gangs runs: what `warm_up` does, without repair by CP-SAT."""
-    problem = tiny_problem()
+def load_kernels(again: bool = False) -> None:
+    """Load the kernels that a plan of thousands of gangs runs: what `warm_up` does, without repair by CP-SAT.
+
+    `again`: those of a plan from an earlier one, without the others.
+    """
+    problem, none = tiny_problem(), np.empty(0, dtype=np.int64)
     run = Run(Limits(work=PASSES_PER_PRICE), None)
-    task, market, assignment = begin(problem, run)
-    search(problem, run, task, market, assignment, Threads(1), PASSES_PER_PRICE)
+    start = Start(none, none, none, np.full(problem.capacity.size, np.nan)) if again else None
+    task, market, assignment = begin(problem, run, start)
+    if start is not None:
+        mend(run, task, market, assignment, Threads(1), start)
+    search(problem, run, task, market, assignment, Threads(1), 0 if again else PASSES_PER_PRICE)
     finish(problem, run, task, market, assignment, None)
 
 

@@ -19,7 +19,8 @@ from solvers.kernel import Arrays
 from solvers.planning.assignment import Assignment
 from solvers.planning.choices import Choices
 from solvers.planning.parts import Reach
-from solvers.planning.prepare import Prepared, blocks
+from solvers.planning.places import blocks, unknown_fits
+from solvers.planning.prepare import Prepared
 from solvers.planning.search import improve
 
 Int = NDArray[np.int64]
@@ -33,7 +34,7 @@ class Task:
     """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served.
 
     `choices`: those that the search looks at. `at_ask` (gangs,): what a gang would pay alone, at the asks; 0
-    stands for any cost within its value, for one that stood at the beginning.
+    stands for any cost within its value, for one that stood at the beginning. `words`: as from `words_of`.
     """
 
     prepared: Prepared
@@ -41,6 +42,7 @@ class Task:
     value: Float
     weight: Float
     reach: Reach
+    words: Int
     able: NDArray[np.bool_]
     at_ask: Float
 
@@ -66,10 +68,11 @@ class Constants(NamedTuple):
     weight: Float
     reach: NDArray[np.bool_]
     work_sizes: tuple[int, ...]
+    words: Int
 
 
 class Start(NamedTuple):
-    """Where all parts of a pass begin. `walk`: without its blocks, which every part counts for itself."""
+    """Where all parts of a pass begin. `walk`: slots, rows and places, then fits and known of `places` if kept."""
 
     price: Float
     walk: Arrays
@@ -110,6 +113,7 @@ def constants_of(task: Task) -> Constants:
         task.weight,
         task.reach.models,
         tuple(array.size for array in prepared.work()),
+        task.words,
     )
 
 
@@ -120,18 +124,18 @@ def largest_first(parts: list[Part]) -> list[Part]:
 
 def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> Arrays:
     """(first (models + 1,), gangs): able gangs of a part by the models they accept."""
-    gang, model = np.nonzero(reach & (owner == part)[:, None])
-    order = np.argsort(model, kind="stable")
-    return np.searchsorted(model[order], np.arange(reach.shape[1] + 1)), gang[order]
+    model, gang = np.nonzero(np.ascontiguousarray((reach & (owner == part)[:, None]).T))
+    return np.searchsorted(model, np.arange(reach.shape[1] + 1)), gang
 
 
 def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:
     """Search one part in place, in calls short enough to look at the clock (`time.monotonic`)."""
-    gangs, shapes, supply, ask, room, value, weight, reach, work_sizes = constants
+    gangs, shapes, supply, ask, room, value, weight, reach, work_sizes, words = constants
     refused = refused_by_model(reach, start.owner, part.number)
     random = np.array([part.seed], dtype=np.uint64)
     work = tuple(np.zeros(size, dtype=np.int64) for size in work_sizes)
-    walk, empty_walk = (*start.walk, *blocks(ask.size)), (*start.walk, *blocks(ask.size))
+    slots, fits = start.walk[:3], start.walk[3:] or unknown_fits(words)
+    walk, empty_walk = ((*slots, *blocks(slots[0].size), words, *fits) for _ in range(2))
     for done in range(0, part.seeds.size, ROUNDS_PER_CALL):
         if time.monotonic() >= ends_at_s:
             return
@@ -188,6 +192,6 @@ class Threads:
     ) -> None:
         """See `Searchers`."""
         ends_at_s = time.monotonic() + left_s
-        constants, start = constants_of(task), Start(price, walk[:3], owner, assignment.state)
+        constants, start = constants_of(task), Start(price, (*walk[:3], *walk[6:]), owner, assignment.state)
         with ThreadPoolExecutor(self.count) as threads:
             list(threads.map(lambda part: search_part(constants, start, part, ends_at_s), largest_first(parts)))

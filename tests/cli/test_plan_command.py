@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 from pathlib import Path
@@ -35,6 +36,16 @@ def arguments(paths: InputPaths, out: Path) -> list[object]:
         ("placements", paths.placements),
     )
     return ["plan", *(part for name, path in files for part in (f"--{name}", path)), "--out", out]
+
+
+@pytest.mark.parametrize("seed", [3, -1])
+def test_the_collector_works_again_after_a_plan(
+    walras: Walras, paths: InputPaths, tmp_path: Path, seed: int
+) -> None:
+    """Law: whether the command makes a plan or finds bad input, nothing of the process stays changed."""
+    assert gc.isenabled()
+    walras(*arguments(paths, tmp_path / "out"), "--seed", seed)
+    assert gc.isenabled()
 
 
 def test_a_plan_is_written_checked_and_shown(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:

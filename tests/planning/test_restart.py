@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -17,11 +19,11 @@ from engine.domain.tiers import SecurityTier
 from engine.planning.batch import plan_files
 from engine.planning.certificate import check_plan
 from engine.planning.encode import encode
-from engine.planning.inputs import InputPaths, read_inputs
-from engine.planning.last_plan import read_start
+from engine.planning.inputs import InputPaths, Inputs, read_inputs
+from engine.planning.last_plan import CHANGING, read_start
 from engine.planning.plan_files_schema import NODE_PRICES_FILE, PLAN_FILE
 from engine.planning.plan_options import PlanOptions
-from solvers.planning.plan import Limits, OnProgress, Plan
+from solvers.planning.plan import Limits, OnProgress, Plan, Start
 from solvers.planning.problem import Problem
 from solvers.planning.solve import solve
 from tests.full_size import size
@@ -163,17 +165,68 @@ def test_nothing_is_taken_over_that_may_no_longer_hold(name: str, earlier: Path,
     """Law 3: a placement stands again only if its request and its nodes are as they were."""
     paths = edited(inputs_of(earlier), tmp_path / "in", *CHANGES[name])
     inputs = read_inputs(paths)
-    assert read_start(earlier, inputs, encode(inputs, 0, 0)).request.size == 0
+    assert read_start(earlier, inputs).request.size == 0
 
 
 def test_measured_rtts_matter_to_those_who_limit_them(earlier: Path, tmp_path: Path) -> None:
     """Law 3 again: other RTTs leave only requests that name none."""
     paths = edited(inputs_of(earlier), tmp_path / "in", "rtt", lambda rtt: rtt.with_columns(pl.col("rtt_ms") + 1))
     inputs = read_inputs(paths)
-    start = read_start(earlier, inputs, encode(inputs, 0, 0))
+    start = read_start(earlier, inputs)
     taken = inputs.requests[start.request.tolist()]
     assert 0 < taken["request_id"].n_unique() < pl.read_parquet(earlier / PLAN_FILE)["request_id"].n_unique()
     assert taken["max_client_rtt_ms"].null_count() == taken["max_cluster_rtt_ms"].null_count() == taken.height
+
+
+def by_names(start: Start, inputs: Inputs) -> tuple[set[tuple[str, str, int]], dict[str, float]]:
+    """(placements that are taken over, earlier prices of nodes that had one) by the ids of the inputs."""
+    requests, nodes = inputs.requests["request_id"].to_list(), inputs.fleet["node_id"].to_list()
+    rows = zip(start.request.tolist(), start.node.tolist(), start.gpus.tolist(), strict=True)
+    prices = {node: price for node, price in zip(nodes, start.node_price.tolist(), strict=True) if price == price}
+    return {(requests[request], nodes[node], gpus) for request, node, gpus in rows}, prices
+
+
+def plain_start(last: Path, inputs: Inputs) -> tuple[set[tuple[str, str, int]], dict[str, float]]:
+    """The same as `by_names` says of `read_start`, row by row."""
+    earlier = read_inputs(inputs_of(last))
+    nodes, requests = (
+        {row[name]: row for row in frame.iter_rows(named=True)}
+        for frame, name in ((earlier.fleet, "node_id"), (earlier.requests, "request_id"))
+    )
+    stands, sizes = set(), {}
+    for row in inputs.fleet.iter_rows(named=True):
+        before = {**nodes.get(row["node_id"], {}), **{name: row[name] for name in CHANGING}}
+        if row["state"] == "READY" and before == row:
+            stands.add(row["node_id"])
+    for row in inputs.requests.iter_rows(named=True):
+        if requests.get(row["request_id"]) == row:
+            sizes[row["request_id"]] = row["gpu_count"]
+    plan = [row for row in pl.read_parquet(last / PLAN_FILE).iter_rows(named=True) if row["node_id"] in stands]
+    left = Counter[str]()
+    for row in plan:
+        left[row["request_id"]] += row["gpus"]
+    taken = {
+        (row["request_id"], row["node_id"], row["gpus"])
+        for row in plan
+        if left[row["request_id"]] == sizes.get(row["request_id"])
+    }
+    prices = dict(pl.read_parquet(last / NODE_PRICES_FILE).iter_rows())
+    had = {name for name, row in nodes.items() if row["state"] == "READY" and row["gpu_free"] > 0}
+    return taken, {name: prices[name] for name in inputs.fleet["node_id"] if name in had}
+
+
+def test_rows_in_another_order_are_found_by_their_ids(instance: Instance, earlier: Path, tmp_path: Path) -> None:
+    """Law 3: what is taken over depends on ids, not on where rows stand; some are gone, some are new."""
+    world = changed(instance, 0.05)
+    for seed in range(3):
+        fleet = world.fleet.sample(fraction=0.9, shuffle=True, seed=seed)
+        queue = world.requests.sample(fraction=0.9, shuffle=True, seed=seed)
+        fleet = fleet.with_columns(node_id=pl.col("node_id").replace(fleet["node_id"][0], "a new one"))
+        inputs = read_inputs(write(replace(world, fleet=fleet, requests=queue), tmp_path / str(seed)))
+        start = read_start(earlier, inputs)
+        assert by_names(start, inputs) == plain_start(earlier, inputs)
+        assert 0 < np.unique(start.request).size < queue.height
+        assert np.array_equal(np.lexsort((start.node, start.request)), np.arange(start.node.size))
 
 
 def test_what_is_no_plan_is_bad_input(earlier: Path, tmp_path: Path) -> None:

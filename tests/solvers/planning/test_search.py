@@ -15,8 +15,9 @@ from solvers.planning.cheapest import cheapest
 from solvers.planning.dual import alone_at_asks, cheapest_alone
 from solvers.planning.evictions import in_a_choice
 from solvers.planning.first_plan import first_plan
-from solvers.planning.passes import task_of
-from solvers.planning.prepare import Prepared, blocks, prepare
+from solvers.planning.passes import lasting, task_of
+from solvers.planning.places import blocks
+from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import NO_SHARE, Problem
 from solvers.planning.relaxed_market import Market, guide, price
 from solvers.planning.search import improve
@@ -53,11 +54,11 @@ def searched(world: Begun, rounds: int, seed: int) -> int:
     prepared, market, task, assignment = world
     constants, owner = constants_of(task), np.where(task.able, 0, -1)
     seeds = np.random.default_rng(seed).choice(np.flatnonzero(task.able), rounds)
-    follow = guide(prepared, market.row_price)
-    walk, empty = ((*follow.walk[:3], *blocks(prepared.ask.size)) for _ in range(2))
+    follow = lasting(guide(prepared, market.row_price), task)
+    empty = (*follow.walk[:3], *blocks(follow.walk[0].size), *follow.walk[5:])
     return improve(
         seeds, refused_by_model(constants.reach, owner, 0), constants.gangs, constants.shapes, constants.supply,
-        walk, follow.price, constants.ask, constants.room, empty, constants.value, constants.weight,
+        follow.walk, follow.price, constants.ask, constants.room, empty, constants.value, constants.weight,
         assignment.state, prepared.work(), np.array([seed + 1], dtype=np.uint64), owner, 0,
     )  # fmt: skip
 

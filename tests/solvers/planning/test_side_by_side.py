@@ -37,7 +37,7 @@ def test_bounds_do_not_depend_on_threads(seed: int, monkeypatch: pytest.MonkeyPa
     alone = cheapest_alone(prepared, prepared.relaxed, walk, price)
     monkeypatch.setattr(side_by_side, "THREADS", 7)
     assert np.array_equal(cheapest_alone(prepared, prepared.relaxed, walk, price), alone)
-    assert walk[4].all() and not walk[3].any()
+    assert walk[4].all() and not walk[3].any() and not walk[7].any()
     placed = alone_at_asks(prepared, prepared.placed)
     assert (placed >= alone).all()
 
@@ -64,7 +64,14 @@ def test_a_walk_is_three_sorts(seed: int) -> None:
     slot, row, place, *_ = prepared.walk(price)
     assert np.array_equal(slot, sorted_walk(prepared, price))
     assert np.array_equal(row, prepared.rows.row_of[slot])
-    assert np.array_equal(slot[place], np.arange(place.size))
+    everyone, rows, segments = np.arange(price.size), prepared.rows, prepared.segments
+    assert np.array_equal(slot[place[:, :2]], np.stack([everyone, everyone], axis=1))
+    on_fabric = segments.fabric_of_row[rows.row_of] >= 0
+    assert np.array_equal(place[:, 2] >= 0, on_fabric)
+    assert np.array_equal(slot[place[on_fabric, 2]], everyone[on_fabric])
+    for column, begin in enumerate((segments.model, segments.site, segments.fabric)):
+        on = place[:, column] >= 0
+        assert ((begin[0] <= place[on, column]) & (place[on, column] < begin[-1])).all()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
