@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get(DATA_VARIABLE) or None)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of HiGHS for each model")
     parser.add_argument("--pairs", type=int, default=100_000, help="models with more pairs keep their share of D")
+    parser.add_argument("--leaves", type=int, default=0, help="of branch and bound, for each larger model")
     given = parser.parse_args()
     family = next(family for family in PLAN_FAMILIES if family.world == given.instance)
     with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
@@ -32,7 +33,7 @@ def main() -> None:
         plan_apart(paths, Path(place) / "plan")
         encoded = encode(read_inputs(paths), 0, 0)
         placed = rows_of(encoded, Path(place) / "plan")
-    print(prove(encoded.problem, placed, given.limit, given.pairs).table())
+    print(prove(encoded.problem, placed, given.limit, given.pairs, given.leaves).table())
 
 
 if __name__ == "__main__":
