@@ -25,6 +25,8 @@ WORKERS = 2
 USD_BILLION = 1e9
 SHARE_LEAST = 0.004
 """Of Σ S_b: models with less keep their share of D, which all together is 1 or 2 % of it."""
+ROWS_MOST = 5_000
+"""Models with more rows keep it, too, unless asked for: their linear programs take minutes."""
 Curve = list[tuple[int, float]]
 
 
@@ -88,10 +90,17 @@ class Proof:
         return "\n".join(lines)
 
 
-def prove(problem: Problem, placed: Placements, limit_s: float, pairs_max: int, leaves: int = 0) -> Proof:
+def prove(
+    problem: Problem,
+    placed: Placements,
+    limit_s: float,
+    pairs_max: int,
+    leaves: int = 0,
+    rows_max: int = ROWS_MOST,
+) -> Proof:
     """Bound a problem in which nothing runs. `limit_s`: HiGHS's, for each model of at most `pairs_max` pairs.
 
-    Other models with more than SHARE_LEAST of Σ S_b get `leaves` each, if any.
+    Other models with more than SHARE_LEAST of Σ S_b and at most `rows_max` rows get `leaves` each, if any.
     """
     split = split_of(prepare(problem))
     programs = programs_of(split, pairs_max)
@@ -102,7 +111,7 @@ def prove(problem: Problem, placed: Placements, limit_s: float, pairs_max: int, 
             found = answer.result()
             proven[model] = np.inf if found is None else found * MICRO_USD_PER_USD
             print(f"model {model}: {proven[model] / split.share[model] - 1:+.3%}", file=sys.stderr, flush=True)
-    branched = branched_on(split, leaves, list(programs)) if leaves else {}
+    branched = branched_on(split, leaves, rows_max, list(programs)) if leaves else {}
     for model, curve in branched.items():
         proven[model] = curve[-1][1]
     tried = np.isin(np.arange(proven.size), [*programs, *branched])
@@ -120,11 +129,13 @@ def prove(problem: Problem, placed: Placements, limit_s: float, pairs_max: int, 
     )
 
 
-def branched_on(split: Split, leaves: int, done: list[int]) -> dict[int, Curve]:
+def branched_on(split: Split, leaves: int, rows_max: int, done: list[int]) -> dict[int, Curve]:
     """The curves of the trees of all models that matter but those that are done, the largest first."""
     curves: dict[int, Curve] = {}
+    rows = np.diff(split.prepared.rows.model_start)
     for model in np.argsort(-split.share).tolist():
-        if model not in done and split.share[model] > SHARE_LEAST * split.share.sum():
+        matters = split.share[model] > SHARE_LEAST * split.share.sum() and rows[model] <= rows_max
+        if matters and model not in done:
             tree = Tree(block_of(split, model))
             tree.grow(leaves)
             curves[model] = tree.curve
