@@ -1,4 +1,4 @@
-"""Bounding every model's program, smallest first, and what that says about a plan's gap."""
+"""Bounding every model, small ones by HiGHS and large ones by branching, and what that says about a plan's gap."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.score import checked_welfare
+from benchmarks.stronger_bound.blocks import block_of
+from benchmarks.stronger_bound.branch import Tree
 from benchmarks.stronger_bound.offers import offers_of, pairs_in
 from benchmarks.stronger_bound.program import MICRO_USD_PER_USD, Program, dual_bound, program_of
 from benchmarks.stronger_bound.split import Split, split_of, worth_of_plan
@@ -21,13 +23,19 @@ from solvers.planning.problem import Problem
 Float = NDArray[np.float64]
 WORKERS = 2
 USD_BILLION = 1e9
+SHARE_LEAST = 0.004
+"""Of Σ S_b: models with less keep their share of D, which all together is 1 or 2 % of it."""
+ROWS_MOST = 5_000
+"""Models with more rows keep it, too, unless asked for: their linear programs take minutes."""
+Curve = list[tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     """A plan between two bounds, micro-USD per hour. Per model, (models,): `share` of D, `proven`, `plan`.
 
-    `dual`: D at our prices. `tried` (models,): models whose program HiGHS was given.
+    `dual`: D at our prices. `tried` (models,): models that were bounded anew. `curve`: (leaves of every model that
+    was branched on, bound), the first with prices and seats alone.
     """
 
     welfare: float
@@ -37,6 +45,7 @@ class Proof:
     proven: Float
     plan: Float
     tried: NDArray[np.bool_]
+    curve: tuple[tuple[int, float], ...] = ()
 
     @property
     def bound(self) -> float:
@@ -71,6 +80,7 @@ class Proof:
     def table(self) -> str:
         """The figures, then the models that were tried, the largest first."""
         lines = [f"{name} {value:.4f}" for name, value in self.figures().items()]
+        lines += [f"{leaves} leaves a model: {1 - bound / self.dual:.4%} below D" for leaves, bound in self.curve]
         for model in np.argsort(-self.share):
             if self.tried[model]:
                 share, proven, plan = (
@@ -80,8 +90,18 @@ class Proof:
         return "\n".join(lines)
 
 
-def prove(problem: Problem, placed: Placements, limit_s: float, pairs_max: int) -> Proof:
-    """Bound a problem in which nothing runs. `limit_s`: HiGHS's, for each model of at most `pairs_max` pairs."""
+def prove(
+    problem: Problem,
+    placed: Placements,
+    limit_s: float,
+    pairs_max: int,
+    leaves: int = 0,
+    rows_max: int = ROWS_MOST,
+) -> Proof:
+    """Bound a problem in which nothing runs. `limit_s`: HiGHS's, for each model of at most `pairs_max` pairs.
+
+    Other models with more than SHARE_LEAST of Σ S_b and at most `rows_max` rows get `leaves` each, if any.
+    """
     split = split_of(prepare(problem))
     programs = programs_of(split, pairs_max)
     proven = split.share.copy()
@@ -91,10 +111,52 @@ def prove(problem: Problem, placed: Placements, limit_s: float, pairs_max: int) 
             found = answer.result()
             proven[model] = np.inf if found is None else found * MICRO_USD_PER_USD
             print(f"model {model}: {proven[model] / split.share[model] - 1:+.3%}", file=sys.stderr, flush=True)
-    tried = np.isin(np.arange(proven.size), list(programs))
+    branched = branched_on(split, leaves, rows_max, list(programs)) if leaves else {}
+    for model, curve in branched.items():
+        proven[model] = curve[-1][1]
+    tried = np.isin(np.arange(proven.size), [*programs, *branched])
     plan = worth_of_plan(split, problem, placed)
     welfare = float(checked_welfare(problem, placed))
-    return Proof(welfare, split.dual.bound, split.settled, split.share, proven, plan, tried)
+    return Proof(
+        welfare,
+        split.dual.bound,
+        split.settled,
+        split.share,
+        proven,
+        plan,
+        tried,
+        added_up(split, proven, branched),
+    )
+
+
+def branched_on(split: Split, leaves: int, rows_max: int, done: list[int]) -> dict[int, Curve]:
+    """The curves of the trees of all models that matter but those that are done, the largest first."""
+    curves: dict[int, Curve] = {}
+    rows = np.diff(split.prepared.rows.model_start)
+    for model in np.argsort(-split.share).tolist():
+        matters = split.share[model] > SHARE_LEAST * split.share.sum() and rows[model] <= rows_max
+        if matters and model not in done:
+            tree = Tree(block_of(split, model))
+            tree.grow(leaves)
+            curves[model] = tree.curve
+            print(f"model {model}: {tree.bound / split.share[model] - 1:+.3%}", file=sys.stderr, flush=True)
+    return curves
+
+
+def added_up(split: Split, proven: Float, branched: dict[int, Curve]) -> tuple[tuple[int, float], ...]:
+    """The bound of the whole after so many leaves of each tree; the other models as proven."""
+    if not branched:
+        return ()
+    proven = np.minimum(split.share, proven)
+    most = max(curve[-1][0] for curve in branched.values())
+    steps = [2**power for power in range(most.bit_length())] + [most]
+    found = []
+    for leaves in dict.fromkeys(steps):
+        now = proven.copy()
+        for model, curve in branched.items():
+            now[model] = min(split.share[model], [bound for count, bound in curve if count <= leaves][-1])
+        found.append((leaves, split.settled + float(now.sum())))
+    return tuple(found)
 
 
 def programs_of(split: Split, pairs_max: int) -> dict[int, Program]:

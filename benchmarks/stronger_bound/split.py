@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.stronger_bound.bids import bids_of
 from solvers.planning.choices import C_MODEL
 from solvers.planning.dual import Dual, alone_at_asks
 from solvers.planning.fold import MODEL
@@ -32,7 +33,9 @@ what all of them lose.
 class Split:
     """Money is micro-USD per hour. `reach` (gangs, models): able gangs and the models they may use.
 
-    `paid` (gangs,): λ, 0 unless a gang takes one of several models. `divided` (gangs,): may mix models; worth
+    `paid` (gangs,): λ, 0 unless a gang takes one of several models: half way from its surplus to what it would
+    have on the second cheapest model. Anything between proves the same at p; half way the prices of both models
+    can move before it leaves the one or comes to the other. `divided` (gangs,): may mix models; worth
     `unit_worth` (gangs,) a GPU, or, where `at_market` (gangs,), the row's price. `share` (models,): S_b.
     `settled`: what no model's program decides.
     """
@@ -68,6 +71,9 @@ def split_of(prepared: Prepared) -> Split:
         model_of_slot, prepared.capacity * (dual.price - prepared.ask), minlength=reach.shape[1]
     ).astype(float)
     np.add.at(share, reach[~between].argmax(axis=1), surplus[~between])
+    one_of_several = np.flatnonzero(between & ~divided)
+    paid, surplus_after = _paid(prepared, dual, one_of_several, reach)
+    share += surplus_after
     at_market = np.zeros(gangs.gpus.size, dtype=bool)
     rest = np.where(divided, surplus, 0.0)
     for gang in np.flatnonzero(divided):
@@ -79,9 +85,24 @@ def split_of(prepared: Prepared) -> Split:
         if not at_market[gang]:
             unit_worth[gang], rest[gang] = worth, left
             share += np.bincount(model_of_slot[slots], gain, minlength=share.size)
-    paid = np.where(between & ~divided, surplus, 0.0)
     settled = float(paid.sum() + rest.sum()) + prepared.constant
     return Split(prepared, dual, reach, paid, divided, unit_worth, at_market, share, settled)
+
+
+def _paid(prepared: Prepared, dual: Dual, gangs: Int, reach: Flags) -> tuple[Float, Float]:
+    """(λ of every gang, 0 but for some that take one of several models; their surplus in each model after it)."""
+    paid, bids = np.zeros(reach.shape[0]), bids_of(prepared, gangs, np.ones(gangs.size, dtype=bool))
+    if gangs.size == 0:
+        return paid, np.zeros(reach.shape[1])
+    cost = np.full(reach.shape, np.inf)
+    model = prepared.relaxed.table[bids.choices[:, 0], C_MODEL]
+    np.minimum.at(cost, (bids.gang, model), bids.costs(dual.price, dual.walk))
+    surplus = np.where(reach, prepared.value[:, None] - cost, -np.inf)[gangs]
+    best = np.sort(surplus, axis=1)[:, -2:]
+    second = np.where(np.isfinite(best[:, 0]), best[:, 0], best[:, 1])
+    paid[gangs] = np.maximum((best[:, 1] + second) / 2, 0.0)
+    left: Float = np.maximum(surplus - paid[gangs, None], 0.0).sum(axis=0)
+    return paid, left
 
 
 def eligible_slots(prepared: Prepared, gang: int) -> Int:
