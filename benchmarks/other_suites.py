@@ -16,7 +16,7 @@ from benchmarks.processes import Child, floor_process
 from benchmarks.registry import PRESSURE_GPUS, Effort, PlanFamily
 from benchmarks.startup import measure_startup
 from benchmarks.suite import say
-from benchmarks.throughput import measure_batches, measure_overload, measure_throughput
+from benchmarks.throughput import measure_batches, measure_flood, measure_overload, measure_throughput
 from benchmarks.worlds import requests_for, world_of
 
 
@@ -56,4 +56,7 @@ def run_pressure(effort: Effort) -> Results:
         results |= measure_batches(server, requests, effort)
         with server() as child:
             found, peak = measure_throughput(child, requests, effort)
-            return results | found | measure_overload(child, requests, effort, peak)
+        with server() as child:
+            found |= measure_overload(child, requests, effort, peak)
+        with server() as child:
+            return results | found | measure_flood(child, requests, effort)

@@ -99,8 +99,8 @@ EXPONENT_SIZES = (8, 512)
 
 
 CLIENTS = (1, 4, 16, 64)
-PRESSURE_GPUS = 8
-"""Of every deploy under pressure."""
+PRESSURE_GPUS = 4
+"""Of every deploy under pressure: few enough for the fleet to have room for all of a run."""
 PRESSURE_DEADLINE_S = 2.0
 BATCH_ITEMS, BATCH_GPUS = 500, 1
 """Of a message of batched deploys."""

@@ -1,8 +1,8 @@
 """Deploys a second: one client to many, ten times too many (closed and open).
 
-One server, one fleet, one request size. Leases stay: the fleet is large enough for all. `echo` and `floor` are the
-floors: the same call through the same interceptor without decision and disk, and without decision (floor.py).
-Batched deploys (batches.py) have servers of their own: in seconds they lease most of what a fleet has.
+One fleet, one request size. Leases stay, so each measurement has a server of its own: in seconds they are much
+of what a fleet has. `echo` and `floor` are the floors: the same call through the same interceptor without decision
+and disk, and without decision (floor.py).
 """
 
 from __future__ import annotations
@@ -93,23 +93,23 @@ def measure_batches(
 
 
 def measure_overload(child: Child, requests: Sequence[ClusterRequest], effort: Effort, peak: Peak) -> Results:
-    """Ten times the clients; then ten times the rate, and how long the server needs to come back."""
+    """Ten times the clients that give the peak."""
     pressure = Pressure(child.target, requests, PRESSURE_DEADLINE_S)
     cpu_s = child.cpu_s()
     closed = pressure.closed(OVERLOAD_TIMES * peak.clients, effort.overload_s)
     cpu_s = child.cpu_s() - cpu_s
     results = {f"overload.closed.{key}": value for key, value in closed.figures().items()}
-    results |= {
+    return results | {
         "overload.deadline_ms": PRESSURE_DEADLINE_S * 1e3,
         "overload.goodput_share": closed.per_s / peak.per_s,
         "overload.missed_share": closed.missed_share,
         "overload.cpu_ms_per_answer": 1e3 * cpu_s / max(len(closed.latency_ms), 1),
     }
-    return results | measure_flood(child, requests, effort)
 
 
 def measure_flood(child: Child, requests: Sequence[ClusterRequest], effort: Effort) -> Results:
-    """An open loop at ten times the peak, server and generator pinned to a core each, as for that peak itself."""
+    """An open loop at ten times the peak, server and generator pinned to a core each, as for that peak itself;
+    then how long the server needs to come back."""
     flood = Flood(child.target, requests, PRESSURE_DEADLINE_S)
     with child.pinned_beside_us():
         flood.closed(1, effort.pressure_s / 4)  # warm

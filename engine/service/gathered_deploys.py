@@ -1,8 +1,8 @@
 """Single deployments that come at the same time, decided together as the items of a batch are.
 
 Deciding alike requests together costs a fraction of deciding them one by one. So while many calls are under way,
-one that can be decided with others waits for them: until none has come for a moment, or for as long as some
-decisions take. They are answered as if they had come one after the other; what is in the way of the others is
+one that can be decided with others waits for them: until none has come for a moment, while others are answered,
+but not for long. They are answered as if they had come one after the other; what is in the way of the others is
 decided alone.
 """
 
@@ -25,8 +25,10 @@ from engine.service.engine import Engine
 
 CROWD = 8
 """Calls under way, from which on waiting for others pays."""
-QUIET_S, WAIT_QUIETS = 0.001, 10
+QUIET_S, WAIT_QUIETS = 0.001, 30
 """Nobody waits longer than so many quiet moments."""
+TRY_S = 0.05
+"""How often a call waits to see whether there is a crowd: what gRPC has not handed over yet cannot be counted."""
 MANY_MAX, GPUS_MAX, GROWTH = 64, 4_096, 4
 Reply = TypeVar("Reply")
 Answer = Callable[[MarketState, Lease, bool], Reply]
@@ -57,20 +59,26 @@ class GatheredDeploys:
     ) -> None:
         self._engine, self._under_way, self._crowd, self._quiet_s = engine, under_way, crowd, quiet_s
         self._waiting: list[_Waiting] = []
-        self._looked_at = self._newest = 0
+        self._looked_at, self._lately, self._tried_s = 0, 0.0, 0.0
         self._known: dict[str, Calls] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
     def item_of(self, tenant_id: str, request: Any) -> BatchItem | None:
         """The call as an item, if it can be decided with others and there are some; None: decide it by itself."""
-        is_crowded = max(self._under_way(), self._newest) >= self._crowd
-        if not is_crowded or request.quote or request.omit_placement:
+        if request.quote or request.omit_placement or not self._waits():
             return None
         if not self._waiting:
             self._known.clear()
         call = self._known.setdefault(tenant_id, Calls(tenant_id)).of(request)
         key = request.idempotency_key
         return None if call.shape is None or (key and text_problem(key)) else BatchItem("", call, key)
+
+    def _waits(self) -> bool:
+        """Whether a call waits for others: if some do, if there were many lately, or to see whether there are."""
+        under_way = self._under_way()
+        if self._waiting or max(under_way, self._lately) >= self._crowd:
+            return True
+        return under_way > 1 and asyncio.get_running_loop().time() >= self._tried_s + TRY_S
 
     async def decided(self, item: BatchItem, stopwatch: Stopwatch, answer: Answer[Reply]) -> Reply:
         """What `answer` reads off the state when the item has become a lease, given out once that is durable;
@@ -80,19 +88,27 @@ class GatheredDeploys:
         self._engine.calls += 1
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
-            self._looked_at = 0
-            loop.call_later(self._quiet_s, self._look, loop.time() + WAIT_QUIETS * self._quiet_s)
+            self._looked_at, self._tried_s = 0, loop.time()
+            self._look_later()
         reply: Reply = await waiting.reply
         return reply
 
-    def _look(self, latest_s: float) -> None:
-        """Decide if nobody has come since the last look, or there are many, or it is time."""
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._quiet_s, self._look, loop.time() + 2 * self._quiet_s)
+
+    def _look(self, busy_s: float) -> None:
+        """Decide if nobody has come since the last look and no others are being answered, or if there are many, or
+        it is time. A look after `busy_s` says nothing: the loop had other things to do than to let calls in."""
         loop, count = asyncio.get_running_loop(), len(self._waiting)
-        if count > self._looked_at and count < MANY_MAX and loop.time() < latest_s:
+        now_s, latest_s = loop.time(), self._tried_s + WAIT_QUIETS * self._quiet_s
+        more_may_come = count > self._looked_at or now_s > busy_s or self._answering
+        if more_may_come and count < MANY_MAX and now_s < latest_s:
             self._looked_at = count
-            loop.call_later(self._quiet_s, self._look, latest_s)
+            self._look_later()
             return
-        waiting, self._waiting, self._newest = self._waiting, [], count
+        waiting, self._waiting = self._waiting, []
+        self._lately = max(count, self._lately / 2)
         by_tenant: dict[str, list[_Waiting]] = {}
         for each in waiting:
             if not each.reply.done():  # whoever went away meanwhile has asked for nothing

@@ -15,7 +15,7 @@ from engine.service.gathered_deploys import GatheredDeploys
 from tests.simulation.answers import shown
 from tests.simulation.calls import Call, Reply
 
-QUIET_S = 0.05
+QUIET_S = 0.02
 """Long enough for two calls to meet."""
 
 
