@@ -64,14 +64,11 @@ def read_start(directory: Path, inputs: Inputs) -> Start:
 
 
 def _earlier(folder: Path, inputs: Inputs) -> Earlier:
-    fleet = _table(folder / files.FLEET_FILE, inputs, tables.FLEET_SCHEMA, tables.OPTIONAL_FLEET_COLUMNS)
-    requests = _table(
-        folder / files.REQUESTS_FILE, inputs, tables.REQUESTS_SCHEMA, tables.OPTIONAL_REQUEST_COLUMNS
-    )
-    rtt = _table(folder / files.RTT_FILE, inputs, tables.RTT_SCHEMA, needed=False)
+    fleet = _table(folder / files.FLEET_FILE, tables.FLEET_SCHEMA, tables.OPTIONAL_FLEET_COLUMNS)
+    requests = _table(folder / files.REQUESTS_FILE, tables.REQUESTS_SCHEMA, tables.OPTIONAL_REQUEST_COLUMNS)
+    rtt = _table(folder / files.RTT_FILE, tables.RTT_SCHEMA, needed=False)
     placements = _table(
         folder / files.PLACEMENTS_FILE,
-        inputs,
         tables.PLACEMENTS_SCHEMA,
         tables.OPTIONAL_PLACEMENT_COLUMNS,
         needed=False,
@@ -85,7 +82,7 @@ def _earlier(folder: Path, inputs: Inputs) -> Earlier:
 
 
 def _table(
-    path: Path, inputs: Inputs, schema: dict[str, pl.DataType], optional: Collection[str] = (), needed: bool = True
+    path: Path, schema: dict[str, pl.DataType], optional: Collection[str] = (), needed: bool = True
 ) -> pl.DataFrame:
     """An earlier input, empty if it is not there and need not be."""
     if not needed and not path.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from engine.cli.plan_commands import collector_at_rest
 from engine.domain.errors import InsufficientFunds, Refused
 from engine.market.apply import apply
 from engine.market.commands import ServeOrder
@@ -211,7 +211,7 @@ class Life:
 def run(seed: int, operations: int = OPERATIONS) -> Report:
     """Live one life."""
     life = Life(seed, operations)
-    with installed(life.kernel), remembered(), quiet(), uncollected(), on_one_core(), life.trouble.solver():
+    with installed(life.kernel), remembered(), quiet(), collector_at_rest(), on_one_core(), life.trouble.solver():
         life.begin_all()
         task = life.loop.create_task(life.live())
         life.kernel.run(lambda: life.is_over or task.done(), LATEST_US)
@@ -229,18 +229,6 @@ def run(seed: int, operations: int = OPERATIONS) -> Report:
         events=life.disk.sequence,
         lived_s=life.kernel.now_us / SECOND_US,
     )
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the garbage collector, to which a life's garbage is one young generation when it is over."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager
