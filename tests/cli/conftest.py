@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,22 @@ def walras(capsys: pytest.CaptureFixture[str]) -> Walras:
     return run
 
 
+@contextmanager
+def steady_engine(place: Path) -> Iterator[str]:
+    """An engine in dev mode, empty at first. Its epochs last a day: the first one comes with the first fleet, and
+    the clock of the machine changes no price between two commands, or within one.
+    """
+    config = place / "engine.toml"
+    config.write_text("[oracle]\nepoch_us = 86_400_000_000\n")
+    with server_process(place / "data", place / "engine.log", "--config", str(config)) as server:
+        yield server.target()
+
+
 @pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An engine in dev mode, empty at first; its process ends with the session."""
-    place = tmp_path_factory.mktemp("engine")
-    with server_process(place / "data", place / "engine.log") as server:
-        yield server.target()
+    """One engine for all tests; its process ends with the session."""
+    with steady_engine(tmp_path_factory.mktemp("engine")) as target:
+        yield target
 
 
 def node(node_id: str, **other: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from engine.cli.price_options import MarketChoice
 from engine.cli.price_spark import BLOCKS, PLAIN, WIDTH, levels_of, sparkline
 from engine.cli.price_view import bracket, health, set_by
 from engine.cli.price_watch import remember, snapshots, whole
-from tests.cli.conftest import Walras
+from tests.cli.conftest import Walras, steady_engine
 
 EPOCH_US = 300_000_000
 NOW_EPOCH = 1_000
@@ -280,20 +280,21 @@ def test_what_is_hidden_or_unknown_is_a_dash() -> None:
     assert len(sparkline(range(100))) == WIDTH
 
 
-def test_the_real_engine_answers(walras: Walras, target: str, fleet_file: Path) -> None:
+def test_the_real_engine_answers(walras: Walras, tmp_path: Path, fleet_file: Path) -> None:
     """Law: floor <= posted <= cap, history ends with the price of now, lines of an estimate sum to its total."""
-    assert walras("fleet", "load", fleet_file, "--target", target).code == 0
-    choice = MarketChoice("H100", "us-east", "SECURE")
-    connection = Connection(target=target)
-    with connection.channel() as channel, closing(snapshots(channel, connection, choice)) as stream:
-        [watched] = next(snapshot.prices for snapshot in stream if snapshot.epoch and snapshot.prices)
-    chosen = ("--region", choice.region, "--security-tier", choice.security_tier, "--target", target, "--json")
-    [price] = json.loads(walras("price", "--history", "--gpu-model", choice.gpu_model, *chosen).out)["prices"]
-    posted, floor, cap = (price[f"{name}_micro_usd_per_gpu_hour"] for name in ("posted_price", "floor", "cap"))
-    assert floor <= posted <= cap and price["epoch"] >= watched.epoch
-    assert price["history"][-1]["posted_price_micro_usd_per_gpu_hour"] == posted
-    asked = walras("price", "estimate", choice.gpu_model, "--gpus", 64, "--hours", 72, *chosen)
-    [estimate] = json.loads(asked.out)["estimates"]
-    total = estimate["price"]["total_micro_usd"]
-    assert sum(line["amount_micro_usd"] for line in estimate["price"]["lines"]) == total > 0
-    assert estimate["average_micro_usd_per_gpu_hour"] == pytest.approx(total / (64 * 72), abs=1)
+    with steady_engine(tmp_path) as target:
+        assert walras("fleet", "load", fleet_file, "--target", target).code == 0
+        choice = MarketChoice("H100", "us-east", "SECURE")
+        connection = Connection(target=target)
+        with connection.channel() as channel, closing(snapshots(channel, connection, choice)) as stream:
+            [watched] = next(snapshot.prices for snapshot in stream if snapshot.epoch and snapshot.prices)
+        chosen = ("--region", choice.region, "--security-tier", choice.security_tier, "--target", target, "--json")
+        [price] = json.loads(walras("price", "--history", "--gpu-model", choice.gpu_model, *chosen).out)["prices"]
+        posted, floor, cap = (price[f"{name}_micro_usd_per_gpu_hour"] for name in ("posted_price", "floor", "cap"))
+        assert floor <= posted <= cap and price["epoch"] >= watched.epoch
+        assert price["history"][-1]["posted_price_micro_usd_per_gpu_hour"] == posted
+        asked = walras("price", "estimate", choice.gpu_model, "--gpus", 64, "--hours", 72, *chosen)
+        [estimate] = json.loads(asked.out)["estimates"]
+        total = estimate["price"]["total_micro_usd"]
+        assert sum(line["amount_micro_usd"] for line in estimate["price"]["lines"]) == total > 0
+        assert estimate["average_micro_usd_per_gpu_hour"] == pytest.approx(total / (64 * 72), abs=1)
