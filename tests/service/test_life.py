@@ -19,6 +19,7 @@ from walras.v1 import fleet_service_pb2_grpc
 from engine.cli.server_process import ServerProcess, server_process
 from engine.domain.errors import WalrasError
 from engine.journal import CorruptJournal
+from engine.service.reading_priority import NICE_MAX, READERS, READING_NICE, TASKS
 from engine.service.server import SERVICES
 from engine.service.status import CODES
 from engine.service.verify import verify_journal
@@ -103,6 +104,20 @@ def test_a_second_server(server: Any, tmp_path: Path, taken: str) -> None:
     assert (target if taken == "port" else str(data_dir)) in line
     with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
         assert healthy(channel) == SERVING
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not name threads")
+def test_readers_of_the_network_give_way_to_decisions(server: Any) -> None:
+    """Law: every thread of gRPC that reads has the lower priority, and the one that decides has its own."""
+    process, _, _ = server
+    nice = {
+        int(task.name): os.getpriority(os.PRIO_PROCESS, int(task.name))
+        for task in Path(f"/proc/{process.pid}/task").iterdir()
+        if int(task.name) == process.pid or (task / "comm").read_text().strip() in READERS
+    }
+    own = nice.pop(process.pid)
+    assert own == os.getpriority(os.PRIO_PROCESS, 0)
+    assert nice and set(nice.values()) == {min(own + READING_NICE, NICE_MAX)}
 
 
 def test_a_server_that_is_told_to_stop(server: Any) -> None:
