@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from engine.domain.errors import Overloaded
+from engine.service.priorities import lower_planner
 from solvers.planning.plan import OnProgress, Progress
 
 Made = TypeVar("Made")
@@ -47,7 +49,9 @@ class PlanRunner(Generic[Made]):
             finally:
                 self._free.release()
 
-        making = loop.run_in_executor(None, work)
+        thread = ThreadPoolExecutor(1, "plan", initializer=lower_planner)
+        making = loop.run_in_executor(thread, work)
+        thread.shutdown(wait=False)  # it ends when the plan is made
         making.add_done_callback(lambda _: steps.put_nowait(None))
         try:
             while (step := await steps.get()) is not None:

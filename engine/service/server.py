@@ -52,7 +52,7 @@ from engine.service.plan_service import PlanService
 from engine.service.price_book import ReferenceBook
 from engine.service.pricing import Pricing, priced
 from engine.service.pricing_process import PricingProcess
-from engine.service.reading_priority import yield_to_decisions
+from engine.service.priorities import lower_readers
 from engine.service.references import references_of
 from engine.service.replica import Replica
 from engine.service.snapshot_keeper import SnapshotKeeper
@@ -200,7 +200,7 @@ class Server:
             self.node_port = self._listen(options.node_listen, demand_client=True)
         self._ticks = [asyncio.create_task(self._identity.keep_fresh())]
         await self._server.start()
-        yield_to_decisions()
+        lower_readers()
         for service in ("", *SERVICES):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         self._ticks.append(asyncio.create_task(self._watch()))

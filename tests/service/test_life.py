@@ -19,7 +19,7 @@ from walras.v1 import fleet_service_pb2_grpc
 from engine.cli.server_process import ServerProcess, server_process
 from engine.domain.errors import WalrasError
 from engine.journal import CorruptJournal
-from engine.service.reading_priority import NICE_MAX, READERS, READING_NICE, TASKS
+from engine.service.priorities import NICE_MAX, READERS, READING_NICE, TASKS
 from engine.service.server import SERVICES
 from engine.service.status import CODES
 from engine.service.verify import verify_journal
