@@ -12,6 +12,7 @@ under a mask of sites. Choices that cannot hold the smallest gang of their shape
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,9 +166,9 @@ def grow(masks: Flags, site: int, sites: int, by_nearness: Int, star: Flags) -> 
 
 
 def choices_of(
-    rows: Rows, shapes: Shapes, segments: Segments, star: Flags, clique: Flags, limits: int
+    rows: Rows, shapes: Shapes, segments: Segments, star: Arrays, clique: Arrays, limits: int
 ) -> tuple[Choices, Choices]:
-    """The choices of every shape for bounds, by `star`, and for plans, by `clique`.
+    """The choices of every shape for bounds, by `star`, and for plans, by `clique`, both as `sites_of` gives them.
 
     `limits`: finite RTT limits, so that limit l = `limits` means none.
     """
@@ -181,12 +182,14 @@ def choices_of(
         rows.model_start,
     )
     wanted = shapes.table, shapes.first, shapes.rows
-    near = sites_of(star), sites_of(clique)
     parts = in_ranges(
-        shapes.table.shape[0], lambda begin, end: list_choices(begin, end, fleet, wanted, *near, limits)
+        shapes.table.shape[0], lambda begin, end: list_choices(begin, end, fleet, wanted, star, clique, limits)
     )
     relaxed, placed = zip(*parts, strict=True)
-    return joined(relaxed, star), joined(placed, clique)
+    with ThreadPoolExecutor(1) as beside:
+        by_star = beside.submit(joined, relaxed, star[0])
+        by_clique = joined(placed, clique[0])
+        return by_star.result(), by_clique
 
 
 def sites_of(masks: Flags) -> Arrays:

@@ -72,10 +72,26 @@ def cheapest_alone(
     return minimum
 
 
-def alone_at_asks(prepared: Prepared, choices: Choices, gangs: Int | None = None) -> Float:
-    """What gangs would pay at the asks in an otherwise empty fleet, as `cheapest_alone`; inf: it fits nowhere."""
-    asks = prepared.ask.astype(float)
-    return cheapest_alone(prepared, choices, prepared.walk(asks), asks, gangs)
+class Alone:
+    """m(p) over `choices` at one price, `price` (slots,), of gangs that are asked for: each is looked at once."""
+
+    def __init__(self, prepared: Prepared, choices: Choices, price: Float) -> None:
+        self._prepared, self._choices, self.price = prepared, choices, price
+        self._walk: Arrays | None = None
+        self._minimum = np.full(prepared.problem.gangs.replicas.size, np.nan)
+
+    def of(self, gangs: Int) -> Float:
+        """Of these gangs, (gangs,); inf: it fits nowhere."""
+        new = gangs[np.isnan(self._minimum[gangs])]
+        if new.size:
+            self._walk = self._walk or self._prepared.walk(self.price)
+            self._minimum[new] = cheapest_alone(self._prepared, self._choices, self._walk, self.price, new)
+        return self._minimum[gangs]
+
+
+def alone_at_asks(prepared: Prepared, choices: Choices) -> Float:
+    """What every gang would pay at the asks in an otherwise empty fleet, (gangs,); inf: it fits nowhere."""
+    return Alone(prepared, choices, prepared.ask.astype(float)).of(np.arange(prepared.value.size))
 
 
 def dual(prepared: Prepared, row_price: Float) -> Dual:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from solvers.kernel import kernel
 from solvers.planning.fold import Rows, Shapes
+from solvers.planning.side_by_side import in_ranges
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -48,10 +49,7 @@ class Market:
 
     def standing_on(self, rows: Int) -> Int:
         """The gangs that stand in some rows, ascending."""
-        found = [self.occupant[self.first_occupant[row] : self.first_occupant[row + 1]] for row in rows]
-        stands = np.zeros(self.demand.size, dtype=bool)
-        stands[np.concatenate(found)] = True
-        return np.flatnonzero(stands)
+        return np.flatnonzero(stands_on(rows, self.first_occupant, self.occupant, self.demand.size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +86,18 @@ def at_own_price(market: Market) -> tuple[Market, Int]:
     """
     shapes = market.shapes
     level_of_row = np.floor(np.log(np.maximum(market.price, 1.0)) / PRICE_STEP)
-    level, width = cheapest_rows(shapes.first, shapes.rows, level_of_row)
+    level, width = np.empty(shapes.first.size - 1), np.empty(shapes.first.size - 1, dtype=np.int64)
+    listed = shapes.first, shapes.rows, level_of_row
+    in_ranges(width.size, lambda begin, end: cheapest_rows(begin, end, *listed, level, width))
     first = np.append(0, np.cumsum(width))
+    kept = np.empty(first[-1], dtype=np.int32)
+    in_ranges(width.size, lambda begin, end: rows_at_level(begin, end, *listed, level, first, kept))
     elsewhere = np.full(level.size, -1, dtype=np.int64)
     cut = width < np.diff(shapes.first)
     elsewhere[cut] = np.floor(np.exp((level[cut] + 1) * PRICE_STEP))
     dearer = np.repeat(level_of_row, np.diff(market.first_occupant)) > level[shapes.of_gang[market.occupant]]
     demand = market.demand.copy()
     np.subtract.at(demand, market.occupant[dearer], market.occupant_gpus[dearer])
-    kept = rows_at_level(shapes.first, shapes.rows, level_of_row, level, first)
     return replace(market, shapes=replace(shapes, first=first, rows=kept), demand=demand), elsewhere
 
 
@@ -126,27 +127,40 @@ def grouped(group: NDArray[Any], values: Int, groups: int) -> tuple[Int, Int]:
 
 
 @kernel
-def cheapest_rows(first: Int, rows: Int32, level_of_row: Float) -> tuple[Float, Int]:
-    """(the least level among the rows of each shape, inf for none; how many of its rows have it)."""
-    least, count = np.full(first.size - 1, np.inf), np.zeros(first.size - 1, dtype=np.int64)
-    for shape in range(least.size):
+def stands_on(rows: Int, first: Int, occupant: Int, gangs: int) -> NDArray[np.bool_]:
+    """Whether each of so many gangs stands in one of the rows; `first` and `occupant` as in `Market`."""
+    stands = np.zeros(gangs, dtype=np.bool_)
+    for row in rows:
+        for gang in occupant[first[row] : first[row + 1]]:
+            stands[gang] = True
+    return stands
+
+
+@kernel
+def cheapest_rows(
+    begin: int, end: int, first: Int, rows: Int32, level_of_row: Float, least: Float, count: Int
+) -> None:
+    """The least level among the rows of each shape in [begin, end), inf for none, into `least`; how many of its
+    rows have it, into `count`."""
+    for shape in range(begin, end):
+        least[shape], count[shape] = np.inf, 0
         for row in rows[first[shape] : first[shape + 1]]:
             if level_of_row[row] < least[shape]:
                 least[shape], count[shape] = level_of_row[row], 0
             count[shape] += level_of_row[row] == least[shape]
-    return least, count
 
 
 @kernel
-def rows_at_level(first: Int, rows: Int32, level_of_row: Float, level: Float, kept_first: Int) -> Int32:
-    """The rows of each shape that have its level; those of shape s begin at `kept_first`[s]."""
-    kept, at = np.empty(kept_first[-1], dtype=np.int32), 0
-    for shape in range(level.size):
+def rows_at_level(
+    begin: int, end: int, first: Int, rows: Int32, level_of_row: Float, level: Float, kept_first: Int, kept: Int32
+) -> None:
+    """The rows of each shape in [begin, end) that have its level, into `kept` from `kept_first`[shape] on."""
+    for shape in range(begin, end):
+        at = kept_first[shape]
         for row in rows[first[shape] : first[shape + 1]]:
             if level_of_row[row] == level[shape]:
                 kept[at] = row
                 at += 1
-    return kept
 
 
 @kernel

@@ -62,13 +62,15 @@ def passes_of(limits: Limits) -> int:
 
 def task_of(prepared: Prepared, market: Market, at_ask: Float, likely: NDArray[np.bool_] | None = None) -> Task:
     """What stays the same through all passes of the search; `at_ask` as in `Task`, `likely` as in `shortlist`."""
-    choices = shortlist(prepared, market, likely)
+    with ThreadPoolExecutor(1) as beside:
+        reach = beside.submit(reach_of, prepared, prepared.placed)
+        choices = shortlist(prepared, market, likely)
     return Task(
         prepared=prepared,
         choices=choices,
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
-        reach=reach_of(prepared, prepared.placed),
+        reach=reach.result(),
         words=words_of(choices.segments),
         able=able_gangs(prepared, at_ask),
         at_ask=at_ask,
@@ -90,7 +92,7 @@ def improve_in_parts(
 ) -> None:
     """Passes of ruin and recreate until nothing helps or a limit is reached."""
     prepared, able = task.prepared, task.able
-    if not able.any():
+    if not able.any() or passes == 0:
         return
     divisible = divisible_gangs(prepared)
     buyers = np.flatnonzero(divisible & prepared.standing.open)

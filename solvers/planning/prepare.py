@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from solvers.planning.choices import (
     choices_of,
     cliques,
     segments_of,
+    sites_of,
     stars,
     walk_by,
 )
@@ -95,13 +97,12 @@ def prepare(problem: Problem) -> Prepared:
     gangs = problem.gangs
     limits = np.unique(gangs.max_cluster_rtt_ms)
     finite = limits[np.isfinite(limits)]
-    rows = fold(problem)
-    shapes = shapes_of(problem, rows, finite, standing.only_fabric)
-    segments = segments_of(rows)
-    sites = problem.site_sets.shape[1]
-    star = stars(problem.distances, finite, sites)
-    room = np.bincount(problem.nodes.site, weights=problem.capacity, minlength=sites)
-    clique = cliques(problem.distances, finite, star, room)
+    with ThreadPoolExecutor(1) as beside:
+        close = beside.submit(close_sites, problem, finite)
+        rows = fold(problem)
+        shapes = shapes_of(problem, rows, finite, standing.only_fabric)
+        segments = segments_of(rows)
+        star, clique = close.result()
     slot_of = np.full(problem.capacity.size, -1, dtype=np.int64)
     slot_of[rows.node] = np.arange(rows.node.size)
     everyone = np.arange(gangs.replicas.size)
@@ -128,6 +129,14 @@ def prepare(problem: Problem) -> Prepared:
         segment_rows=segment_rows(rows, segments),
         supply=(rows.row_of, *(_column(rows, c) for c in (SITE, SUPPLIER, MODEL, FABRIC))),
     )
+
+
+def close_sites(problem: Problem, limits_ms: Float) -> tuple[Arrays, Arrays]:
+    """(stars, cliques) of the sites for each limit, as `sites_of` gives them."""
+    sites = problem.site_sets.shape[1]
+    star = stars(problem.distances, limits_ms, sites)
+    room = np.bincount(problem.nodes.site, weights=problem.capacity, minlength=sites)
+    return sites_of(star), sites_of(cliques(problem.distances, limits_ms, star, room))
 
 
 def problem_gpus(problem: Problem, standing: Standing) -> Int:

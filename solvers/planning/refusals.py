@@ -12,7 +12,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.planning.dual import cheapest_alone
+from solvers.planning.dual import Alone
 from solvers.planning.nest import Market, grouped
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import Problem
@@ -52,29 +52,33 @@ class Refusals:
     sets: tuple[ScarceSet, ...]
 
 
+def charges(prepared: Prepared, price: Float) -> Alone:
+    """What gangs would be charged in an otherwise empty fleet at `price` (slots,), in whole micro-USD."""
+    return Alone(prepared, prepared.placed, np.maximum(prepared.ask, np.ceil(price)))
+
+
 def explain(
     problem: Problem,
     prepared: Prepared,
     request: Int,
     node: Int,
     gpus: Int,
-    node_price: Float,
+    charged: Alone,
     minimum: Float,
     at_ask: Float,
 ) -> Refusals:
     """Explain a plan's refusals. `request`, `node`, `gpus`: its placements, pinned rows included.
 
-    `node_price` (nodes,) micro-USD per GPU-hour; `minimum` (gangs,): m(p), inf where a gang fits nowhere;
+    `charged`: as in `charges`; `minimum` (gangs,): m(p), inf where a gang fits nowhere;
     `at_ask` (gangs,): as in `Task`.
     """
     gangs = problem.gangs.replicas.size
     served = np.zeros(gangs, dtype=bool)
     served[request] = True
     refused = np.flatnonzero(~served & prepared.standing.open)
-    charged = np.full(gangs, np.inf)
+    paid = np.full(gangs, np.inf)
     possible = refused[np.isfinite(minimum[refused])]
-    price = np.maximum(prepared.ask, np.ceil(node_price[prepared.rows.node]))
-    charged[possible] = cheapest_alone(prepared, prepared.placed, prepared.walk(price), price, possible)
+    paid[possible] = charged.of(possible)
     within_bid = at_ask[refused] <= prepared.value[refused]
     competing = served.copy()
     competing[refused[within_bid]] = True
@@ -85,7 +89,7 @@ def explain(
         used = np.where(problem.gangs.is_part(request[on]), problem.wanted()[request[on]], used)
     free = in_units(prepared, prepared.capacity).copy()
     np.subtract.at(free, slot, used)
-    market = market_of(prepared, competing, free, price, (request[on], slot, used))
+    market = market_of(prepared, competing, free, charged.price, (request[on], slot, used))
     scarce_set, sets = scarce_sets(market, prepared, free // problem.milli, refused[within_bid])
     index = np.full(refused.size, -1, dtype=np.int64)
     index[within_bid] = scarce_set
@@ -93,7 +97,7 @@ def explain(
         gang=refused,
         reason=reasons(problem, at_ask, within_bid, refused),
         scarce_set=index,
-        price_to_be_served=average_price(problem, prepared, charged, refused),
+        price_to_be_served=average_price(problem, prepared, paid, refused),
         sets=sets,
     )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from solvers.kernel import Arrays, leaf
 from solvers.planning.assignment import Assignment
 from solvers.planning.cheapest import true_cost
-from solvers.planning.dual import alone_at_asks, dual
+from solvers.planning.dual import Alone, dual
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.fold import MODEL, TIER
 from solvers.planning.passes import lasting, task_of
@@ -48,13 +48,14 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
     with ThreadPoolExecutor(1) as beside:
         at_ask = np.zeros(prepared.value.size)
         new = ~served(prepared, start)
-        asked = beside.submit(alone_at_asks, prepared, prepared.placed, np.flatnonzero(new))
+        alone = Alone(prepared, prepared.placed, prepared.ask.astype(float))
+        asked = beside.submit(alone.of, np.flatnonzero(new))
         market = standing_market(prepared, start)
         assignment = restarted(prepared, market, start)
         at_ask[new] = asked.result()
     run.report("place", assignment.welfare(), market.dual.bound)
     lost = np.flatnonzero(~new & ~assignment.placed)
-    at_ask[lost] = alone_at_asks(prepared, prepared.placed, lost)
+    at_ask[lost] = alone.of(lost)
     likely = ~assignment.placed | (regrets(prepared, market, assignment) > 0)
     return task_of(prepared, market, at_ask, likely), market, assignment
 
@@ -62,7 +63,9 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
 def standing_market(prepared: Prepared, start: Start) -> Market:
     """The market at the earlier prices, and the bound that they prove now."""
     row_price = row_prices(prepared, start.node_price)
-    return Market(None, row_price, dual(prepared, row_price), guide(prepared, row_price))
+    with ThreadPoolExecutor(1) as beside:
+        follow = beside.submit(guide, prepared, row_price)
+        return Market(None, row_price, dual(prepared, row_price), follow.result())
 
 
 def row_prices(prepared: Prepared, node_price: Float) -> Float:

@@ -10,6 +10,7 @@ indivisible.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -20,7 +21,7 @@ from solvers.planning.climb import climb
 from solvers.planning.fold import Shapes
 from solvers.planning.hall import dependents_of, gangs_within, own_rows
 from solvers.planning.indivisible import most_replicas, rows_of
-from solvers.planning.nest import Market, at_own_price, nest_of
+from solvers.planning.nest import Market, at_own_price, grouped, nest_of
 from solvers.planning.prepare import Prepared
 
 Int = NDArray[np.int64]
@@ -69,16 +70,22 @@ def scarce_sets(market: Market, prepared: Prepared, free: Int, refused: Int) -> 
     order = np.argsort(-market.value[refused], kind="stable")
     gangs = refused[order]
     dependents = dependents_of(market)
-    on_own = own_rows(market, dependents, gangs)
-    priced, elsewhere = at_own_price(market)
-    nest = nest_of(priced)
-    node, in_node = climb(priced, nest, gangs)
+    with ThreadPoolExecutor(1) as beside:
+        short = beside.submit(own_rows, market, dependents, gangs)
+        priced, elsewhere = at_own_price(market)
+        nest = nest_of(priced)
+        node, in_node = climb(priced, nest, gangs)
+        on_own = short.result()
     broken = (on_own < 0) & (node < 0)
     choice, replicas = most_replicas(prepared, free, gangs[broken])
     keys = np.stack([np.full(gangs.size, COMPONENT), node, np.zeros_like(node)], axis=1)
     keys[on_own >= 0] = OWN_ROWS, 0, 0
     keys[on_own >= 0, 1] = same_rows(shapes, shapes.of_gang[gangs[on_own >= 0]])
     keys[broken] = np.stack([np.full(choice.size, CHOICE), choice, replicas], axis=1)
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    of_refused = np.empty_like(index)
+    of_refused[order] = index
+    pointing, begin = grouped(index, gangs, first.size)
 
     def built(i: int) -> ScarceSet:
         source, number, replicas_free = keys[i].tolist()
@@ -90,11 +97,9 @@ def scarce_sets(market: Market, prepared: Prepared, free: Int, refused: Int) -> 
             members, rows = nest.component(number)
             dearer = int(elsewhere[shapes.of_gang[members]].max())
             return hall(priced, members, rows, int(in_node[i]), gang, dearer)
-        return indivisible(market, prepared, gangs[index == index[i]], number, replicas_free)
+        same = pointing[begin[index[i]] : begin[index[i] + 1]]
+        return indivisible(market, prepared, same, number, replicas_free)
 
-    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    of_refused = np.empty_like(index)
-    of_refused[order] = index
     return of_refused, tuple(built(i) for i in first.tolist())
 
 

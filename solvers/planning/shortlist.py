@@ -45,12 +45,14 @@ def shortlist(prepared: Prepared, market: Market, likely: NDArray[np.bool_] | No
     by_value = np.argsort(value, kind="stable")
     gang_of_shape[prepared.shapes.of_gang[by_value]] = by_value  # whose value is the largest
     cost = costs_of_choices(prepared, market, np.where(many, gang_of_shape, -1))
-    order = np.lexsort((cost, shape))
+    ranked = np.flatnonzero(many[shape])
+    order = ranked[np.lexsort((cost[ranked], shape[ranked]))]
     rank = np.empty(shape.size, dtype=np.int64)
-    rank[order] = np.arange(shape.size) - choices.first[shape]
-    lists = choices.table[:, C_LAST] - choices.table[:, C_FIRST]
-    listed = np.isfinite(cost) & (rank < np.where(lists > 1, MANY, MANY_ALONE))
-    kept = np.flatnonzero(listed | ~many[shape])
+    rank[order] = ranked - choices.first[shape[ranked]]
+    lists = choices.table[ranked, C_LAST] - choices.table[ranked, C_FIRST]
+    listed = ~many[shape]
+    listed[ranked] = np.isfinite(cost[ranked]) & (rank[ranked] < np.where(lists > 1, MANY, MANY_ALONE))
+    kept = np.flatnonzero(listed)
     first = np.searchsorted(shape[kept], np.arange(of_shape.size + 1))
     return replace(choices, first=first, table=np.ascontiguousarray(choices.table[kept]))
 

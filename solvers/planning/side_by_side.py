@@ -10,14 +10,16 @@ from typing import TypeVar
 import numpy as np
 
 THREADS = min(os.cpu_count() or 1, 8)
+RANGES_OF_THREAD = 4
+"""Some ranges take several times as long as others: who is done early takes the next."""
 Part = TypeVar("Part")
 
 
 def in_ranges(count: int, work: Callable[[int, int], Part]) -> list[Part]:
-    """What `work(begin, end)` gives for consecutive ranges that make up [0, count), each in a thread of its own.
+    """What `work(begin, end)` gives for consecutive ranges that make up [0, count), some at a time.
 
     Whatever `work` changes beyond its range must be its own: no result may depend on how many threads there are.
     """
-    edges = np.linspace(0, count, THREADS + 1).astype(np.int64).tolist()
+    edges = np.linspace(0, count, RANGES_OF_THREAD * THREADS + 1).astype(np.int64).tolist()
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(work, edges[:-1], edges[1:]))

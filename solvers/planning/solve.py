@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
-from solvers.planning.dual import alone_at_asks
+from solvers.planning.dual import Alone, alone_at_asks
 from solvers.planning.exact import components, solve_small
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.parts import reach_of
@@ -27,7 +27,7 @@ from solvers.planning.passes import PASSES_PER_PRICE, able_gangs, improve_in_par
 from solvers.planning.plan import Limits, OnProgress, Plan, Start, StrongerBound
 from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import Problem
-from solvers.planning.refusals import explain
+from solvers.planning.refusals import charges, explain
 from solvers.planning.relaxed_market import Market, price
 from solvers.planning.restart import begin_again, mend
 from solvers.planning.retreat import orderable
@@ -58,8 +58,13 @@ def solve(
     task, market, assignment = begin(problem, run, start)
     prepared = task.prepared
     searchers, passes = searchers or Threads(), passes_of(limits)
+    charged = charges(prepared, market.dual.price)
     if start is not None:
-        mend(run, task, market, assignment, searchers, start)
+        with ThreadPoolExecutor(1) as beside:  # mending takes one core; who is refused now will mostly stay so
+            refused = np.flatnonzero(~assignment.placed & np.isfinite(market.dual.minimum))
+            known = beside.submit(charged.of, refused)
+            mend(run, task, market, assignment, searchers, start)
+            known.result()
         passes = limits.work or 0
     search(problem, run, task, market, assignment, searchers, passes)
     reached = assignment.copied()
@@ -72,7 +77,7 @@ def solve(
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, moving_last(problem, prepared))
     assignment.restore_if_better(reached)
-    return finish(problem, run, task, market, assignment, stronger)
+    return finish(problem, run, task, market, assignment, charged, stronger)
 
 
 def begin(problem: Problem, run: Run, start: Start | None = None) -> tuple[Task, Market, Assignment]:
@@ -183,6 +188,7 @@ def finish(
     task: Task,
     market: Market,
     assignment: Assignment,
+    charged: Alone,
     stronger: StrongerBound | None,
 ) -> Plan:
     """The plan as rows, with its proof."""
@@ -194,7 +200,7 @@ def finish(
     welfare = assignment.welfare()
     bound = max(int(np.ceil(market.dual.bound)), welfare)
     run.report("explain", welfare, float(bound))
-    refusals = explain(problem, prepared, request, node, gpus, node_price, market.dual.minimum, task.at_ask)
+    refusals = explain(problem, prepared, request, node, gpus, charged, market.dual.minimum, task.at_ask)
     run.report("done", welfare, float(bound))
     return Plan(
         request=request,

@@ -8,6 +8,7 @@ from solvers.distances import Distances
 from solvers.planning.passes import PASSES_PER_PRICE
 from solvers.planning.plan import Limits, Start
 from solvers.planning.problem import NO_SHARE, Gangs, Problem, Running
+from solvers.planning.refusals import charges
 from solvers.planning.restart import mend
 from solvers.planning.run import Run
 from solvers.planning.solve import begin, finish, search, solve
@@ -39,7 +40,7 @@ def load_kernels(again: bool = False) -> None:
     if start is not None:
         mend(run, task, market, assignment, Threads(1), start)
     search(problem, run, task, market, assignment, Threads(1), 0 if again else PASSES_PER_PRICE)
-    finish(problem, run, task, market, assignment, None)
+    finish(problem, run, task, market, assignment, charges(task.prepared, market.dual.price), None)
 
 
 def tiny_problem() -> Problem:

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernel import Arrays
+from solvers.kernel import Arrays, kernel
 from solvers.planning.assignment import Assignment
 from solvers.planning.choices import Choices
 from solvers.planning.parts import Reach
@@ -122,10 +122,23 @@ def largest_first(parts: list[Part]) -> list[Part]:
     return sorted(parts, key=lambda part: -part.seeds.size)
 
 
-def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> Arrays:
+@kernel
+def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> tuple[Int, Int]:
     """(first (models + 1,), gangs): able gangs of a part by the models they accept."""
-    model, gang = np.nonzero(np.ascontiguousarray((reach & (owner == part)[:, None]).T))
-    return np.searchsorted(model, np.arange(reach.shape[1] + 1)), gang
+    count = np.zeros(reach.shape[1] + 1, dtype=np.int64)
+    for gang in range(owner.size):
+        if owner[gang] == part:
+            for model in range(reach.shape[1]):
+                count[model + 1] += reach[gang, model]
+    first = np.cumsum(count)
+    gangs, at = np.empty(first[-1], dtype=np.int64), first.copy()
+    for gang in range(owner.size):
+        if owner[gang] == part:
+            for model in range(reach.shape[1]):
+                if reach[gang, model]:
+                    gangs[at[model]] = gang
+                    at[model] += 1
+    return first, gangs
 
 
 def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:

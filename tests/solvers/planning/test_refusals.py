@@ -20,7 +20,7 @@ from solvers.planning.nest import Market
 from solvers.planning.plan import Limits, Plan
 from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import Problem
-from solvers.planning.refusals import Reason, Refusals, explain
+from solvers.planning.refusals import Reason, Refusals, charges, explain
 from solvers.planning.scarcity import Kind, ScarceSet
 from tests.full_size import size
 from tests.oracles import optimal_placement
@@ -60,7 +60,8 @@ def told_of(queue: Queue, encoded: Encoded, plan: Plan, price: np.ndarray) -> To
     problem, prepared = encoded.problem, prepare(encoded.problem)
     possible = np.zeros(problem.gangs.replicas.size)
     at_ask = alone_at_asks(prepared, prepared.placed)
-    found = explain(problem, prepared, plan.request, plan.node, plan.gpus, price, possible, at_ask)
+    asked = charges(prepared, price[prepared.rows.node])
+    found = explain(problem, prepared, plan.request, plan.node, plan.gpus, asked, possible, at_ask)
     charged = np.maximum(problem.nodes.ask_micro_usd, np.ceil(price))
     return Told(queue, encoded, plan, prepared, found, charged)
 
