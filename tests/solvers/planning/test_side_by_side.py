@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solvers.planning import side_by_side
+from solvers.planning import dual, side_by_side
 from solvers.planning.choices import cliques, stars
 from solvers.planning.dual import alone_at_asks, cheapest_alone
 from solvers.planning.fold import FABRIC, MODEL
@@ -40,6 +42,26 @@ def test_bounds_do_not_depend_on_threads(seed: int, monkeypatch: pytest.MonkeyPa
     assert walk[4].all() and not walk[3].any() and not walk[7].any()
     placed = alone_at_asks(prepared, prepared.placed)
     assert (placed >= alone).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gangs_alone_are_looked_at_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: who is asked for in pieces costs what all cost at once, and nobody is looked at twice."""
+    prepared = prepare(small_problem(seed, nodes=12, gangs=16))
+    price = prepared.ask * 1.5
+    whole = cheapest_alone(prepared, prepared.placed, prepared.walk(price), price)
+    looked: list[int] = []
+
+    def look(*arguments: Any) -> np.ndarray:
+        looked.extend(arguments[-1].tolist())
+        return cheapest_alone(*arguments)
+
+    monkeypatch.setattr(dual, "cheapest_alone", look)
+    alone, random = dual.Alone(prepared, prepared.placed, price), np.random.default_rng(seed)
+    for _ in range(4):
+        gangs = np.flatnonzero(random.random(whole.size) < 0.4)
+        assert np.array_equal(alone.of(gangs), whole[gangs])
+    assert looked and len(looked) == len(set(looked))
 
 
 def sorted_walk(prepared: Prepared, price: np.ndarray) -> np.ndarray:
