@@ -18,6 +18,8 @@ from tests.simulation.life import OPERATIONS, Report, run
 
 BUG_SEEDS = 500
 CHUNK = 8
+TOLD_SEEDS = 1_000
+"""Progress is told at least as often."""
 
 
 def replaying(seed: int, operations: int = OPERATIONS, bug: str = "") -> str:
@@ -67,7 +69,7 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
     """So many seeds on all cores, with progress; 1 if any violates a law."""
     tasks = ((seed, operations) for seed in range(first, first + seeds))
     total, failed, began_s, done = Report(0), list[Report](), time.monotonic(), 0
-    with suppress(KeyboardInterrupt), _processes(processes) as pool:  # what was done until then is told
+    with suppress(KeyboardInterrupt, SystemExit), _processes(processes) as pool:  # what was done is told
         for done, report in enumerate(pool.imap_unordered(_one, tasks, chunksize=CHUNK), 1):
             total.operations += report.operations
             total.outcomes += report.outcomes
@@ -80,7 +82,7 @@ def many(first: int, seeds: int, operations: int, processes: int) -> int:
                     f"seed {report.seed}: {report.violations[0]}\n  {replaying(report.seed, operations)}",
                     flush=True,
                 )
-            if done % max(1, seeds // 20) == 0:
+            if done % min(max(1, seeds // 20), TOLD_SEEDS) == 0:
                 took_s = time.monotonic() - began_s
                 print(f"  {done:,} of {seeds:,} seeds, {took_s:,.0f} s", file=sys.stderr, flush=True)
     print(_listed("operations", total.operations), _listed("answers", total.outcomes), sep="\n")
