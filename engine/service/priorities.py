@@ -20,15 +20,12 @@ TASKS = Path("/proc/self/task")
 """Where the system names threads, each has a priority of its own; elsewhere they all keep that of the process."""
 
 
-def lower_readers() -> int:
-    """Give the threads of this process that read the network their priority; how many there are."""
-    lowered = 0
+def lower_readers() -> None:
+    """Give the threads of this process that read the network their priority."""
     for task in TASKS.iterdir() if TASKS.is_dir() else ():
         with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
             if (task / "comm").read_text().strip() in READERS:
                 _lower(int(task.name), READING_NICE)
-                lowered += 1
-    return lowered
 
 
 def lower_planner() -> None:

@@ -40,20 +40,20 @@ def walras(capsys: pytest.CaptureFixture[str]) -> Walras:
 
 
 @contextmanager
-def steady_engine(place: Path) -> Iterator[str]:
-    """An engine in dev mode, empty at first. Its epochs last a day: the first one comes with the first fleet, and
-    the clock of the machine changes no price between two commands, or within one.
-    """
+def engine_with(settings: str, place: Path) -> Iterator[str]:
+    """An engine in dev mode with settings in TOML, empty at first, its files in `place`."""
     config = place / "engine.toml"
-    config.write_text("[oracle]\nepoch_us = 86_400_000_000\n")
+    config.write_text(settings)
     with server_process(place / "data", place / "engine.log", "--config", str(config)) as server:
         yield server.target()
 
 
 @pytest.fixture(scope="session")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One engine for all tests; its process ends with the session."""
-    with steady_engine(tmp_path_factory.mktemp("engine")) as target:
+    """One engine for all tests; its process ends with the session. Without an oracle, or the clock of the machine
+    would change prices between two commands, or within one.
+    """
+    with engine_with("oracle_tick_s = 0\n", tmp_path_factory.mktemp("engine")) as target:
         yield target
 
 

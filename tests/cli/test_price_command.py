@@ -25,7 +25,7 @@ from engine.cli.price_options import MarketChoice
 from engine.cli.price_spark import BLOCKS, PLAIN, WIDTH, levels_of, sparkline
 from engine.cli.price_view import bracket, health, set_by
 from engine.cli.price_watch import remember, snapshots, whole
-from tests.cli.conftest import Walras, steady_engine
+from tests.cli.conftest import Walras, engine_with
 
 EPOCH_US = 300_000_000
 NOW_EPOCH = 1_000
@@ -282,7 +282,7 @@ def test_what_is_hidden_or_unknown_is_a_dash() -> None:
 
 def test_the_real_engine_answers(walras: Walras, tmp_path: Path, fleet_file: Path) -> None:
     """Law: floor <= posted <= cap, history ends with the price of now, lines of an estimate sum to its total."""
-    with steady_engine(tmp_path) as target:
+    with engine_with("[oracle]\nepoch_us = 86_400_000_000\n", tmp_path) as target:
         assert walras("fleet", "load", fleet_file, "--target", target).code == 0
         choice = MarketChoice("H100", "us-east", "SECURE")
         connection = Connection(target=target)

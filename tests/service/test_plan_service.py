@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import grpc
 import pytest
 from walras.v1 import plan_service_pb2 as pb
 
-from engine.service.priorities import NICE_MAX, PLANNING_NICE, TASKS
 from tests.service.loopback import TIMEOUT_S, Client, node, refusal_of, refused
 from tests.service.planners import (
     Greedy,
@@ -330,26 +328,6 @@ def test_one_plan_at_a_time(greedy: Greedy, planner: Planner) -> None:
     gate.open.set()
     assert list(first)[-1].plan_id
     assert planner.run(wanted("b"))[-1].plan_id
-
-
-@pytest.mark.skipif(not TASKS.is_dir(), reason="threads have no priority of their own")
-def test_a_plan_gives_way_to_calls(greedy: Greedy, planner: Planner) -> None:
-    """Law: the thread that makes a plan, and what it starts, goes after those that read calls."""
-    found: list[int] = []
-
-    def look() -> None:
-        found.append(os.getpriority(os.PRIO_PROCESS, 0))
-
-    def look_twice() -> None:
-        look()
-        helper = threading.Thread(target=look)
-        helper.start()
-        helper.join(TIMEOUT_S)
-
-    greedy.between = look_twice
-    assert planner.run(wanted("a"))[-1].plan_id
-    own = os.getpriority(os.PRIO_PROCESS, os.getpid())
-    assert found == [min(own + PLANNING_NICE, NICE_MAX)] * 2
 
 
 def test_a_cancelled_run_makes_room(greedy: Greedy, planner: Planner) -> None:
