@@ -51,6 +51,9 @@ class Database(Protocol):
     def begin_layout(self, connection: Connection) -> None:
         """Keep others from laying out the same database; `CorruptJournal` if it only seems to be empty."""
 
+    def weakness(self, connection: Connection) -> str:
+        """What an operator who relies on acknowledgements should know of how it is set up; empty if nothing."""
+
     def translated(self, error: Exception, reading_sequence: int = 1) -> WalrasError:
         """The error of ours that says what the database said. `reading_sequence`: the entry it was met at."""
 

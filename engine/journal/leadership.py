@@ -89,6 +89,9 @@ class Leadership:
             database.begin_layout(connection)
             prepare(connection, database.name)
             epoch, head = _taken(connection, holder, address, lease_s)
+            weakness = database.weakness(connection)
+        if weakness:
+            log.warning(weakness)
         return cls(database, epoch, head, lease_s, since_s)
 
     @property

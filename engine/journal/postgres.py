@@ -40,6 +40,7 @@ TCP = {
 LAYOUT_LOCK = 0x77616C726173
 """Key of the advisory lock under which a database is laid out."""
 NO_PRIVILEGE = "42501"
+NO_STANDBY = "has no synchronous standby: its failover may lose what was acknowledged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,10 @@ class PostgresDatabase:
             return InvalidInput([Violation(self.name, said)])
         return CorruptJournal(reading_sequence, f"{self.name}: {said}")
 
-    def standbys(self, connection: Connection) -> str:
-        """What the server calls its synchronous standbys; empty if it has none, and then a failover may lose."""
-        return str(connection.exec_driver_sql("SHOW synchronous_standby_names").scalar_one())
+    def weakness(self, connection: Connection) -> str:
+        """See `Database`."""
+        has_standby = connection.exec_driver_sql("SHOW synchronous_standby_names").scalar_one()
+        return "" if has_standby else f"{self.name} {NO_STANDBY}"
 
     def _engine(self, isolation: str, *settings: str) -> Engine:
         given = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "walras", **TCP}

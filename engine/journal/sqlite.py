@@ -65,6 +65,10 @@ class SqliteDatabase:
         if not has_tables(connection) and connection.exec_driver_sql("PRAGMA page_count").scalar_one() > 1:
             raise CorruptJournal(1, "the file holds pages, but its list of tables is gone")
 
+    def weakness(self, connection: Connection) -> str:
+        """See `Database`. One disk is one disk."""
+        return ""
+
     def translated(self, error: Exception, reading_sequence: int = 1) -> WalrasError:
         """See `Database`."""
         said = error.orig if isinstance(error, DBAPIError) else error

@@ -103,6 +103,16 @@ def assert_nothing_lost(url: str, *loads: Load) -> None:
     assert len(set(there.values())) == len(there), "an append of unknown outcome was written twice"
 
 
+def test_who_leads_without_a_synchronous_standby_is_told_what_that_may_cost(
+    pair: Pair, postgres: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = "synchronous standby: its failover may lose"
+    Journal.open_url(pair.url).close()
+    assert warned not in caplog.text
+    Journal.open_url(postgres.new_url()).close()
+    assert warned in caplog.text
+
+
 def test_a_primary_that_crashes_and_comes_back_loses_nothing(pair: Pair) -> None:
     with Journal.open_url(pair.url) as journal, Load(journal, "crash") as load:
         for _ in range(size(1, 10)):

@@ -226,6 +226,10 @@ class SharedDatabase:
     def begin_layout(self, connection: Connection) -> None:
         """Only one transaction runs at a time."""
 
+    def weakness(self, connection: Connection) -> str:
+        """None."""
+        return ""
+
     def translated(self, error: Exception, reading_sequence: int = 1) -> WalrasError:
         if isinstance(error, OperationalError):
             return Unavailable(f"{self.name}: {error.orig}")
