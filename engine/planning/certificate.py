@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.planning.certificate_answers import denied_places, wrong_answers, wrong_names
-from engine.planning.certificate_bound import dual_value, least_costs
+from engine.planning.certificate_answers import judged_by_cost, wrong_answers, wrong_names, wrong_reasons
+from engine.planning.certificate_bound import ASK, dual_value, least_costs
 from engine.planning.certificate_cards import overfull_beside, overfull_cards, wrong_cards
 from engine.planning.certificate_distances import RoundTrips
 from engine.planning.certificate_faults import Fault, first_faults
@@ -52,13 +52,13 @@ def check_plan(directory: Path) -> Certificate:
     shifted = shifts(ledger)
     welfare = welfare_micro_usd_per_hour(ledger, shifted)
     least = least_costs(ledger, trips)
-    dual = dual_value(ledger, least)
+    dual, judged = dual_value(ledger, least), judged_by_cost(ledger)
 
     def faults() -> Iterator[Fault]:
         yield from changed_inputs(files)
         yield from wrong_names(ledger)
         yield from wrong_answers(ledger)
-        yield from denied_places(ledger, least)
+        yield from wrong_reasons(judged, least_costs(ledger, trips, judged, ASK))
         yield from broken_constraints(ledger, trips)
         yield from wrong_cards(ledger)
         yield from overfull_nodes(ledger)

@@ -7,11 +7,15 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
+from engine.planning.certificate_bound import worth
 from engine.planning.certificate_faults import Fault, FaultCode, faults_in_rows
 from engine.planning.certificate_ledger import Ledger
+from engine.planning.certificate_supply import Request
 from engine.planning.plan_files_schema import RefusalReason
 
 ANY = pl.lit(True)
+OF_RUNNING = (RefusalReason.DISPLACED, RefusalReason.PREEMPTED)
+BY_COST = [reason for reason in RefusalReason if reason not in OF_RUNNING]
 
 
 def wrong_names(ledger: Ledger) -> Iterator[Fault]:
@@ -51,7 +55,8 @@ def wrong_answers(ledger: Ledger) -> Iterator[Fault]:
         ),
         (
             ((reason == RefusalReason.DISPLACED) & ~displaced)
-            | ((reason == RefusalReason.PREEMPTED) & ~preemptible),
+            | ((reason == RefusalReason.PREEMPTED) & ~preemptible)
+            | (running & reason.is_in(BY_COST)),
             FaultCode.WRONG_REASON,
             "{request_id} cannot be refused as {reason}",
         ),
@@ -60,10 +65,31 @@ def wrong_answers(ledger: Ledger) -> Iterator[Fault]:
         yield from faults_in_rows(answers, broken, code, sentence)
 
 
-def denied_places(ledger: Ledger, least: Mapping[str, float]) -> Iterator[Fault]:
-    """Requests that are said to fit nowhere, and do. Of pairwise limits the star bound cannot tell."""
-    fits = [request_id for request_id, cost in least.items() if math.isfinite(cost)]
-    bounded = ledger.requests.filter(pl.col("max_cluster_rtt_ms").is_not_null())
-    said = ledger.files.refusals.filter(pl.col("reason") == RefusalReason.NO_FEASIBLE_PLACEMENT)
-    denied = said.filter(pl.col("request_id").is_in(fits)).join(bounded, on="request_id", how="anti")
-    yield from faults_in_rows(denied, ANY, FaultCode.WRONG_REASON, "{request_id} has a feasible placement")
+def judged_by_cost(ledger: Ledger) -> pl.DataFrame:
+    """Requests that are refused for a reason that the cost of their cheapest placement bears out, or does not."""
+    said = ledger.files.refusals.filter(pl.col("reason").is_in(BY_COST)).unique("request_id")
+    return ledger.requests.join(said.select("request_id", "reason"), on="request_id", maintain_order="left")
+
+
+def wrong_reasons(judged: pl.DataFrame, at_asks: Mapping[str, float]) -> Iterator[Fault]:
+    """Reasons that the least cost of each request at the asks, were it alone, does not allow (rule 9)."""
+    for request in judged.iter_rows(named=True):
+        cost = at_asks[request["request_id"]]
+        if request["reason"] not in _possible(request, cost):
+            told = "fits nowhere" if math.isinf(cost) else f"would cost {cost:.0f} an hour alone"
+            sentence = f"{request['request_id']}, worth {worth(request)} an hour, {told}: not {request['reason']}"
+            yield Fault(FaultCode.WRONG_REASON, sentence)
+
+
+def _possible(request: Request, cost: float) -> set[str]:
+    """The reasons that `cost` allows. With a limit between sites it is a lower bound: the star's."""
+    if math.isinf(cost):
+        return {RefusalReason.NO_FEASIBLE_PLACEMENT}
+    is_bound = request["max_cluster_rtt_ms"] is not None
+    rounding = request["gpu_count"] if request["part_milli"] else 0  # each part costs whole micro-USD
+    reasons: set[str] = {RefusalReason.NO_FEASIBLE_PLACEMENT} if is_bound else set()
+    if cost <= worth(request):
+        reasons.add(RefusalReason.SCARCE_CAPACITY)
+    if is_bound or cost + rounding > worth(request):
+        reasons.add(RefusalReason.PRICE_TOO_LOW)
+    return reasons

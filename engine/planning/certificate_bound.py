@@ -11,7 +11,7 @@ that could hold a replica.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from engine.planning.certificate_ledger import Ledger
 from engine.planning.certificate_offers import Offers, least_of_groups, least_of_stars, limited
 from engine.planning.certificate_supply import Flags, Int, Request, Shelf, Supply
 
+SHADOW_PRICE, ASK = "shadow_price_micro_usd_per_gpu_hour", "ask_micro_usd_per_gpu_hour"
 FIRST_NODES = 1_024
 """Nodes that are looked at first; most clusters need no more of the cheapest."""
 
@@ -40,17 +41,22 @@ class Held:
 def dual_value(ledger: Ledger, least: Mapping[str, float]) -> float:
     """D(p) in micro-USD per hour, of the prices in `node_prices.parquet` and the `least_costs` at them."""
     fleet = ledger.fleet
-    surplus = fleet["shadow_price_micro_usd_per_gpu_hour"] - fleet["ask_micro_usd_per_gpu_hour"]
+    surplus = fleet[SHADOW_PRICE] - fleet[ASK]
     sellers = (fleet["capacity"] + fleet["all_left"] / 1_000) * surplus.clip(lower_bound=0.0)
-    buyers = (_gain(request, least[request["request_id"]]) for request in _rows(ledger))
+    buyers = (_gain(request, least[request["request_id"]]) for request in ledger.requests.iter_rows(named=True))
     return math.fsum(buyers) + math.fsum(sellers)
 
 
 def _gain(request: Request, least: float) -> float:
     if math.isinf(least):
         return 0.0
-    gain: float = _share(request["gpu_count"] * request["value"], request) - least
+    gain: float = worth(request) - least
     return gain if request["must_serve"] else max(0.0, gain)
+
+
+def worth(request: Request) -> int:
+    """What a request is worth if it is served, micro-USD per hour."""
+    return _share(request["gpu_count"] * request["value"], request)
 
 
 def _share(money: int, request: Request) -> int:
@@ -59,30 +65,29 @@ def _share(money: int, request: Request) -> int:
     return -(-money * milli // 1_000) if milli else money
 
 
-def least_costs(ledger: Ledger, trips: RoundTrips) -> dict[str, float]:
-    """m_i at the prices of the plan, by request id: inf where no placement of its own exists."""
-    search = _Search(ledger, Supply(ledger.fleet, trips))
+def least_costs(
+    ledger: Ledger, trips: RoundTrips, requests: pl.DataFrame | None = None, price: str = SHADOW_PRICE
+) -> dict[str, float]:
+    """m_i at the prices of the plan, or at another `price` of the fleet, by request id: inf where no placement of
+    its own exists. Of all requests, or of some of them."""
+    search = _Search(ledger, Supply(ledger.fleet, trips, price))
     by_shelf: dict[tuple[tuple[str, ...] | None, bool, bool], list[Request]] = {}
-    for request in _rows(ledger):
+    for request in (ledger.requests if requests is None else requests).iter_rows(named=True):
         models = request["gpu_models"]
         named = None if models is None else tuple(sorted(set(models)))
         key = (named, not request["allow_mixed_models"], request["same_fabric"])
         by_shelf.setdefault(key, []).append(request)
     least: dict[str, float] = {}
-    for (named, one_model, one_fabric), requests in by_shelf.items():
+    for (named, one_model, one_fabric), alike in by_shelf.items():
         shelf = search.supply.shelf(named, one_model=one_model, one_fabric=one_fabric)
-        least |= {request["request_id"]: search.least_cost(request, shelf) for request in requests}
+        least |= {request["request_id"]: search.least_cost(request, shelf) for request in alike}
     return least
-
-
-def _rows(ledger: Ledger) -> Iterable[Request]:
-    return ledger.requests.iter_rows(named=True)
 
 
 class _Search:
     def __init__(self, ledger: Ledger, supply: Supply) -> None:
         self.supply = supply
-        self._ask = ledger.fleet["ask_micro_usd_per_gpu_hour"].to_numpy()
+        self._ask = ledger.fleet[ASK].to_numpy()
         self._move_cost = ledger.files.report["move_cost_micro_usd"]
         self._held = _held(ledger)
 

@@ -29,26 +29,27 @@ def welfare_micro_usd_per_hour(ledger: Ledger, shifted: pl.DataFrame) -> int:
 
 
 def wrong_prices(ledger: Ledger) -> Iterator[Fault]:
-    """Prices above what a node may ask, bills above the buyer's cap, and reductions that no cap asks for."""
+    """Prices that are not those of rule 8, and bills above the buyer's cap."""
     rows = ledger.rows.with_columns(_due(LIST).alias(LIST), _due(ASK).alias(ASK), _due(CAP).alias(CAP))
-    above = pl.col(PRICE) > pl.col(LIST)
-    sentence = f"{{request_id}} pays {{{PRICE}}} on {{node_id}}, which may ask {{{LIST}}}"
-    yield from faults_in_rows(rows, above, FaultCode.WRONG_PRICE, sentence)
     bills = rows.group_by("request_id", maintain_order=True).agg(
         cap=_money("gpu_count").first() * _money(CAP).first(),
         bill=(_money("gpus") * _money(PRICE)).sum(),
-        asked=(_money("gpus") * _money(LIST)).sum(),
+        listed=(_money("gpus") * _money(LIST)).sum(),
         asks=(_money("gpus") * _money(ASK)).sum(),
-        below_ask=(pl.col(PRICE) < pl.col(ASK)).any(),
     )
-    bill, cap = pl.col("bill"), pl.col("cap")
     sentence = "{request_id} pays {bill} an hour, at most {cap}"
-    yield from faults_in_rows(bills, bill > cap, FaultCode.BUYER_ABOVE_CAP, sentence)
-    needless = ((pl.col("asked") <= cap) & (bill < pl.col("asked"))) | (
-        (pl.col("asks") <= cap) & pl.col("below_ask")
+    yield from faults_in_rows(bills, pl.col("bill") > pl.col("cap"), FaultCode.BUYER_ABOVE_CAP, sentence)
+    ask, listed, asks, cap = (pl.col(name).cast(pl.Int128) for name in (ASK, LIST, "asks", "cap"))
+    due = (
+        pl.when(pl.col("listed") <= cap)
+        .then(listed)
+        .when(asks <= cap)
+        .then(ask + (listed - ask) * (cap - asks) // pl.max_horizontal(pl.col("listed") - asks, 1))
+        .otherwise(ask * cap // pl.max_horizontal(asks, 1))
     )
-    sentence = "{request_id} pays {bill} an hour, less than its cap of {cap} makes necessary"
-    yield from faults_in_rows(bills, needless, FaultCode.WRONG_PRICE, sentence)
+    priced = rows.join(bills, on="request_id", maintain_order="left").with_columns(due=due)
+    sentence = f"{{request_id}} pays {{{PRICE}}} on {{node_id}}, by rule 8 {{due}}"
+    yield from faults_in_rows(priced, pl.col(PRICE) != pl.col("due"), FaultCode.WRONG_PRICE, sentence)
 
 
 def wrong_figures(ledger: Ledger, welfare: int) -> Iterator[Fault]:

@@ -76,15 +76,15 @@ class Classes:
 
 
 class Supply:
-    """Nodes of a fleet with `capacity`, and their prices. `fleet` is that of a ledger.
+    """Nodes of a fleet with `capacity`, and their prices. `fleet` is that of a ledger, `price` one of its columns.
 
     `price`, `capacity`, `site`, `supplier`, `model`, `fabric`: shape (nodes,); a fabric of -1 is none. `cpu_left`,
     `memory_left`, `card_left`: of a ledger's fleet; what is not limited is as good as endless.
     """
 
-    def __init__(self, fleet: pl.DataFrame, trips: RoundTrips) -> None:
+    def __init__(self, fleet: pl.DataFrame, trips: RoundTrips, price: str) -> None:
         self.trips = trips
-        self.price = fleet["shadow_price_micro_usd_per_gpu_hour"].to_numpy()
+        self.price = fleet[price].to_numpy()
         self.capacity = fleet["capacity"].to_numpy()
         self.cpu_left = fleet["cpu_left"].fill_null(ENDLESS).to_numpy()
         self.memory_left = fleet["memory_left"].fill_null(ENDLESS).to_numpy()

@@ -24,7 +24,7 @@ def write_honest_plan(world: JointWorld, found: JointOptimum, price: Price, dire
     if sum(map(len, moves)) != len(all_moves(world, found)):
         return False
     write(world, directory / "inputs")
-    rows, refusals = list(plan_rows(world, found, price)), list(refusals_of(world, found, price))
+    rows, refusals = list(plan_rows(world, found, price)), list(refusals_of(world, found))
     steps = [{"step": step, **row} for step, together in enumerate(moves) for row in together]
     shadow = [{"node_id": n, "shadow_price_micro_usd_per_gpu_hour": float(p)} for n, p in price.items()]
     for name, content, schema in (
@@ -49,7 +49,7 @@ def list_price(world: JointWorld, price: Price) -> dict[str, int]:
 def plan_rows(world: JointWorld, found: JointOptimum, price: Price) -> Iterator[Row]:
     """Rule 8: what is above the asks is scaled down to the cap, then the asks."""
     due = list_price(world, price)
-    ask = {node["node_id"]: node["ask_micro_usd_per_gpu_hour"] for node in world.fleet}
+    ask = asks_of(world)
     caps = {r["request_id"]: r["gpu_count"] * r["max_price_micro_usd_per_gpu_hour"] for r in world.requests}
     for request_id, placed in found.placement.items():
         cap = caps[request_id]
@@ -64,13 +64,18 @@ def plan_rows(world: JointWorld, found: JointOptimum, price: Price) -> Iterator[
             yield dict(zip(files.PLAN_SCHEMA, (request_id, node_id, gpus, charged), strict=True))
 
 
-def refusals_of(world: JointWorld, found: JointOptimum, price: Price) -> Iterator[Row]:
+def asks_of(world: JointWorld) -> dict[str, int]:
+    return {node["node_id"]: node["ask_micro_usd_per_gpu_hour"] for node in world.fleet}
+
+
+def refusals_of(world: JointWorld, found: JointOptimum) -> Iterator[Row]:
     for request in world.requests:
         if request["request_id"] not in found.placement:
-            standing = Standing(world, request)
-            reason = (
-                "SCARCE_CAPACITY" if least_cost(world, request, price) is not None else "NO_FEASIBLE_PLACEMENT"
-            )
+            standing, reason = Standing(world, request), "SCARCE_CAPACITY"
+            if (at_asks := least_cost(world, request, asks_of(world))) is None:
+                reason = "NO_FEASIBLE_PLACEMENT"
+            elif at_asks > request["gpu_count"] * request["max_price_micro_usd_per_gpu_hour"]:
+                reason = "PRICE_TOO_LOW"
             if standing.runs:
                 reason = "DISPLACED" if standing.displaced else "PREEMPTED"
             yield {"request_id": request["request_id"], "reason": reason, "detail": "others are worth more"}

@@ -160,6 +160,20 @@ def refuse_for_a_false_reason(directory: Path) -> bool:
     return False
 
 
+def swap_reason(said: str, instead: str) -> Plant:
+    """Neither can be true where the other is, but for a limit between sites."""
+
+    def plant(directory: Path) -> bool:
+        desk, refusals = Desk(directory), read(directory, "refusals")
+        for row in refusals:
+            if row["reason"] == said and desk.requests[row["request_id"]]["max_cluster_rtt_ms"] is None:
+                row["reason"] = instead
+                return rewrite(directory, "refusals", refusals)
+        return False
+
+    return plant
+
+
 def deny_a_place(directory: Path) -> bool:
     """A request that is served could have been, so it cannot be refused for want of any place."""
     desk = Desk(directory)
@@ -338,6 +352,17 @@ def charge_above_node(directory: Path) -> bool:
     return bool(plan) and rewrite(directory, "plan", plan)
 
 
+def charge_too_little(directory: Path) -> bool:
+    """A bill that its cap lowers, by one micro-USD too much; the make-whole is made to match."""
+    desk, whole = Desk(directory), "make_whole_micro_usd_per_hour"
+    prices = {row["node_id"]: row["shadow_price_micro_usd_per_gpu_hour"] for row in read(directory, "node_prices")}
+    for row in desk.plan:
+        if 0 < row["price_micro_usd_per_gpu_hour"] < prices[row["node_id"]]:
+            row["price_micro_usd_per_gpu_hour"] -= 1
+            return desk.save_plan() and change_report(directory, **{whole: report(directory)[whole] + row["gpus"]})
+    return False
+
+
 def raise_price_beyond_proof(directory: Path) -> bool:
     """A price so high on one node that the supplier's regret alone passes the bound.
 
@@ -410,8 +435,13 @@ PLANTED: dict[str, tuple[Plant, FaultCode]] = {
     "work ended": (end_what_must_stay, FaultCode.MUST_STAY_SERVED),
     "false reason": (refuse_for_a_false_reason, FaultCode.WRONG_REASON),
     "place denied": (deny_a_place, FaultCode.WRONG_REASON),
+    "dear called scarce": (swap_reason("PRICE_TOO_LOW", "SCARCE_CAPACITY"), FaultCode.WRONG_REASON),
+    "scarce called dear": (swap_reason("SCARCE_CAPACITY", "PRICE_TOO_LOW"), FaultCode.WRONG_REASON),
+    "impossible called dear": (swap_reason("NO_FEASIBLE_PLACEMENT", "PRICE_TOO_LOW"), FaultCode.WRONG_REASON),
+    "displaced called scarce": (swap_reason("DISPLACED", "SCARCE_CAPACITY"), FaultCode.WRONG_REASON),
     "buyer above cap": (charge_above_cap, FaultCode.BUYER_ABOVE_CAP),
     "price above node": (charge_above_node, FaultCode.WRONG_PRICE),
+    "price below the cap's": (charge_too_little, FaultCode.WRONG_PRICE),
     "tampered input": (tamper_with_input, FaultCode.INPUT_CHANGED),
     "miscounted move": (miscount_move, FaultCode.WRONG_MOVES),
     "moved twice": (move_twice, FaultCode.MOVED_TWICE),
