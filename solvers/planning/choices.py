@@ -142,15 +142,18 @@ def stars(distances: Distances, limits_ms: NDArray[np.float64], sites: int) -> F
     return masks
 
 
-def cliques(distances: Distances, limits_ms: NDArray[np.float64], star: Flags, weight: Int) -> Flags:
+def cliques(distances: Distances, limits_ms: NDArray[np.float64], star: Flags, whole: Int, left: Int) -> Flags:
     """Row l·sites + s: mutually close sites around site s, grown greedily by nearness; maximal.
 
-    `weight` (sites,): capacity; sites without any are passed over.
+    `whole` (sites,): GPUs; `left` (sites,): thousandths on shared cards. Sites with neither are passed over. Those
+    with no whole GPU come last: what only a part can use must keep no cluster from a site.
     """
     masks = np.zeros_like(star)
-    for site in range(weight.size):
+    for site in range(whole.size):
         by_nearness = np.argsort(distances.from_site(site), kind="stable")
-        grow(masks, site, weight.size, by_nearness[weight[by_nearness] > 0], star)
+        has_whole, has_left = whole[by_nearness] > 0, left[by_nearness] > 0
+        taken = np.concatenate([by_nearness[has_whole], by_nearness[~has_whole & has_left]])
+        grow(masks, site, whole.size, taken, star)
     return masks
 
 

@@ -135,8 +135,10 @@ def close_sites(problem: Problem, limits_ms: Float) -> tuple[Arrays, Arrays]:
     """(stars, cliques) of the sites for each limit, as `sites_of` gives them."""
     sites = problem.site_sets.shape[1]
     star = stars(problem.distances, limits_ms, sites)
-    room = np.bincount(problem.nodes.site, weights=problem.capacity, minlength=sites)
-    return sites_of(star), sites_of(cliques(problem.distances, limits_ms, star, room))
+    # Without parts nobody can use a shared card, and no plan may depend on it.
+    left = problem.shared_left() if problem.milli > 1 else np.zeros_like(problem.capacity)
+    rooms = (np.bincount(problem.nodes.site, weights=each, minlength=sites) for each in (problem.capacity, left))
+    return sites_of(star), sites_of(cliques(problem.distances, limits_ms, star, *rooms))
 
 
 def problem_gpus(problem: Problem, standing: Standing) -> Int:

@@ -102,3 +102,17 @@ def test_running_parts_move_off_a_draining_node(loopback: PlanningLoopback, plan
     assert (seen.gpu_free, seen.cpu_milli_free, shared(client, "n1")) == (0, 0, [(0, 0)])
     assert client.node("nodes/n0").gpu_leased == 0 and not shared(client, "n0")
     assert_replays(loopback)
+
+
+def test_a_limit_between_sites_keeps_no_part_from_a_shared_card(
+    loopback: PlanningLoopback, planner: Planner
+) -> None:
+    """Law: one node keeps every limit on round trips, also where only what others left of a card is free."""
+    client = loopback.client
+    client.load([node("n0", gpu_count=1, ask_micro_usd_per_gpu_hour=ASK)])
+    client.deploy(gpu_count=1, gpu_milli=500)
+    queue = [part(f"r{number:02}", 10, max_cluster_rtt_ms=1.0) for number in range(50)]
+    plan = planner.get(planner.plan(*queue, work_limit=3))
+    assert placed(plan.placements) == {request.request_id: {"n0": 1} for request in queue}
+    client.deploy(gpu_count=1, gpu_milli=10, max_cluster_rtt_ms=1.0)
+    assert shared(client, "n0") == [(0, 490)]

@@ -105,10 +105,11 @@ def test_faults_of_the_state_are_found() -> None:
 @settings(max_examples=size(40, 200), deadline=None)
 @given(SEEDS)
 def test_a_part_alone_costs_the_least_of_all_nodes_that_have_room(seed: int) -> None:
-    """Law: m_i of a part is the least of its fraction of the ask over every node with a card for it."""
+    """Law: m_i of a part is the least of its fraction of the ask over every node with a card for it, for bounds and
+    for plans: one node keeps every limit on round trips."""
     problem = tight_problem(seed)
     prepared = prepare(problem)
-    found = alone_at_asks(prepared, prepared.relaxed)
+    found, in_plans = (alone_at_asks(prepared, choices) for choices in (prepared.relaxed, prepared.placed))
     gangs, nodes, spare, needs = problem.gangs, problem.nodes, problem.spare, problem.gangs.needs
     assert spare is not None and needs is not None
     for gang in np.flatnonzero(needs.gpu_milli).tolist():
@@ -123,4 +124,4 @@ def test_a_part_alone_costs_the_least_of_all_nodes_that_have_room(seed: int) -> 
         ok &= (nodes.certifications & gangs.certifications[gang]) == gangs.certifications[gang]
         ok &= (nodes.fabric >= 0) | ~gangs.one_fabric[gang]
         asks = nodes.ask_micro_usd[ok] * (needs.gpu_milli[gang] / MILLI)
-        assert found[gang] == (asks.min() if asks.size else np.inf)
+        assert found[gang] == in_plans[gang] == (asks.min() if asks.size else np.inf)

@@ -98,14 +98,28 @@ def test_a_walk_is_three_sorts(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_cliques_are_near_and_cannot_grow(seed: int) -> None:
-    """Law: the sites of a clique have capacity and are mutually near, and no other one is near them all."""
+    """Law: the sites of a clique have room and are mutually near, and no other one is near them all."""
     distances, sites = small_problem(seed).distances, 4
     limits_ms = np.array([5.0, 40.0, 90.0])
-    weight = np.random.default_rng(seed).integers(0, 2, sites)
-    star = stars(distances, limits_ms, sites)
-    for number, clique in enumerate(cliques(distances, limits_ms, star, weight)):
+    whole, left = np.random.default_rng(seed).integers(0, 2, (2, sites))
+    star, has_room = stars(distances, limits_ms, sites), whole + left > 0
+    for number, clique in enumerate(cliques(distances, limits_ms, star, whole, left)):
         near = star[number // sites * sites :][:sites]
-        assert not clique[weight == 0].any()
+        assert not clique[~has_room].any()
         assert near[np.ix_(clique, clique)].all()
-        others = (weight > 0) & star[number] & ~clique
+        others = has_room & star[number] & ~clique
         assert not (near[:, clique].all(axis=1) & others).any()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_shared_cards_take_no_site_from_a_clique(seed: int) -> None:
+    """Law: sites with shared cards join cliques and change nothing else of them; each of them is in its own."""
+    distances, sites = small_problem(seed).distances, 4
+    limits_ms = np.array([5.0, 40.0, 90.0])
+    whole, left = np.random.default_rng(seed).integers(0, 2, (2, sites))
+    star = stars(distances, limits_ms, sites)
+    alone = cliques(distances, limits_ms, star, whole, np.zeros_like(left))
+    beside = cliques(distances, limits_ms, star, whole, left)
+    assert np.array_equal(beside & (whole > 0), alone)
+    for site in np.flatnonzero(left):
+        assert beside[site::sites, site].all()
