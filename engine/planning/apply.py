@@ -18,8 +18,9 @@ from engine.planning.plan_terms import (
     sold_terms,
 )
 from engine.planning.prices_charged import list_prices
-from engine.planning.refusal_text import Names, RefusalTexts
+from engine.planning.refusal_text import LEASED, Names, RefusalTexts
 from engine.planning.snapshot import Gang, Queue, Snapshot
+from engine.planning.without_leases import fit_without_leases
 from solvers.planning.moves import Order
 from solvers.planning.plan import Plan
 from solvers.planning.problem import NO_CARD
@@ -182,9 +183,17 @@ def told_by(snapshot: Snapshot, queue: Queue, plan: Plan) -> dict[int, tuple[str
         site_country=inventory.sites.country,
     )
     bids = np.array([gang.value_micro_usd for gang in queue.gangs], dtype=np.int64)
-    told = RefusalTexts(queue.problem, plan.row_table, names, bids).details(plan.refusals)
-    reasons = [Reason(code).name for code in plan.refusals.reason.tolist()]
-    return dict(zip(plan.refusals.gang.tolist(), zip(reasons, told, strict=True), strict=True))
+    refused = plan.refusals
+    details = RefusalTexts(queue.problem, plan.row_table, names, bids).details(refused)
+    told = {
+        gang: (Reason(code).name, detail)
+        for gang, code, detail in zip(refused.gang.tolist(), refused.reason.tolist(), details, strict=True)
+    }
+    nowhere = refused.gang[refused.reason == Reason.NO_FEASIBLE_PLACEMENT]
+    for gang in nowhere[fit_without_leases(snapshot, queue, nowhere)].tolist():
+        reason, detail = told[gang]
+        told[gang] = reason, detail + LEASED
+    return told
 
 
 def _reason(gang: Gang) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from solvers.planning.refusals import Reason, Refusals
 from solvers.planning.scarcity import Kind, ScarceSet
 
 Int = NDArray[np.int64]
+LEASED = "; it would fit if the leases and held quotes outside this plan ended"
 FEW = 3
 """So many names are listed; of more, their number is given (models) or nothing is said (places)."""
 
@@ -52,7 +53,7 @@ class RefusalTexts:
     def details(self, refusals: Refusals) -> list[str]:
         """One sentence per refusal. Refusals that share a set share the words before the price."""
         told = list(self._of_sets(refusals.sets))
-        columns = refusals.gang, refusals.reason, refusals.scarce_set, refusals.price_to_be_served
+        columns = refusals.gang, refusals.reason, refusals.scarce_set, refusals.price_alone
         return [
             f"{told[at] if at >= 0 else self.without_set(gang, reason)}{self._price(gang, price)}"
             for gang, reason, at, price in zip(*(column.tolist() for column in columns), strict=True)
@@ -78,7 +79,8 @@ class RefusalTexts:
         if reason == Reason.PRICE_TOO_LOW:
             return f"it bids {price_text(int(self.bid_micro_usd[gang]))}, less than any placement costs"
         kept = " at its price" if reason != Reason.NO_FEASIBLE_PLACEMENT else ""
-        return f"no placement of {self._whole(gang)} keeps all of its constraints{kept}, even in an empty fleet"
+        all_of_it = f"no placement of {self._whole(gang)} on what this plan may give"
+        return f"{all_of_it} keeps all of its constraints{kept}, even if nothing else were placed"
 
     def _whole(self, gang: int) -> str:
         """What a request asks for in all."""
@@ -110,7 +112,7 @@ class RefusalTexts:
         bid = int(self.bid_micro_usd[gang])
         if price <= bid:
             return f"; at {price_text(price)} it would pay its way, but it takes all of its GPUs or none"
-        return f"; it would have been served at {price_text(price)}"
+        return f"; at this plan's prices it would pay {price_text(price)}"
 
     def _hall(self, scarce: ScarceSet, what: str) -> str:
         count = scarce.gangs.size

@@ -1,4 +1,4 @@
-"""Why gangs are not served: one reason each, the scarce set behind it, and the price that would have done.
+"""Why gangs are not served: one reason each, the scarce set behind it, and what it would be charged alone.
 
 The reasons are those of docs/planning.md, rule 9; the mathematics of scarce sets stands in
 docs/planning-refusals.md. The plan is taken as it is: nothing is solved anew.
@@ -40,15 +40,15 @@ class Refusals:
     """A row per gang that is not served, ascending; columns of shape (rows,).
 
     `reason`: codes of `Reason`. `scarce_set`: an index into `sets`, -1 where the gang fits nowhere within its bid.
-    `price_to_be_served`: micro-USD per GPU-hour, what its cheapest placement in an otherwise empty fleet would be
-    charged on average at the prices of the plan, moves included; -1 without any placement. A gang that bids more
-    was left out because it is indivisible.
+    `price_alone`: micro-USD per GPU-hour, what its cheapest placement in an otherwise empty fleet would be charged
+    on average at the prices of the plan, moves included; -1 without any placement. A gang that bids less is not
+    worth its place at these prices; one that bids as much may be left out all the same, since it is indivisible.
     """
 
     gang: Int
     reason: NDArray[np.int8]
     scarce_set: Int
-    price_to_be_served: Int
+    price_alone: Int
     sets: tuple[ScarceSet, ...]
 
 
@@ -97,7 +97,7 @@ def explain(
         gang=refused,
         reason=reasons(problem, at_ask, within_bid, refused),
         scarce_set=index,
-        price_to_be_served=average_price(problem, prepared, paid, refused),
+        price_alone=average_price(problem, prepared, paid, refused),
         sets=sets,
     )
 

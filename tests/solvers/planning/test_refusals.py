@@ -182,7 +182,7 @@ def test_too_low_is_a_bid_below_the_cheapest_placement_alone(seed: int, tmp_path
     """NO_FEASIBLE_PLACEMENT and PRICE_TOO_LOW if and only if the exact twin of one request says so."""
     told = explained(queue_from_seed(seed, requests=20, running=0), tmp_path)
     queue, refused = told.queue, told.refusals
-    for gang, reason, price in zip(refused.gang, refused.reason, refused.price_to_be_served, strict=True):
+    for gang, reason, price in zip(refused.gang, refused.reason, refused.price_alone, strict=True):
         request = queue.requests[gang]
         free = {name: value for name, value in request.items() if name != "max_price_micro_usd_per_gpu_hour"}
         best = optimal_placement(queue.fleet, queue.rtt, {}, free)
@@ -302,7 +302,8 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     assert not faults_of(told, scarce)
     assert sorted(scarce.gangs.tolist()) == [0, 1, 2, 3]
     assert details(told) == [
-        "these 4 requests want 32 GPUs of H100, at dub1; 24 exist; it would have been served at $3.00 per GPU-hour"
+        "these 4 requests want 32 GPUs of H100, at dub1; 24 exist; "
+        "at this plan's prices it would pay $3.00 per GPU-hour"
     ]
 
 
@@ -331,7 +332,6 @@ def test_worlds_with_nothing_in_them_are_explained(nodes: int, requests: int, tm
     asked = [{"gpu_count": 1, "max_price_micro_usd_per_gpu_hour": 3_000_000}] * requests
     told = by_hand(fleet, asked, [], [1e6] * nodes, tmp_path)
     assert told.refusals.reason.tolist() == [Reason.NO_FEASIBLE_PLACEMENT] * requests
-    assert told.refusals.price_to_be_served.tolist() == [-1] * requests
-    assert (
-        details(told) == ["no placement of 1 GPU keeps all of its constraints, even in an empty fleet"] * requests
-    )
+    assert told.refusals.price_alone.tolist() == [-1] * requests
+    nowhere = "no placement of 1 GPU on what this plan may give keeps all of its constraints"
+    assert details(told) == [f"{nowhere}, even if nothing else were placed"] * requests

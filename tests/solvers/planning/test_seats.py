@@ -105,8 +105,8 @@ def test_faults_of_the_state_are_found() -> None:
 @settings(max_examples=size(40, 200), deadline=None)
 @given(SEEDS)
 def test_a_part_alone_costs_the_least_of_all_nodes_that_have_room(seed: int) -> None:
-    """Law: m_i of a part is the least of its fraction of the ask over every node with a card for it, for bounds and
-    for plans: one node keeps every limit on round trips."""
+    """Law: m_i of a part is the least of its fraction of the ask over every node with a card for it, for bounds
+    and for plans: one node keeps every limit on round trips."""
     problem = tight_problem(seed)
     prepared = prepare(problem)
     found, in_plans = (alone_at_asks(prepared, choices) for choices in (prepared.relaxed, prepared.placed))
