@@ -26,7 +26,14 @@ def check_directory(directory: Path) -> ExitCode:
 
 
 def _rows(certificate: Certificate) -> list[tuple[str, str]]:
-    return [
+    rows = [
         ("welfare", f"{usd(certificate.welfare_micro_usd_per_hour)} an hour"),
         ("bound that the prices prove", f"{usd(round(certificate.dual_micro_usd_per_hour))} an hour"),
     ]
+    if (claim := certificate.claimed) is not None:
+        method = claim.method or "a method without a name"
+        bound = f"{usd(claim.bound_micro_usd_per_hour)} an hour, by {method}"
+        rows.append(("stronger bound", f"{bound}: not checked, prices cannot prove it"))
+        if claim.is_optimum:
+            rows.append(("OPTIMAL", "rests on the stronger bound alone: not checked either"))
+    return rows

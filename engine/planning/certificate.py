@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.planning.certificate_answers import judged_by_cost, wrong_answers, wrong_names, wrong_reasons
 from engine.planning.certificate_bound import ASK, dual_value, least_costs
@@ -18,6 +19,7 @@ from engine.planning.certificate_faults import Fault, first_faults
 from engine.planning.certificate_files import changed_inputs, read_plan_files
 from engine.planning.certificate_ledger import open_ledger
 from engine.planning.certificate_money import (
+    rests_on_stronger_bound,
     welfare_micro_usd_per_hour,
     wrong_bounds,
     wrong_figures,
@@ -28,16 +30,30 @@ from engine.planning.certificate_placements import broken_constraints
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """The stronger bound of the report, micro-USD per hour: the solver's word, as no prices prove it.
+
+    `method`: what the report names, empty if it names none. `is_optimum`: OPTIMAL rests on this bound alone.
+    """
+
+    bound_micro_usd_per_hour: int
+    method: str
+    is_optimum: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """What the checker found. Money is micro-USD per hour.
 
     `faults`: every rule that is broken, of each code the first few and a count; empty if all holds.
-    `dual`: D(p) of the prices in the files, with the star bound for pairwise round trips.
+    `dual`: D(p) of the prices in the files, with the star bound for pairwise round trips. `claimed`: what the
+    report says beyond that and nothing here proves; None if it says nothing more.
     """
 
     faults: tuple[Fault, ...]
     welfare_micro_usd_per_hour: int
     dual_micro_usd_per_hour: float
+    claimed: Claim | None
 
     @property
     def holds(self) -> bool:
@@ -69,4 +85,11 @@ def check_plan(directory: Path) -> Certificate:
         yield from wrong_figures(ledger, welfare)
         yield from wrong_bounds(files.report, welfare, dual)
 
-    return Certificate(tuple(first_faults(faults())), welfare, dual)
+    return Certificate(tuple(first_faults(faults())), welfare, dual, _claim(files.report, welfare))
+
+
+def _claim(report: dict[str, Any], welfare: int) -> Claim | None:
+    bound = report.get("stronger_bound_micro_usd_per_hour")
+    if bound is None:
+        return None
+    return Claim(bound, report.get("stronger_method") or "", rests_on_stronger_bound(report, welfare))

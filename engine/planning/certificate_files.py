@@ -38,6 +38,7 @@ REPORT_FIELDS: dict[str, tuple[type, ...]] = {
 OPTIONAL_REPORT_FIELDS: dict[str, tuple[type, ...]] = {
     "stronger_bound_micro_usd_per_hour": (int, type(None)),
     "stronger_gap": (float, int, type(None)),
+    "stronger_method": (str, type(None)),
 }
 
 

@@ -83,8 +83,17 @@ def wrong_bounds(report: dict[str, Any], welfare: int, dual: float) -> Iterator[
     least = bound if stronger is None else min(bound, stronger)
     if report["status"] not in list(PlanStatus):
         yield Fault(FaultCode.WRONG_STATUS, f"status {report['status']!r} is not one of {', '.join(PlanStatus)}")
-    elif report["status"] == PlanStatus.OPTIMAL and least - welfare > RELATIVE_TOLERANCE * abs(least):
+    elif report["status"] == PlanStatus.OPTIMAL and not _reaches(welfare, least):
         yield Fault(FaultCode.WRONG_STATUS, f"OPTIMAL, but the bound is {least} and the welfare {welfare}")
+
+
+def rests_on_stronger_bound(report: dict[str, Any], welfare: int) -> bool:
+    """Whether an OPTIMAL is the solver's word: the bound that prices prove is not reached."""
+    return report["status"] == PlanStatus.OPTIMAL and not _reaches(welfare, report["bound_micro_usd_per_hour"])
+
+
+def _reaches(welfare: int, bound: int) -> bool:
+    return bound - welfare <= RELATIVE_TOLERANCE * abs(bound)
 
 
 def _money(column: str) -> pl.Expr:

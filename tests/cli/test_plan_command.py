@@ -18,7 +18,11 @@ from engine.planning.inputs import InputPaths
 from solvers.planning.plan import Progress
 from tests.cli.conftest import Walras
 from tests.planning.first_come import first_come
+from tests.planning.honest_plans import write_honest_plan
+from tests.planning.joint_oracle import optimum_of
+from tests.planning.planted_faults import change_report
 from tests.planning.queues import queue_with_running_work
+from tests.planning.test_certificate import prices, relay
 
 
 @pytest.fixture
@@ -98,6 +102,19 @@ def test_a_plan_that_was_tampered_with_is_a_no_that_lists_everything(
     checked = walras("plan", "check", out)
     assert checked.code == 1 and checked.out == ""
     assert "SPLIT_GANG" in checked.err and "WRONG_WELFARE" in checked.err
+
+
+def test_a_check_says_what_it_takes_on_trust(walras: Walras, tmp_path: Path) -> None:
+    """Law: a stronger bound, and an OPTIMAL that rests on it alone, are told as the solver's word."""
+    world, optimal = relay(), "rests on the stronger bound alone: not checked either"
+    assert write_honest_plan(world, optimum_of(world), prices(world, 0), tmp_path)
+    checked = walras("plan", "check", tmp_path)
+    assert checked.code == 0 and optimal not in checked.out
+    assert "an hour, by CP-SAT: not checked, prices cannot prove it" in checked.out
+    change_report(tmp_path, status="OPTIMAL")
+    assert optimal in walras("plan", "check", tmp_path).out
+    change_report(tmp_path, status="FEASIBLE", stronger_bound_micro_usd_per_hour=None, stronger_gap=None)
+    assert "stronger" not in walras("plan", "check", tmp_path).out
 
 
 def test_missing_options_are_bad_input(walras: Walras) -> None:

@@ -13,13 +13,13 @@ import pytest
 
 from engine.domain.errors import InvalidInput
 from engine.planning import certificate_bound
-from engine.planning.certificate import check_plan
+from engine.planning.certificate import Claim, check_plan
 from engine.planning.certificate_faults import FaultCode
 from tests.full_size import size
 from tests.planning.honest_plans import write_honest_plan
 from tests.planning.joint_oracle import JointOptimum, dual_of, optimum_of
 from tests.planning.joint_worlds import JointWorld, joint_world_from_seed
-from tests.planning.planted_faults import PLANTED
+from tests.planning.planted_faults import PLANTED, change_report, report
 from tests.planning.test_joint_oracle import asked, runs
 from tests.test_oracles import node
 
@@ -86,6 +86,21 @@ def test_an_honest_plan_holds_and_both_compute_the_same_bound(
     assert found.dual_micro_usd_per_hour == pytest.approx(
         dual_of(world, prices(world, number)), rel=1e-12, abs=1e-3
     )
+
+
+@pytest.mark.parametrize(("status", "is_optimum"), [("FEASIBLE", False), ("OPTIMAL", True)])
+def test_what_no_price_proves_is_told_as_a_claim(
+    sound: Sound, tmp_path: Path, status: str, is_optimum: bool
+) -> None:
+    """Law: a stronger bound, and an OPTIMAL that rests on it alone, are the report's word, not the checker's."""
+    directory = copied(sound, tmp_path)
+    assert report(directory)["gap"] > 0.001
+    change_report(directory, status=status)
+    found = check_plan(directory)
+    assert found.holds
+    assert found.claimed == Claim(found.welfare_micro_usd_per_hour, "CP-SAT", is_optimum)
+    change_report(directory, status="FEASIBLE", stronger_bound_micro_usd_per_hour=None, stronger_gap=None)
+    assert check_plan(directory).holds and check_plan(directory).claimed is None
 
 
 @pytest.mark.parametrize("name", PLANTED)
