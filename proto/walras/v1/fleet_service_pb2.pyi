@@ -526,9 +526,11 @@ class SetNodeStateRequest(_message.Message):
     state: _builtins.str
     """READY, DRAINING or DOWN."""
     idempotency_key: _builtins.str
-    """Same key and body: same answer, no second effect. At most 128 characters."""
+    """Same key and body: no second effect; the answer is the node as it is by then. At most 128 characters."""
     notice_s: _builtins.int
-    """With DRAINING: seconds after which every lease has left the node or ended, 0 to 2,592,000. Absent: leases stay."""
+    """With DRAINING: seconds after which every lease has left the node or ended, 0 to 2,592,000; those that cannot leave
+    at once have notice until then. Absent: leases stay.
+    """
     def __init__(
         self,
         *,

@@ -554,7 +554,8 @@ class PlanOutcome(_message.Message):
     """START, MOVE or STOP."""
     reason: _builtins.str
     """Empty if the change was made. Else NODE_NOT_READY, CAPACITY_GONE, ASK_ROSE, NODE_CHANGED (a load changed a node
-    so that the request's constraints no longer hold), LEASE_ENDED or LEASE_CHANGED (moved meanwhile).
+    so that the request's constraints no longer hold), LEASE_ENDED, LEASE_CHANGED (moved meanwhile, or about to end by
+    a notice) or INSUFFICIENT_FUNDS (of a START: the tenant cannot pay for it beside those before it).
     """
     detail: _builtins.str
     """One sentence for people; empty if the change was made."""
