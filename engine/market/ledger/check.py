@@ -265,7 +265,9 @@ class LedgerCheck:
                 added = Stretch(begins_s, begins_s + event.duration_s, *rows, gpu_milli=part)
                 reckoning.stretches.append(added)
                 off = abs(event.amount_micro_usd * 3_600 - added.left(begins_s))
-                if off > 3_600 or event.amount_micro_usd != sum(line.amount_micro_usd for line in event.lines):
+                price_is_rounded = part < 1_000 and event.profile is None
+                most = 3_600 + (event.duration_s if price_is_rounded else 0)
+                if off > most or event.amount_micro_usd != sum(line.amount_micro_usd for line in event.lines):
                     self._fault("CHARGE", f"leases/{event.lease_id}: the added time costs something else")
                 return reckoning.weights
             case LeaseShrunk():

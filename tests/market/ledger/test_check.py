@@ -247,3 +247,12 @@ def test_leases_from_before_the_books_are_told_apart(honest: list[AnyEvent]) -> 
     ]
     check = checked(old)
     assert (check.faults, check.unbooked, check.leases) == ([], 2, 0)
+
+
+def test_a_part_whose_hourly_price_is_rounded_is_no_fault() -> None:
+    """Law: an extension costs its exact seconds, though the price of a part is shown in whole micro-dollars."""
+    market = LedgerMarket(LedgerRules(settlement_period_s=600, **PARTS))
+    market.publish(2_500_000, 2_500_000, 1_055_636)
+    lease = market.deploy(1, duration_s=59, interruptible=True, gpu_milli=999)
+    market.extend(lease.lease_id, 9_001)
+    assert checked(market.events).faults == []
