@@ -27,6 +27,7 @@ from engine.market.events import (
     LeaseReclaiming,
     LeaseRepriced,
     LeaseShrunk,
+    LeaseSpared,
     LeasesSettled,
     LeasesStarted,
     LeaseStarted,
@@ -44,7 +45,7 @@ from engine.market.events import (
     QuoteIssued,
 )
 from engine.market.inventory import Inventory
-from engine.market.lease_changes import extend, reclaim, reprice, shrink
+from engine.market.lease_changes import extend, reclaim, reprice, shrink, spare
 from engine.market.many_start import start_many
 from engine.market.published import LONG_RUN, POSTED, columns_of
 from engine.market.state import ENDED, Application, Load, MarketState, Quote, started
@@ -74,6 +75,8 @@ def apply(state: MarketState, event: AnyEvent) -> None:
             reprice(state, event)
         case LeaseReclaiming():
             reclaim(state, event)
+        case LeaseSpared():
+            spare(state, event)
         case LeaseEnded():
             _end(state, event)
         case PlanApplied():
@@ -132,6 +135,7 @@ def _note_change(state: MarketState, event: AnyEvent) -> None:
             | LeaseShrunk()
             | LeaseRepriced()
             | LeaseReclaiming()
+            | LeaseSpared()
         ):
             tenant_id = state.leases[event.lease_id].tenant_id
             state.changes.note(state.version, LEASE, tenant_id, event.lease_id)

@@ -333,11 +333,21 @@ class LeaseRepriced(Event, frozen=True, kw_only=True, tag="lease_repriced"):
 
 
 class LeaseReclaiming(Event, frozen=True, kw_only=True, tag="lease_reclaiming"):
-    """Notice was given: a lease will end at `reclaim_at_us` for `reason` (`engine.market.end_reasons`)."""
+    """Notice was given: a lease will end at `reclaim_at_us` for `reason` (`engine.market.end_reasons`).
+
+    With SUPPLIER_DRAINED unless it finds another place before: whoever looks after it ends it then. A notice
+    replaces an earlier one.
+    """
 
     lease_id: str
     reason: str
     reclaim_at_us: int
+
+
+class LeaseSpared(Event, frozen=True, kw_only=True, tag="lease_spared"):
+    """The notice of a drain was taken back: a lease runs to its agreed end again."""
+
+    lease_id: str
 
 
 class PlanOutcome(msgspec.Struct, frozen=True, array_like=True):
@@ -412,6 +422,7 @@ AnyEvent = (
     | LeaseShrunk
     | LeaseRepriced
     | LeaseReclaiming
+    | LeaseSpared
     | LeaseEnded
     | OrderPlaced
     | OrderFilled

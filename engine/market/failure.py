@@ -26,7 +26,7 @@ OPERATOR, HEARTBEAT = "OPERATOR", "HEARTBEAT"
 @dataclass(slots=True)
 class Liveness:
     """By node number. `drains`: until when leases must have left. `uprootings`: how often leases may have lost
-    ground; derived, for whoever looks after them."""
+    ground, or got it back; derived, for whoever looks after them."""
 
     heard: set[int] = field(default_factory=set)
     lost: set[int] = field(default_factory=set)
@@ -40,8 +40,8 @@ class Liveness:
     def set_state(self, node: int, state: NodeState) -> None:
         """An operator changed one node, without a deadline."""
         self.lost.discard(node)
-        self.drains.pop(node, None)
-        self.uprootings += state is NodeState.DOWN
+        was_drained = self.drains.pop(node, None) is not None
+        self.uprootings += was_drained or state is NodeState.DOWN
 
     def keep_to(self, states: Int) -> None:
         """Forget what a load has overruled; `states` (nodes,)."""
@@ -65,11 +65,12 @@ def set_states(state: MarketState, event: NodesStateSet) -> None:
         liveness.lost.update(listed)
     else:
         liveness.lost.difference_update(listed)
-    for node in liveness.drains.keys() & set(listed) if liveness.drains else ():
+    drained = liveness.drains.keys() & set(listed) if liveness.drains else set()
+    for node in drained:
         del liveness.drains[node]
     if event.deadline_us:
         liveness.drains.update(dict.fromkeys(listed, event.deadline_us))
-    liveness.uprootings += event.deadline_us > 0 or event.state == NodeState.DOWN.name
+    liveness.uprootings += bool(drained) or event.deadline_us > 0 or event.state == NodeState.DOWN.name
     state.remember(event.key, str(listed[0]), event.at_us)
 
 
@@ -84,7 +85,7 @@ def uprooted(state: MarketState, lease: Lease) -> Flags:
 
 
 def uprooted_leases(state: MarketState, lease_ids: list[str]) -> list[str]:
-    """Those of some leases, known or not, that are active and must leave a node."""
+    """Those of some leases, known or not, that run and must leave a node, or had to and have the notice still."""
     known = (state.leases.get(name) for name in lease_ids)
     active = [lease for lease in known if lease is not None and lease.runs]
     if not active:
@@ -95,4 +96,4 @@ def uprooted_leases(state: MarketState, lease_ids: list[str]) -> list[str]:
     nodes = np.frombuffer(b"".join(lease.standing.nodes for lease in active), "<i4")
     starts = np.cumsum([0, *sizes[:-1]])
     touched = np.logical_or.reduceat(unsafe[nodes], starts)
-    return [lease.lease_id for lease, hit in zip(active, touched.tolist(), strict=True) if hit]
+    return [lease.lease_id for lease, hit in zip(active, touched.tolist(), strict=True) if hit or lease.must_move]

@@ -14,14 +14,23 @@ from engine.domain.limits import MILLI_OF_GPU
 from engine.domain.tiers import NodeState
 from engine.market.commands import DrainNode, NoteHeartbeats, RepairLease
 from engine.market.end_reasons import EndReason
-from engine.market.events import AnyEvent, LeaseMoved, NodesHeard, NodesStateSet, OrderPlaced
+from engine.market.events import (
+    AnyEvent,
+    LeaseMoved,
+    LeaseReclaiming,
+    LeaseSpared,
+    NodesHeard,
+    NodesStateSet,
+    OrderPlaced,
+)
 from engine.market.failure import HEARTBEAT, OPERATOR, uprooted
 from engine.market.failure_placement import new_seats
 from engine.market.lease_decision import lease_ended
 from engine.market.ownership import owned_node
-from engine.market.state import Lease, MarketState
+from engine.market.state import RECLAIMING, Lease, MarketState
 
 Int = NDArray[np.int64]
+NEVER_US = 2**62
 
 
 def drain_node(state: MarketState, command: DrainNode, now_us: int) -> NodesStateSet:
@@ -52,13 +61,14 @@ def note_heartbeats(state: MarketState, command: NoteHeartbeats, now_us: int) ->
 
 
 def repair_lease(state: MarketState, command: RepairLease, now_us: int) -> list[AnyEvent]:
-    """The lease at another place; its end if there is none and it cannot stay; nothing if it may."""
+    """The lease at another place; if there is none, its end if it cannot stay, or notice while it may."""
     lease = state.leases.get(command.lease_id)
     if lease is None or not lease.runs or lease.due_at_us <= now_us:
         return []
     leaving = uprooted(state, lease)
     dead = state.inventory.state[lease.standing.node_numbers] == NodeState.DOWN
-    for nodes in (leaving, dead) if (leaving != dead).any() else (leaving,):
+    is_over = _deadline_us(state, lease.standing.node_numbers) <= now_us
+    for nodes in (leaving,) if is_over or (leaving == dead).all() else (leaving, dead):
         seats = new_seats(state, lease, nodes) if nodes.any() else None
         if seats is not None:
             moved = LeaseMoved(
@@ -69,10 +79,28 @@ def repair_lease(state: MarketState, command: RepairLease, now_us: int) -> list[
                 prices_micro_usd_per_gpu_hour=seats.prices.astype("<i8").tobytes(),
                 card=seats.card,
             )
-            return [moved]
+            return [moved, *_noticed(state, lease, seats.nodes, now_us)]
     if dead.any():
         return _lost(state, lease, EndReason.NODE_LOST, now_us)
-    return _lost(state, lease, EndReason.SUPPLIER_DRAINED, now_us) if _notice_is_over(state, lease, now_us) else []
+    if is_over:
+        return _lost(state, lease, EndReason.SUPPLIER_DRAINED, now_us)
+    return _noticed(state, lease, lease.standing.node_numbers, now_us)
+
+
+def _noticed(state: MarketState, lease: Lease, nodes: Int, now_us: int) -> list[AnyEvent]:
+    """Notice to a lease on some nodes until their drains; taken back if it may stay on them to its end.
+
+    One that ends sooner by another notice keeps that. One that was outbid and must leave sooner is told so; if it
+    is spared, whoever outbid it decides anew.
+    """
+    deadline_us = _deadline_us(state, nodes)
+    if deadline_us >= lease.ends_at_us:
+        return [LeaseSpared(at_us=now_us, lease_id=lease.lease_id)] if lease.must_move else []
+    told_us = lease.reclaim_at_us if lease.state == RECLAIMING else NEVER_US
+    if deadline_us == told_us or (deadline_us > told_us and not lease.must_move):
+        return []
+    reason = EndReason.SUPPLIER_DRAINED
+    return [LeaseReclaiming(at_us=now_us, lease_id=lease.lease_id, reason=reason, reclaim_at_us=deadline_us)]
 
 
 def _lost(state: MarketState, lease: Lease, reason: EndReason, now_us: int) -> list[AnyEvent]:
@@ -104,9 +132,10 @@ def _priority(state: MarketState, lease: Lease) -> int:
     return order.priority if order is not None else 0
 
 
-def _notice_is_over(state: MarketState, lease: Lease, now_us: int) -> bool:
+def _deadline_us(state: MarketState, nodes: Int) -> int:
+    """Until when a lease may stay on some nodes."""
     drains = state.liveness.drains
-    return any(drains.get(node, now_us + 1) <= now_us for node in lease.standing.node_numbers.tolist())
+    return min((drains.get(node, NEVER_US) for node in nodes.tolist()), default=NEVER_US)
 
 
 def _packed(numbers: Int) -> bytes:

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 
 from engine.domain.cluster_request import with_gpu_count
-from engine.market.events import LeaseExtended, LeaseReclaiming, LeaseRepriced, LeaseShrunk
+from engine.market.events import LeaseExtended, LeaseReclaiming, LeaseRepriced, LeaseShrunk, LeaseSpared
 from engine.market.lease_terms import PriceLine
 from engine.market.periods import Period, cut
-from engine.market.state import RECLAIMING, Lease, MarketState
+from engine.market.state import ACTIVE, RECLAIMING, Lease, MarketState
 from engine.market.use import use_of
 
 REPRICED = "REPRICED"
@@ -103,4 +103,12 @@ def reclaim(state: MarketState, event: LeaseReclaiming) -> None:
     lease = state.leases[event.lease_id]
     lease.state, lease.reclaim_reason, lease.reclaim_at_us = RECLAIMING, event.reason, event.reclaim_at_us
     lease.fencing_epoch += 1
-    heapq.heappush(state.due, (lease.due_at_us, lease.lease_id))
+    if not lease.must_move:
+        heapq.heappush(state.due, (lease.due_at_us, lease.lease_id))
+
+
+def spare(state: MarketState, event: LeaseSpared) -> None:
+    """A lease has no notice any more."""
+    lease = state.leases[event.lease_id]
+    lease.state, lease.reclaim_reason, lease.reclaim_at_us = ACTIVE, "", 0
+    lease.fencing_epoch += 1

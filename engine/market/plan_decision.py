@@ -20,7 +20,7 @@ from engine.market.audit import placement_faults
 from engine.market.commands import ApplyPlan, PlanChanges, PlannedMove, PlannedStart, PlannedStop
 from engine.market.draft_room import DraftRoom
 from engine.market.end_reasons import EndReason
-from engine.market.events import AnyEvent, LeaseMoved, LeaseStarted, PlanApplied, PlanOutcome
+from engine.market.events import AnyEvent, LeaseMoved, LeaseSpared, LeaseStarted, PlanApplied, PlanOutcome
 from engine.market.lease_decision import lease_ended
 from engine.market.lease_terms import Terms
 from engine.market.ledger.purse import Purse
@@ -124,6 +124,8 @@ class _Draft:
                 card=terms.card,
             )
         )
+        if self._state.leases[planned.lease_id].must_move:
+            self.events.append(LeaseSpared(at_us=self._now_us, lease_id=planned.lease_id))
         return None
 
     def start(self, planned: PlannedStart) -> Obstacle | None:
@@ -151,7 +153,7 @@ class _Draft:
         lease = self._state.leases.get(lease_id)
         if lease is None or not lease.runs:
             return Obstacle(LEASE_ENDED, f"leases/{lease_id} has ended")
-        if lease.state == RECLAIMING:
+        if lease.state == RECLAIMING and not lease.must_move:
             return Obstacle(LEASE_CHANGED, f"leases/{lease_id} is being reclaimed since the plan was made")
         now = lease.standing
         if (now.nodes, now.gpus, now.card) != (planned.nodes, planned.gpus, planned.card):

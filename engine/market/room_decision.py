@@ -83,7 +83,7 @@ class Rooms:
             return ()
         leases = map(state.leases.__getitem__, state.interruptible)
         with _thinking(state.inventory) as thought:
-            thought.give_back([lease for lease in leases if lease.state == RECLAIMING])
+            thought.give_back([each for each in leases if each.state == RECLAIMING and not each.must_move])
             for _, use in self._found:
                 if state.inventory.has_room(use).all():
                     thought.take(use)

@@ -17,6 +17,7 @@ import numpy as np
 from engine.market import orders
 from engine.market.changes import Changes
 from engine.market.demand_window import DemandWindow
+from engine.market.end_reasons import EndReason
 from engine.market.events import Key, PlanOutcome
 from engine.market.failure import Liveness
 from engine.market.inventory import Inventory
@@ -72,9 +73,15 @@ class Lease(msgspec.Struct, gc=False):
         return self.state != ENDED
 
     @property
+    def must_move(self) -> bool:
+        """Whether it has the notice of a drain: it ends then only if it still finds no other place."""
+        return self.state == RECLAIMING and self.reclaim_reason == EndReason.SUPPLIER_DRAINED
+
+    @property
     def due_at_us(self) -> int:
-        """When it ends if nothing happens: at its agreed end, or before it, where it is reclaimed."""
-        return min(self.ends_at_us, self.reclaim_at_us) if self.state == RECLAIMING else self.ends_at_us
+        """When it ends by itself: at its agreed end, or before it, where it is reclaimed."""
+        by_itself = self.state == RECLAIMING and not self.must_move
+        return min(self.ends_at_us, self.reclaim_at_us) if by_itself else self.ends_at_us
 
     @property
     def duration_s(self) -> int:

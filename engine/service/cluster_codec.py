@@ -159,7 +159,7 @@ def lease_message(inventory: Inventory, lease: Lease, *, with_placement: bool = 
         refund_micro_usd=lease.refunded_micro_usd,
         charged_micro_usd=lease.charged_micro_usd,
         fencing_epoch=lease.fencing_epoch,
-        reclaim_time_us=lease.due_at_us if lease.state == RECLAIMING else 0,
+        reclaim_time_us=lease.reclaim_at_us if lease.state == RECLAIMING else 0,
         extension_price_locked=lease.terms.extension_locked,
     )
     _write_bill(message.price, lease)

@@ -9,7 +9,7 @@ import polars as pl
 
 from engine.domain.errors import PermissionDenied
 from engine.domain.tiers import NodeState
-from engine.market.state import ACTIVE, MarketState
+from engine.market.state import MarketState
 from engine.trust.permissions import Resource, authorize
 from engine.trust.principal import Principal, Role
 
@@ -71,5 +71,5 @@ def reportable(state: MarketState, principal: Principal, action: str) -> Callabl
 def _leased_nodes(state: MarketState, tenant_id: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Numbers of the nodes on which the tenant's leases run, sorted."""
     leases = (state.leases[lease_id] for lease_id in state.leases_of.get(tenant_id, ()))
-    numbers = [lease.standing.node_numbers for lease in leases if lease.state == ACTIVE]
+    numbers = [lease.standing.node_numbers for lease in leases if lease.runs]
     return np.unique(np.concatenate(numbers)) if numbers else np.zeros(0, np.int64)

@@ -19,7 +19,16 @@ from engine.domain.tiers import NodeState
 from engine.market import commands
 from engine.market.apply import apply
 from engine.market.decide import decide
-from engine.market.events import AnyEvent, LeaseEnded, LeaseMoved, LeaseStarted, PlanApplied, decode, encode
+from engine.market.events import (
+    AnyEvent,
+    LeaseEnded,
+    LeaseMoved,
+    LeaseSpared,
+    LeaseStarted,
+    PlanApplied,
+    decode,
+    encode,
+)
 from engine.market.lease_terms import Terms
 from engine.market.plan_audit import plan_faults
 from engine.market.state import MarketState
@@ -183,6 +192,28 @@ def test_a_lease_may_grow_on_a_node_that_it_has(market: Market) -> None:
     grow = market.move(lease, {0: 8, 1: 4})
     market.load(node("n0", ask_micro_usd_per_gpu_hour=9_000_000))
     assert reasons(market.apply_plan("q", market.changes(moves=[grow]))) == ["ASK_ROSE"]
+
+
+def test_a_lease_with_the_notice_of_a_drain_may_be_moved(market: Market) -> None:
+    """Law: a plan saves what a drain would end: it runs elsewhere, without a notice, to its agreed end."""
+    lease_id = market.deploy(8)
+    market.do(commands.SetNodeState("n1", NodeState.DOWN))
+    market.do(commands.SetNodeState("n2", NodeState.DOWN))
+    market.do(commands.SetNodeState("n3", NodeState.DOWN))
+    market.do(commands.DrainNode("n0", 600))
+    market.do(commands.RepairLease(lease_id))
+    lease = market.state.leases[lease_id]
+    assert (lease.state, lease.reclaim_at_us) == ("RECLAIMING", 600_000_000)
+    market.do(commands.SetNodeState("n1", NodeState.READY))
+    changes = market.changes(
+        moves=[market.move(lease_id, {1: 8})], starts=[market.start(ClusterRequest(8, "new"), {1: 8})]
+    )
+    events = market.apply_plan("p", changes)
+    assert [type(event) for event in events] == [LeaseMoved, LeaseSpared, PlanApplied]
+    lease = market.state.leases[lease_id]
+    assert (lease.state, lease.reclaim_reason, lease.reclaim_at_us, lease.fencing_epoch) == ("ACTIVE", "", 0, 4)
+    assert lease.due_at_us == HOUR_US
+    assert market.replayed().hash() == market.state.hash()
 
 
 def test_a_placement_that_was_never_right(market: Market) -> None:

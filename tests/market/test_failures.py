@@ -113,15 +113,71 @@ def test_a_drain_with_notice() -> None:
     market.settle()
     market.clock_us += 600_000_000 - 1
     market.settle()
-    assert market.where(two) == {"n1": 8} and market.state.leases[two].state == "ACTIVE"
+    assert market.where(two) == {"n1": 8} and market.state.leases[two].state == "RECLAIMING"
     market.clock_us += 1
     market.settle()
     assert (market.state.leases[two].end_reason, market.state.leases[one].state) == ("SUPPLIER_DRAINED", "ACTIVE")
     assert market.replayed().hash() == market.state.hash()
 
 
+def told(market: Upkept, lease_id: str) -> tuple[object, ...]:
+    """What a lease is told of its end: state, reason, seconds from now, and its fencing epoch."""
+    lease = market.state.leases[lease_id]
+    left_s = (lease.reclaim_at_us - market.clock_us) // 1_000_000 if lease.reclaim_at_us else None
+    return lease.state, lease.reclaim_reason, left_s, lease.fencing_epoch
+
+
+def test_a_lease_that_cannot_move_has_notice() -> None:
+    """Law: it is told once, why and until when; another deadline is another notice; replays tell the same."""
+    market = fleet(1)
+    lease_id = market.deploy(ClusterRequest(8))
+    market.submit(commands.DrainNode("n0", 600))
+    market.settle()
+    assert told(market, lease_id) == ("RECLAIMING", "SUPPLIER_DRAINED", 600, 2)
+    market.submit(commands.SetNodeState("n0", NodeState.DRAINING))
+    market.settle()
+    assert told(market, lease_id) == ("ACTIVE", "", None, 3)
+    market.submit(commands.DrainNode("n0", 300))
+    market.submit(commands.DrainNode("n0", 400))
+    market.settle()
+    market.lose("n0")
+    market.submit(commands.NoteHeartbeats(NONE, NONE, np.arange(1)))
+    market.settle()
+    assert told(market, lease_id) == ("ACTIVE", "", None, 5)
+    assert market.replayed().hash() == market.state.hash()
+
+
+def test_a_drain_after_the_end_is_no_notice() -> None:
+    """Law: a lease that ends by then is told nothing, and completes."""
+    market = fleet(1)
+    lease_id = market.deploy(ClusterRequest(8))
+    market.submit(commands.DrainNode("n0", 3_600))
+    market.settle()
+    assert told(market, lease_id) == ("ACTIVE", "", None, 1)
+    market.clock_us += HOUR_US
+    market.settle()
+    assert market.state.leases[lease_id].end_reason == "COMPLETED"
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_who_leaves_after_the_notice_of_a_drain_gets_everything(is_noticed: bool) -> None:
+    """Law: the refund is at the price paid, however low that of now is; else at the lower one."""
+    market = fleet(1)
+    lease_id = market.deploy(ClusterRequest(8))
+    market.load(node("n0", ask_micro_usd_per_gpu_hour=1_000_000))
+    market.publish({("H100", "us-east", "SECURE"): (1_000_000, 1_000_000)})
+    market.clock_us += 900_000_000
+    if is_noticed:
+        market.submit(commands.DrainNode("n0", 600))
+        market.settle()
+    market.release(lease_id)
+    lease = market.state.leases[lease_id]
+    back = total_micro_usd(8 * (2_000_000 if is_noticed else 1_000_000), 2_700)
+    assert (lease.end_reason, lease.refunded_micro_usd) == ("RELEASED", back)
+
+
 def test_room_before_the_deadline_saves_a_lease() -> None:
-    """Law: at the deadline it is looked once more for a place."""
+    """Law: at the deadline it is looked once more for a place, and where it goes on it has no notice."""
     market = fleet(2)
     taken, lease_id = market.deploy(ClusterRequest(8)), market.deploy(ClusterRequest(8))
     market.submit(commands.DrainNode("n1", 60))
@@ -130,6 +186,28 @@ def test_room_before_the_deadline_saves_a_lease() -> None:
     market.clock_us += 60_000_000
     market.settle()
     assert market.where(lease_id) == {"n0": 8}
+    assert told(market, lease_id) == ("ACTIVE", "", None, 4)
+    market.clock_us += HOUR_US
+    market.settle()
+    assert market.state.leases[lease_id].end_reason == "COMPLETED"
+
+
+@pytest.mark.parametrize(("notice_s", "reason"), [(200, "OUTBID"), (60, "SUPPLIER_DRAINED")])
+def test_the_sooner_notice_counts(notice_s: int, reason: str) -> None:
+    """Law: of a drain and a price that rose the lease is told what ends it first, and ends so."""
+    market = fleet(1)
+    limited = ClusterRequest(8, interruptible=True, max_price_micro_usd_per_gpu_hour=2_000_000)
+    lease_id = market.deploy(limited)
+    market.load(node("n0", ask_micro_usd_per_gpu_hour=3_000_000))
+    market.submit(commands.SettleInterruptible((lease_id,), 120_000_000))
+    market.submit(commands.DrainNode("n0", notice_s))
+    market.settle()
+    ends_s = min(notice_s, 120)
+    assert told(market, lease_id)[:3] == ("RECLAIMING", reason, ends_s)
+    market.clock_us += ends_s * 1_000_000
+    market.settle()
+    assert market.state.leases[lease_id].end_reason == reason
+    assert market.replayed().hash() == market.state.hash()
 
 
 def test_a_drain_without_notice_leaves_leases() -> None:

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from engine.domain.errors import AuditFailed
 from engine.market import failure, failure_decision, failure_placement, order_decision, order_queue, orders
-from engine.market.events import FleetLoaded, LeaseEnded, LeaseMoved
+from engine.market.end_reasons import EndReason
+from engine.market.events import FleetLoaded, LeaseEnded, LeaseMoved, LeaseSpared
 from engine.market.fleet_columns import Freed
 from engine.market.order_prices import OrderPrices
+from engine.market.state import Lease
 from engine.service import failure_runner
 from solvers.wake import MAYBE
 from tests.full_size import size
@@ -48,6 +50,7 @@ def broken_laws(draw: random.Random, acts: int = ACTS) -> list[str]:
         if draw.random() < 0.6:
             market.settle()
             found += laws.no_ground_lost(market) + laws.none_forgotten(market) + laws.conservation(market)
+            found += laws.all_told(market)
         found += laws.fills(market)
         if found:
             return found
@@ -127,7 +130,29 @@ def nobody_looks(patch: pytest.MonkeyPatch) -> None:
 
 
 def notice_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(failure_decision, "_notice_is_over", lambda state, lease, now_us: False)
+    true = failure_decision._lost
+
+    def never(state: Any, lease: Any, reason: EndReason, now_us: int) -> Any:
+        return [] if reason is EndReason.SUPPLIER_DRAINED else true(state, lease, reason, now_us)
+
+    patch.setattr(failure_decision, "_lost", never)
+
+
+def nobody_is_told(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(failure_decision, "_noticed", lambda state, lease, nodes, now_us: [])
+
+
+def ended_by_the_clock(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lease, "must_move", False)
+
+
+def told_for_ever(patch: pytest.MonkeyPatch) -> None:
+    true = failure_decision._noticed
+
+    def deaf(*given: Any) -> Any:
+        return [event for event in true(*given) if not isinstance(event, LeaseSpared)]
+
+    patch.setattr(failure_decision, "_noticed", deaf)
 
 
 def lent_and_kept(patch: pytest.MonkeyPatch) -> None:
@@ -167,8 +192,11 @@ PLANTED: tuple[tuple[Callable[[pytest.MonkeyPatch], None], str], ...] = (
     (dearer_place, "would cost"),
     (no_refund, "refunds 0"),
     (loss_unseen, "could have gone on"),
-    (nobody_looks, "is still on"),
+    (nobody_looks, "is told"),
     (notice_without_end, "is still on"),
+    (nobody_is_told, "is told"),
+    (told_for_ever, "is told"),
+    (ended_by_the_clock, "could have gone on"),
     (lent_and_kept, "placements see other free GPUs"),
     (remembers_too_little, "a replay gives another state"),
 )

@@ -136,6 +136,22 @@ def no_ground_lost(market: Upkept) -> list[str]:
     return found
 
 
+def all_told(market: Upkept) -> list[str]:
+    """After the work a lease has the notice of the drain that comes first on its nodes, and no other one does."""
+    state, found = market.state, []
+    for lease in state.leases.values():
+        if not lease.runs:
+            continue
+        ends = [state.liveness.drains.get(number, 2**62) for number in lease.standing.node_numbers.tolist()]
+        wanted = (
+            ("RECLAIMING", "SUPPLIER_DRAINED", min(ends)) if min(ends) < lease.ends_at_us else ("ACTIVE", "", 0)
+        )
+        told = lease.state, lease.reclaim_reason, lease.reclaim_at_us
+        if told != wanted:
+            found.append(f"{lease.lease_id} is told {told}, not {wanted}")
+    return found
+
+
 def refunds(event: LeaseEnded, lease: Any) -> list[str]:
     """A lease lost by its supplier gives back all seconds that had not begun, half up; no more than was paid."""
     if event.reason not in LOST:

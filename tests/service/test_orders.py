@@ -168,7 +168,9 @@ def test_a_notice(loopback: Loopback) -> None:
     lease = client.deploy(**EAST, gpu_count=16)
     assert client.set_state("nodes/h1", "DRAINING", notice_s=300).state == "DRAINING"
     loopback.settle()
-    assert client.lease(lease.name).state == lease.STATE_ACTIVE
+    told = client.lease(lease.name)
+    assert (told.state, told.end_reason, told.fencing_epoch) == (told.STATE_RECLAIMING, "SUPPLIER_DRAINED", 2)
+    assert told.reclaim_time_us == loopback.clock.now_us + 300_000_000
     loopback.clock.advance_s(300)
     loopback.settle()
     assert client.lease(lease.name).end_reason == "SUPPLIER_DRAINED"

@@ -60,8 +60,10 @@ def all_differences(twin: Twin, state: MarketState) -> Iterator[str]:
 
 
 def _lease_facts(lease: Any) -> tuple[object, ...]:
-    return lease.tenant_id, lease.runs, lease.end_reason, lease.ends_at_us, lease.fencing_epoch
+    notice_us = lease.reclaim_at_us if lease.runs else 0
+    return lease.tenant_id, lease.runs, lease.end_reason, lease.ends_at_us, lease.fencing_epoch, notice_us
 
 
 def _twin_facts(lease: Lease) -> tuple[object, ...]:
-    return lease.tenant, lease.is_running, lease.reason, lease.ends_us, lease.epoch
+    notice_us = lease.notice_us if lease.is_running else 0
+    return lease.tenant, lease.is_running, lease.reason, lease.ends_us, lease.epoch, notice_us

@@ -22,13 +22,14 @@ READY, DRAINING, DOWN = "READY", "DRAINING", "DOWN"
 
 @dataclass
 class FleetTwin:
-    """`taken`, `held`: GPUs of each node in leases and in holds."""
+    """`taken`, `held`: GPUs of each node in leases and in holds. `until_us`: when leases must have left a node."""
 
     ids: list[str] = field(default_factory=list)
     rows: dict[str, Row] = field(default_factory=dict)
     posted: dict[tuple[str, str, str], int] = field(default_factory=dict)
     taken: Counter[str] = field(default_factory=Counter)
     held: Counter[str] = field(default_factory=Counter)
+    until_us: dict[str, int] = field(default_factory=dict)
     version: int = 0
     found: list[str] = field(default_factory=list)
 
@@ -39,6 +40,7 @@ class FleetTwin:
         rows = {row["node_id"]: row for row in read_frame(event.nodes).iter_rows(named=True)}
         self.ids += sorted(rows.keys() - self.rows.keys())
         self.rows = self.rows | rows
+        self.until_us = {name: at for name, at in self.until_us.items() if self.rows[name]["state"] == DRAINING}
         for name, row in rows.items():
             if self.taken[name] + self.held[name] > row["gpu_free"]:
                 self._fault(1, f"{name} was loaded with fewer GPUs than are in use")
@@ -53,7 +55,11 @@ class FleetTwin:
         columns = np.frombuffer(zlib.decompress(event.columns), dtype="<i8").reshape(-1, len(event.markets))
         self.posted = self.posted | dict(zip(event.markets, columns[0].tolist(), strict=True))
 
-    def _set_state(self, nodes: list[int], state: str) -> None:
+    def _set_state(self, nodes: list[int], state: str, until_us: int = 0) -> None:
+        for node in nodes:
+            self.until_us.pop(self.ids[node], None)
+            if until_us:
+                self.until_us[self.ids[node]] = until_us
         changed = {self.ids[node]: {**self.rows[self.ids[node]], "state": state} for node in nodes}
         self.rows = self.rows | changed
 

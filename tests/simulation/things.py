@@ -27,6 +27,8 @@ class Lease:
     reason: str = ""
     back: int = 0
     epoch: int = 1
+    notice_us: int = 0
+    """When it will end unless it moves; 0: it has no notice."""
 
 
 @dataclass

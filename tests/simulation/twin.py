@@ -20,6 +20,7 @@ from engine.market.events import (
     LeaseMoved,
     LeaseReclaiming,
     LeaseShrunk,
+    LeaseSpared,
     LeasesStarted,
     LeaseStarted,
     NodesHeard,
@@ -42,6 +43,7 @@ from tests.simulation.things import Lease, Order, Quote, shrunk
 SECOND_US = 1_000_000
 OWN_FAULT = {"NODE_LOST", "SUPPLIER_DRAINED", "OUTBID", "DISPLACED"}
 READY, DRAINING, DOWN = "READY", "DRAINING", "DOWN"
+NEVER_US = 2**62
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Twin(FleetTwin):
             case NodeStateSet():
                 self._set_state([event.node], event.state)
             case NodesStateSet():
-                self._set_state(np.frombuffer(event.nodes, "<i4").tolist(), event.state)
+                self._set_state(np.frombuffer(event.nodes, "<i4").tolist(), event.state, event.deadline_us)
             case NodesHeard():
                 self.heard |= dict.fromkeys(np.frombuffer(event.nodes, "<i4").tolist())
             case QuoteIssued():
@@ -132,7 +134,9 @@ class Twin(FleetTwin):
                 lease.ends_us = event.ends_at_us
                 lease.epoch += 1
             case LeaseReclaiming():
-                self._fault(3, "nothing interruptible runs here")
+                self._notice(event)
+            case LeaseSpared():
+                self._spare(event)
             case LeaseEnded():
                 self._end(event)
             case OrderPlaced():
@@ -225,6 +229,28 @@ class Twin(FleetTwin):
         lease.placement = placement
         lease.epoch += 1
 
+    def _notice(self, event: LeaseReclaiming) -> None:
+        lease, until_us = self._lease(event.lease_id), self._until_us(event.lease_id)
+        if event.reason != "SUPPLIER_DRAINED":
+            self._fault(3, "nothing interruptible runs here")
+        if event.reclaim_at_us != until_us or not event.at_us < until_us < lease.ends_us:
+            self._fault(3, f"{event.lease_id} has notice for {event.reclaim_at_us}, may stay until {until_us}")
+        if lease.notice_us == event.reclaim_at_us:
+            self._fault(3, f"{event.lease_id} has the same notice twice")
+        lease.notice_us = event.reclaim_at_us
+        lease.epoch += 1
+
+    def _spare(self, event: LeaseSpared) -> None:
+        lease = self._lease(event.lease_id)
+        if not lease.notice_us or self._until_us(event.lease_id) < lease.ends_us:
+            self._fault(3, f"{event.lease_id} is spared, and had notice for {lease.notice_us}")
+        lease.notice_us = 0
+        lease.epoch += 1
+
+    def _until_us(self, lease_id: str) -> int:
+        """Until when a lease may stay where it is."""
+        return min(self.until_us.get(name, NEVER_US) for name in self.leases[lease_id].placement)
+
     def _shrink(self, event: LeaseShrunk) -> None:
         lease = self._lease(event.lease_id)
         kept = self._placement(event.nodes, event.gpus)
@@ -245,6 +271,8 @@ class Twin(FleetTwin):
             self._fault(5, f"{event.lease_id} is completed at another time than its end")
         if event.reason in OWN_FAULT and event.reason == "NODE_LOST" and not self._is_down(lease):
             self._fault(3, f"{event.lease_id} is lost with all its nodes up")
+        if event.reason == "SUPPLIER_DRAINED" and event.ended_at_us < self._until_us(event.lease_id):
+            self._fault(3, f"{event.lease_id} has to go before its notice is over")
         self.taken.subtract(lease.placement)
         lease.is_running, lease.reason, lease.ends_us = False, event.reason, event.ended_at_us
         lease.back += event.refund_micro_usd

@@ -28,6 +28,7 @@ from engine.market.events import (
     LeaseReclaiming,
     LeaseRepriced,
     LeaseShrunk,
+    LeaseSpared,
     LeasesSettled,
     LeasesStarted,
     LeaseStarted,
@@ -121,8 +122,8 @@ class LedgerCheck:
                 self._move(event)
             case LeaseExtended() | LeaseShrunk() | LeaseRepriced():
                 self._change(event, booked)
-            case LeaseReclaiming() if event.lease_id in self.running:
-                self.running[event.lease_id].reclaim_at_us = event.reclaim_at_us
+            case LeaseReclaiming() | LeaseSpared() if event.lease_id in self.running:
+                self._notice(self.running[event.lease_id], event)
             case LeasesSettled():
                 self._settle(event)
             case LeaseEnded():
@@ -284,6 +285,13 @@ class LedgerCheck:
                     self._fault("CHARGE", f"leases/{event.lease_id}: new prices add {dearer}, not {told}")
                 return self._weighed(self._places[event.lease_id], reckoning.gpus, prices)
 
+    def _notice(self, reckoning: Reckoning, event: LeaseReclaiming | LeaseSpared) -> None:
+        """Where a notice is, all is paid back; one of a drain alone lets it run on until somebody ends it."""
+        reckoning.has_notice, reckoning.reclaim_at_us = False, NEVER_US
+        if isinstance(event, LeaseReclaiming):
+            reckoning.has_notice = True
+            reckoning.reclaim_at_us = NEVER_US if event.reason == "SUPPLIER_DRAINED" else event.reclaim_at_us
+
     def _settle(self, event: LeasesSettled) -> None:
         for lease_id in event.leases:
             reckoning = self._reckoned(lease_id, event)
@@ -306,7 +314,7 @@ class LedgerCheck:
         self._check_refund(name, reckoning, back, booked)
         reckoning.refunded -= back
         unused = reckoning.unused(event.ended_at_us)
-        in_full = event.reason in ALL_BACK or (reckoning.reclaim_at_us < NEVER_US and event.reason not in NOT_BACK)
+        in_full = event.reason in ALL_BACK or (reckoning.has_notice and event.reason not in NOT_BACK)
         least, most = unused if in_full else 0, 0 if event.reason in NOT_BACK else unused
         if not least <= back <= most:
             self._fault("CHARGE", f"leases/{name}: {back} went back of {unused} unused, {event.reason}")

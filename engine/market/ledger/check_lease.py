@@ -21,7 +21,7 @@ class Reckoning:
 
     `earned`: what was due at its last change, or the price of holding; never paid back. `closed`: what was due
     when those who earn last changed; `paid`: by account, since then. `reclaim_at_us`: when a
-    notice ends it. The other sums are of its whole life.
+    notice ends it by itself. The other sums are of its whole life.
     """
 
     tenant_id: str
@@ -35,6 +35,7 @@ class Reckoning:
     settled: int = 0
     refunded: int = 0
     closed: int = 0
+    has_notice: bool = False
     reclaim_at_us: int = NEVER_US
     paid: Counter[str] = field(default_factory=Counter)
     paid_before: Counter[str] = field(default_factory=Counter)

@@ -526,7 +526,9 @@ class Lease(_message.Message):
         STATE_ENDED: Lease._State.ValueType  # 2
         """Over; end_reason says why."""
         STATE_RECLAIMING: Lease._State.ValueType  # 3
-        """Running, and will end at reclaim_time_us; end_reason says why."""
+        """Running, and will end at reclaim_time_us; end_reason says why. With SUPPLIER_DRAINED unless it moves before, or
+        its nodes may stay: then it is active again.
+        """
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Life of a lease."""
@@ -538,7 +540,9 @@ class Lease(_message.Message):
     STATE_ENDED: Lease.State.ValueType  # 2
     """Over; end_reason says why."""
     STATE_RECLAIMING: Lease.State.ValueType  # 3
-    """Running, and will end at reclaim_time_us; end_reason says why."""
+    """Running, and will end at reclaim_time_us; end_reason says why. With SUPPLIER_DRAINED unless it moves before, or
+    its nodes may stay: then it is active again.
+    """
 
     NAME_FIELD_NUMBER: _builtins.int
     LEASE_ID_FIELD_NUMBER: _builtins.int
@@ -588,7 +592,9 @@ class Lease(_message.Message):
     charged_micro_usd: _builtins.int
     """The total less what was paid back, micro-USD: once ended, what the lease cost."""
     fencing_epoch: _builtins.int
-    """Grows with every move, extension, shrinking and notice: act on a lease only with its newest one. Begins at 1."""
+    """Grows with every move, extension, shrinking and notice, given or taken back: act on a lease only with its newest
+    one. Begins at 1.
+    """
     reclaim_time_us: _builtins.int
     """While it is being reclaimed: when it will end, microseconds since the epoch, UTC. 0 otherwise."""
     extension_price_locked: _builtins.bool

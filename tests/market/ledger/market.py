@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import polars as pl
 
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
+from engine.domain.tiers import NodeState
 from engine.market import commands
 from engine.market.apply import apply
 from engine.market.decide import decide
 from engine.market.events import AnyEvent, LeaseStarted, decode, encode
+from engine.market.failure import uprooted_leases
 from engine.market.ledger import accounts
 from engine.market.ledger.rules import LedgerRules
 from engine.market.settle_decision import interruptible_leases
@@ -98,6 +101,20 @@ class LedgerMarket:
 
     def deposit(self, amount_micro_usd: int, tenant: str = "alice") -> None:
         self.do(commands.DepositFunds(tenant, amount_micro_usd))
+
+    def drain_all(self, notice_s: int, seconds: float) -> None:
+        """Drain every node, so that no lease can move, and make them READY again after some time."""
+        names = self.state.inventory.sorted_ids
+        self._repaired(commands.DrainNode(name, notice_s) for name in names)
+        self.wait(seconds)
+        self._repaired(())
+        self._repaired(commands.SetNodeState(name, NodeState.READY) for name in names)
+
+    def _repaired(self, changes: Iterable[commands.Command]) -> None:
+        for command in changes:
+            self.do(command)
+        for lease_id in uprooted_leases(self.state, list(self.state.leases)):
+            self.do(commands.RepairLease(lease_id))
 
     def move(self, lease_id: str) -> list[AnyEvent]:
         """Move a lease to the unused GPUs with the highest numbers, if it fits there."""

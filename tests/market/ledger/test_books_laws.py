@@ -36,6 +36,7 @@ KINDS = {
     "extend": 4,
     "shrink": 3,
     "epoch": 3,
+    "drain": 2,
 }
 
 
@@ -75,6 +76,8 @@ def _step(
             market.publish(*(draw.randrange(900_000, 2_500_000) for _ in range(3)))
         case "release", Lease():
             market.release(lease.lease_id, lease.tenant_id)
+        case "drain", _:
+            market.drain_all(draw.choice((600, 20_000)), draw.choice((1, 599.5, 700)))
         case "move", Lease():
             market.move(lease.lease_id)
         case "extend", Lease():
@@ -155,7 +158,7 @@ def test_the_random_markets_reach_everything() -> None:
         events |= {type(event).__name__ for event in market.events}
     assert kinds == {"DEPOSIT", "DEV_CREDIT", "ESCROW", "SETTLEMENT", "REFUND"}
     assert events >= {"LeaseStarted", "LeaseMoved", "LeaseEnded", "LeasesSettled", "FundsDeposited"}
-    assert events >= {"LeaseExtended", "LeaseShrunk", "LeaseRepriced", "LeaseReclaiming"}
+    assert events >= {"LeaseExtended", "LeaseShrunk", "LeaseRepriced", "LeaseReclaiming", "LeaseSpared"}
 
 
 def test_books_are_plain_values() -> None:
