@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.domain.cluster_request import ClusterRequest, with_request_id
 from engine.domain.errors import NotFound, Overloaded, QuoteUnusable
@@ -11,6 +12,7 @@ from engine.domain.tiers import NodeState
 from engine.market.audit import faults_of
 from engine.market.commands import DeployQuote, HoldLimits, IssueQuote, ReleaseQuote
 from engine.market.events import AnyEvent, KeyUsed, QuoteEnded, QuoteIssued
+from engine.market.inventory import Inventory
 from engine.market.lease_terms import Terms
 from engine.market.prices import PriceBook
 from engine.market.state import MarketState, Quote
@@ -19,9 +21,13 @@ from engine.market.terms import terms_of
 from engine.market.use import use_of
 from solvers.pools import END, GPU_COUNT, START
 
+Int = NDArray[np.int64]
 RELEASED, EXPIRED = "RELEASED", "EXPIRED"
+CAPACITY_GONE = "QUOTE_CAPACITY_GONE"
 HOLD_LIMIT_TENANT, HOLD_LIMIT_POOL = "HOLD_LIMIT_TENANT", "HOLD_LIMIT_POOL"
 RETRY_HOLD_S = 60.0
+AWAY_SHOWN = 3
+"""Nodes named of those that are not READY."""
 
 
 def issue_quote(
@@ -86,10 +92,23 @@ def _check_usable(state: MarketState, quote: Quote, now_us: int) -> None:
         raise QuoteUnusable("QUOTE_RELEASED", f"{name} was released; ask for a new one")
     if now_us >= quote.expires_at_us:
         raise QuoteUnusable("QUOTE_EXPIRED", f"{name} has expired; ask for a new one")
-    nodes = terms.node_numbers
-    ready = inventory.state[nodes] == int(NodeState.READY)
-    if not (ready & (quote.holds | inventory.has_room(use_of(terms)))).all():
-        raise QuoteUnusable("QUOTE_CAPACITY_GONE", f"capacity of {name} is taken; ask for a new one")
+    if away := _away(inventory, terms.node_numbers):
+        until = "deploy it once they are READY and before it expires, or ask for a new one"
+        raise QuoteUnusable(CAPACITY_GONE, f"nodes of {name} take no work now: {away}; {until}")
+    if not quote.holds and not inventory.has_room(use_of(terms)).all():
+        raise QuoteUnusable(CAPACITY_GONE, f"capacity of {name} is taken; ask for a new one")
+
+
+def _away(inventory: Inventory, nodes: Int) -> str:
+    """Which of some nodes are not READY, and what they are; empty if all are."""
+    states = inventory.state[nodes]
+    away = np.flatnonzero(states != int(NodeState.READY))
+    shown = away[:AWAY_SHOWN]
+    told = [
+        f"nodes/{node_id} is {NodeState(state).name}"
+        for node_id, state in zip(inventory.node_ids[nodes[shown]], states[shown].tolist(), strict=True)
+    ]
+    return ", ".join(told) + (f" and {away.size - shown.size:,} more" if away.size > shown.size else "")
 
 
 def _check_tenant(state: MarketState, tenant_id: str, terms: Terms, limits: HoldLimits) -> None:

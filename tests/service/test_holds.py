@@ -98,6 +98,16 @@ def test_a_held_node_that_is_not_ready(client: Client) -> None:
     assert client.stats().gpus_dead == 8
 
 
+def test_a_held_node_that_comes_back(client: Client) -> None:
+    """Law 5: while a held node is down nobody takes its GPUs, and the refusal says so; READY again, it is good."""
+    quote = client.quote(**EAST, hold=True)
+    client.set_state("nodes/h1", "DOWN")
+    told = refused(client.deploy_quote, quote.name).message
+    assert "nodes/h1 is DOWN;" in told and "taken" not in told
+    client.set_state("nodes/h1", "READY")
+    assert client.deploy_quote(quote.name).gpu_count == 16
+
+
 def test_a_load_keeps_holds(client: Client) -> None:
     """Law 1: a load may not take GPUs from under a hold, and keeps what is held."""
     client.quote(**EAST, hold=True)

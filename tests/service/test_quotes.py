@@ -75,10 +75,12 @@ def test_capacity_that_is_gone(client: Client) -> None:
 
 @pytest.mark.parametrize("state", ["DRAINING", "DOWN"])
 def test_a_quote_for_a_node_that_is_not_ready(client: Client, state: str) -> None:
-    """Law 3: a node that drains takes no new work, quoted or not."""
+    """Law 3: a node that drains takes no new work, quoted or not; the refusal names it and its state."""
     quote = client.quote(**EAST)
     client.set_state("nodes/h1", state)
-    unusable(refused(client.deploy_quote, quote.name), "QUOTE_CAPACITY_GONE")
+    refusal = refused(client.deploy_quote, quote.name)
+    unusable(refusal, "QUOTE_CAPACITY_GONE")
+    assert f"nodes/h1 is {state};" in refusal.message and "taken" not in refusal.message
 
 
 @pytest.mark.parametrize(
