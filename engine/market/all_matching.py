@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 from engine.domain.cluster_request import ClusterRequest, with_gpu_count
 from engine.domain.errors import Refused
@@ -18,27 +19,39 @@ from engine.domain.money import rounded_micro_usd, total_micro_usd
 from engine.market.charges import cheapest_cap, totals_of
 from engine.market.inventory import Inventory
 from solvers.forward import HOUR_S, units_per_hour
-from solvers.placement import Demand, NoPlacement, Placement
+from solvers.placement import Demand, NoPlacement, Placement, Search
 
 BUDGET = "BUDGET_MICRO_USD"
 
 
-def largest(inventory: Inventory, request: ClusterRequest, demand: Demand) -> tuple[ClusterRequest, Demand, int]:
-    """(request and demand of the most GPUs within the budget, no placement within it has more GPUs than this).
+class Largest(NamedTuple):
+    """The most GPUs that a budget pays for. `gpus_bound`: no placement within it has more."""
+
+    request: ClusterRequest
+    demand: Demand
+    gpus_bound: int
+    relaxations: int
+
+
+def largest(
+    inventory: Inventory, request: ClusterRequest, demand: Demand, search: Search | None = None
+) -> Largest:
+    """The request and the demand of the most GPUs within the budget, each number looked for with one search.
 
     If not even the least number has a placement within the price cap, the request as it is. Refused (BUDGET) if it
     has one that costs more than the budget.
     """
-    sizes = _Sizes(inventory, request, demand)
+    sizes = _Sizes(inventory, request, demand, search or Search())
     least = request.replicas
     most = min(int(inventory.free.sum()), MAX_GPU_COUNT) // request.gpus_per_node
     if not sizes.fits(least):
         sizes.refuse_dear(least)
-        return request, demand, 0
+        return Largest(request, demand, 0, sizes.relaxations)
     found = _last(sizes.fits, least, most)
     bound = found if sizes.exact else max(found, _last(sizes.may_fit, found, most))
     size = request.gpus_per_node
-    return with_gpu_count(request, found * size), replace(demand, replicas=found), bound * size
+    sized = with_gpu_count(request, found * size)
+    return Largest(sized, replace(demand, replicas=found), bound * size, sizes.relaxations)
 
 
 def _last(holds: Callable[[int], bool], first: int, most: int) -> int:
@@ -56,12 +69,12 @@ def _last(holds: Callable[[int], bool], first: int, most: int) -> int:
 class _Sizes:
     """Whether so many replicas fit; each is placed once. `exact`: no search was cut short so far."""
 
-    def __init__(self, inventory: Inventory, request: ClusterRequest, demand: Demand) -> None:
+    def __init__(self, inventory: Inventory, request: ClusterRequest, demand: Demand, search: Search) -> None:
         assert request.budget_micro_usd is not None
         self._inventory, self._request, self._demand = inventory, request, demand
         self._budget, self._duration_s = request.budget_micro_usd, request.priced_duration_s
         self._known: dict[int, Placement | NoPlacement] = {}
-        self.exact = True
+        self._search, self.exact, self.relaxations = search, True, 0
 
     def fits(self, replicas: int) -> bool:
         """Whether a placement within budget and cap was found."""
@@ -92,7 +105,8 @@ class _Sizes:
         if found is None:
             gpus = replicas * self._request.gpus_per_node
             placer = self._inventory.placer_for(self._duration_s, self._demand.models, gpus)
-            found = self._known[replicas] = placer.place(replace(self._demand, replicas=replicas))
+            found = self._known[replicas] = placer.place(replace(self._demand, replicas=replicas), self._search)
+            self.relaxations += found.relaxations
             whole = found.proven if isinstance(found, NoPlacement) else found.rate == found.lower_bound
             self.exact = self.exact and whole
         return found

@@ -5,15 +5,17 @@ bisection over the values at which anything changes, as feasibility is monotone 
 models, suppliers, certifications) every single addition or removal is tried and the cheapest one kept, unless
 even dropping the list would not help: where a model is full, no change of regions is tried one by one. The work
 is bounded by BUDGET, so that no refusal can hold up the engine: the list may then miss a change, never name a
-wrong one.
+wrong one. What a change would cost is what a quote of the changed request tells, to the micro-dollar: for all that
+matches, the most that the budget pays for.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +24,15 @@ from msgspec.structs import replace
 from engine.domain.cluster_request import ClusterRequest
 from engine.domain.limits import MAX_TOTAL_MICRO_USD
 from engine.market import demand
+from engine.market.all_matching import largest
 from engine.market.charges import cheapest_cap, totals_of
 from engine.market.inventory import Inventory
 from solvers.placement import Placement, Search
 
 SOLVE = Search(relaxations_max=24)
 BUDGET = 400
-"""Relaxations solved for one explanation; with a limit between sites one trial can need many."""
+"""Relaxations solved to find the changes of one explanation, and again to tell what they cost; with a limit
+between sites one trial can need many."""
 CANDIDATES_MAX = 64
 """Alternatives tried per list field, and sites considered for a wider limit between sites."""
 SHOWN = 8
@@ -48,12 +52,16 @@ class Relaxation:
 
 
 class Solved(NamedTuple):
-    """The cheapest placement of a request. `model`: of its first node, which is that of a gang of one model."""
+    """The cheapest placement of a request. `model`: of its first node, which is that of a gang of one model.
+
+    `is_proven`: no search finds a cheaper one.
+    """
 
     rate_micro_usd_per_hour: int
     total_micro_usd: int
     least_price_limit: int
     model: int
+    is_proven: bool
 
 
 Solve = Callable[[ClusterRequest], Solved | None]
@@ -64,17 +72,44 @@ Change = tuple[ClusterRequest, str, str, str]
 
 def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int) -> list[Relaxation]:
     """Single changes that suffice, cheapest first, at most SHOWN. `most_gpus`: what all constraints leave."""
+    solver = _Solver(inventory)
+    best: dict[str, tuple[int, Change]] = {}
+    for change in _changes(inventory, request, solver.solve, most_gpus):
+        changed, field, _, _ = change
+        solved = solver.solve(changed)
+        if solved is None or solved.total_micro_usd > MAX_TOTAL_MICRO_USD:
+            continue
+        rate = solved.rate_micro_usd_per_hour
+        if field not in best or rate < best[field][0]:
+            best[field] = rate, change
+    ranked = sorted(best.values(), key=lambda found: (found[0], found[1][1]))
+    shown = list(islice(solver.told(change for _, change in ranked), SHOWN))
+    return sorted(shown, key=lambda found: (found.rate_micro_usd_per_hour, found.field))
 
-    spent = 0
 
-    @cache
-    def solve(changed: ClusterRequest) -> Solved | None:
-        nonlocal spent
-        if spent >= BUDGET:
+class _Solver:
+    """Solves changed requests, BUDGET relaxations for finding changes and as many for telling what they cost."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory, self._spent = inventory, 0
+        self.solve: Solve = cache(self._solve)
+
+    def told(self, changes: Iterable[Change]) -> Iterator[Relaxation]:
+        """Those of the changes whose cost is known for sure: what a quote of the changed request would tell."""
+        self._spent = 0
+        for changed, field, before, after in changes:
+            quoted = self._quoted(changed)
+            if quoted is not None:
+                yield Relaxation(field, before, after, quoted.rate_micro_usd_per_hour, quoted.total_micro_usd)
+
+    def _solve(self, changed: ClusterRequest, search: Search = SOLVE) -> Solved | None:
+        """Of a request for all that matches, the least that will do."""
+        if self._spent >= BUDGET:
             return None
+        inventory = self._inventory
         wanted, duration_s = demand.demand_of(inventory, changed, changed.gpu_models), changed.priced_duration_s
-        found = inventory.placer_for(duration_s, wanted.models, changed.gpu_count).place(wanted, SOLVE)
-        spent += found.relaxations
+        found = inventory.placer_for(duration_s, wanted.models, changed.gpu_count).place(wanted, search)
+        self._spent += found.relaxations
         if not isinstance(found, Placement):
             return None
         needed = cheapest_cap(inventory, found.rate, 0, changed)
@@ -85,18 +120,25 @@ def relaxations_of(inventory: Inventory, request: ClusterRequest, most_gpus: int
         budget = changed.budget_micro_usd
         if budget is not None and total > budget:
             return None
-        return Solved(rate, total, needed, int(inventory.nodes.model[found.nodes[0]]))
+        model = int(inventory.nodes.model[found.nodes[0]])
+        return Solved(rate, total, needed, model, found.rate == found.lower_bound)
 
-    best: dict[str, Relaxation] = {}
-    for changed, field, before, after in _changes(inventory, request, solve, most_gpus):
-        solved = solve(changed)
-        if solved is None or solved.total_micro_usd > MAX_TOTAL_MICRO_USD:
-            continue
-        rate, total = solved[:2]
-        found = Relaxation(field, before, after, rate, total)
-        if field not in best or rate < best[field].rate_micro_usd_per_hour:
-            best[field] = found
-    return sorted(best.values(), key=lambda found: (found.rate_micro_usd_per_hour, found.field))[:SHOWN]
+    def _quoted(self, changed: ClusterRequest) -> Solved | None:
+        if changed.all_matching:
+            return self._largest(changed)
+        solved = self.solve(changed)
+        return solved if solved is None or solved.is_proven else self._solve(changed, Search())
+
+    def _largest(self, changed: ClusterRequest) -> Solved | None:
+        """The most that the budget pays for; None if a search that was cut short leaves open how much that is."""
+        if self._spent >= BUDGET:
+            return None
+        wanted = demand.demand_of(self._inventory, changed, changed.gpu_models)
+        most = largest(self._inventory, changed, wanted, SOLVE)
+        solved = self.solve(most.request)
+        self._spent += most.relaxations
+        is_sure = solved is not None and solved.is_proven and most.gpus_bound == most.request.gpu_count
+        return solved if is_sure else None
 
 
 def _changes(inventory: Inventory, request: ClusterRequest, solve: Solve, most_gpus: int) -> Iterator[Change]:

@@ -44,7 +44,7 @@ def terms_of(
     demand = known_demand(inventory, request, book.models())
     most = 0
     if request.all_matching:
-        request, demand, most = largest(inventory, request, demand)
+        request, demand, most, _ = largest(inventory, request, demand)
     found = inventory.placer_for(duration_s, demand.models, request.gpu_count).place(demand)
     if isinstance(found, NoPlacement):
         raise _refusal(found)

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.errors import InvalidInput, Refused
+from engine.domain.tiers import SecurityTier
 from engine.market import all_matching
 from engine.market.audit import faults_of
 from engine.market.explain import explain
@@ -102,6 +103,25 @@ def test_a_budget_that_buys_too_little() -> None:
     ]
     richer = replace(request, budget_micro_usd=40_800_000)
     assert terms_of(place.state, richer, NoBook()).request.gpu_count == 16
+
+
+def test_a_relaxation_costs_what_the_budget_then_buys() -> None:
+    """Law: the total told is that of the changed request, 20 GPUs and not the one that is the least."""
+    place = SmallMarket(node(f"n{index}", security_tier="COMMUNITY") for index in range(4))
+    request = ClusterRequest(
+        gpu_count=1,
+        all_matching=True,
+        budget_micro_usd=40_000_000,
+        min_security_tier=SecurityTier.SECURE,
+    )
+    (way,) = explain(place.state, request, NoBook()).relaxations
+    assert (way.field, way.to_value) == ("min_security_tier", "COMMUNITY")
+    quoted = terms_of(place.state, replace(request, min_security_tier=SecurityTier.COMMUNITY), NoBook())
+    assert quoted.request.gpu_count > 10
+    assert (way.total_micro_usd, way.rate_micro_usd_per_hour) == (
+        quoted.total_micro_usd,
+        quoted.rate_micro_usd_per_hour,
+    )
 
 
 BAD = {

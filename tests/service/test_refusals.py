@@ -20,7 +20,7 @@ ENUMS = {
     "min_interconnect": "INTERCONNECT_",
 }
 FLOATS = ("max_client_rtt_ms", "max_cluster_rtt_ms", "min_reliability", "max_supplier_share")
-INTEGERS = ("gpu_count", "gpus_per_node", "max_price_micro_usd_per_gpu_hour")
+INTEGERS = ("gpu_count", "gpus_per_node", "max_price_micro_usd_per_gpu_hour", "budget_micro_usd")
 FLAGS = ("allow_mixed_models", "same_fabric")
 WORLDS = 36
 
@@ -93,8 +93,18 @@ def message_of(row: dict[str, Any]) -> Any:
     return cluster(**fields)
 
 
-def test_relaxations_of_small_worlds() -> None:
-    """A no names only changes that suffice, at their price: tried one by one through the API in small worlds."""
+def all_matching(wanted: Any, seed: int) -> None:
+    """Ask for all that matches instead, within a budget that is often the constraint in the way."""
+    wanted.ClearField("max_supplier_share")
+    wanted.ClearField("interruptible")
+    wanted.all_matching = True
+    wanted.budget_micro_usd = (10**3, 3 * 10**6, 20 * 10**6, 10**9)[seed % 4]
+
+
+@pytest.mark.parametrize("all_of_it", [False, True])
+def test_relaxations_of_small_worlds(all_of_it: bool) -> None:
+    """A no names only changes that suffice, at the price of a quote after them: tried one by one through the API,
+    for so many GPUs and for all that a budget pays for."""
     fields: Counter[str] = Counter()
     refusals = 0
     for seed in range(WORLDS):
@@ -102,6 +112,8 @@ def test_relaxations_of_small_worlds() -> None:
         known = {row["gpu_model"] for row in world.fleet} | POSTED_MICRO_USD.keys()
         wanted = message_of(world.request)
         wanted.gpu_models[:] = [name for name in wanted.gpu_models if name in known]
+        if all_of_it:
+            all_matching(wanted, seed)
         with tempfile.TemporaryDirectory() as place:
             loopback = Loopback(Path(place))
             try:
