@@ -23,3 +23,5 @@ MAX_TEXT_LENGTH = 128
 MAX_LIST_LENGTH = 1_000
 MAX_CERTIFICATIONS = 62
 """Certifications are the bits of one signed 64-bit mask inside the solver."""
+MAX_SUPPLIER_CERTIFICATIONS = 12
+"""Kinds that a supplier brings in by itself: a fifth of the fleet's, so that none of them can take all."""

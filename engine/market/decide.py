@@ -7,10 +7,8 @@ nothing (no events); the caller answers from the object that the first call made
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 
-from engine.domain.errors import IdempotencyConflict, InvalidInput, Violation
-from engine.domain.tables import MAX_LISTED, check_fleet
+from engine.domain.errors import IdempotencyConflict
 from engine.market.apply import write_frame
 from engine.market.commands import (
     ApplyPlan,
@@ -58,11 +56,11 @@ from engine.market.events import (
 )
 from engine.market.extend_decision import extend
 from engine.market.failure_decision import drain_node, note_heartbeats, repair_lease
-from engine.market.inventory import Inventory
 from engine.market.lease_decision import end_due, release
 from engine.market.lease_terms import Terms
 from engine.market.ledger.bookings import with_money
 from engine.market.ledger.decision import decide_ledger
+from engine.market.load_check import check_load, check_merge
 from engine.market.many_decision import deploy_many
 from engine.market.order_decision import cancel_order, place_order, serve_order
 from engine.market.ownership import check_owner, owned_node
@@ -204,9 +202,9 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
     check_owner(state, command)
     inventory = state.inventory
     updated = sum(node_id in inventory.number for node_id in command.nodes["node_id"].to_list())
-    check_fleet(inventory.merged_frame(command.nodes), "fleet after the load")
+    check_load(inventory, command)
     merged = inventory.merged(command.nodes, command.rtt)
-    _check_merge(merged)
+    check_merge(merged)
     prices = posted_prices(merged, book, state)
     loaded = FleetLoaded(
         at_us=now_us,
@@ -227,22 +225,3 @@ def _load_fleet(state: MarketState, command: LoadFleet, now_us: int, book: Price
         half_life_h=state.inventory.half_life_h,
     )
     return [loaded, posted]
-
-
-def _check_merge(merged: Inventory) -> None:
-    """What a load must not break in the fleet that is already there."""
-    taken = merged.leased + merged.held
-    cpu_taken, memory_taken, *_ = merged.beside()
-    violations = [
-        Violation(
-            f"nodes/{merged.node_ids[node]}", f"{column} must be at least {needed[node]}, leased or held here"
-        )
-        for column, needed, left in (
-            ("gpu_free", taken, merged.unused),
-            ("cpu_milli", cpu_taken, merged.spare.cpu_milli),
-            ("memory_mib", memory_taken, merged.spare.memory_mib),
-        )
-        for node in np.flatnonzero(left < 0)[:MAX_LISTED]
-    ]
-    if violations:
-        raise InvalidInput(violations)
