@@ -106,16 +106,13 @@ def take(state: MarketState, tenant_id: str, *, movable_leases: bool) -> Snapsho
     """The market of now for one tenant."""
     still = copy.copy(state.inventory)
     still.unused, still.state, still.spare = still.unused.copy(), still.state.copy(), copy.deepcopy(still.spare)
-    leases = state.leases_of.get(tenant_id, ()) if movable_leases else ()
+    own = state.leases_of.get(tenant_id, ()) if movable_leases else ()
+    leases = (state.leases[lease_id] for lease_id in own)
     return Snapshot(
         state_version=state.version,
         fleet_version=state.fleet_version,
         inventory=still,
-        leases=tuple(
-            (lease_id, state.leases[lease_id].standing)
-            for lease_id in leases
-            if state.leases[lease_id].state == ACTIVE
-        ),
+        leases=tuple((each.lease_id, each.standing) for each in leases if each.state == ACTIVE or each.must_move),
     )
 
 

@@ -408,13 +408,21 @@ def test_running_leases_stay_out_unless_they_may_move(planner: Planner) -> None:
     assert standing(client, lease.name) == {"n0": 8}
 
 
-def test_a_node_that_is_not_ready_is_left(loopback: PlanningLoopback, planner: Planner) -> None:
-    """docs/planning.md, rule 3: displaced work moves, competing with its bonus; what finds no place ends."""
+@pytest.mark.parametrize("notice", [{}, {"notice_s": 600}])
+def test_a_node_that_is_not_ready_is_left(
+    loopback: PlanningLoopback, planner: Planner, notice: dict[str, int]
+) -> None:
+    """docs/planning.md, rule 3: displaced work moves, competing with its bonus; what finds no place ends. So does
+    work that has the notice of a drain, and it has none where it goes on."""
     client = planner.client
     low = client.deploy(request_id="low", gpu_count=8)
     high = client.deploy(request_id="high", gpu_count=8, max_price_micro_usd_per_gpu_hour=3_000_000)
+    client.set_state("nodes/n2", "DOWN")
     for name in ("n0", "n1"):
-        client.set_state(f"nodes/{name}", "DRAINING")
+        client.set_state(f"nodes/{name}", "DRAINING", **notice)
+    loopback.settle()
+    client.set_state("nodes/n2", "READY")
+    assert client.lease(high.name).end_reason == ("SUPPLIER_DRAINED" if notice else "")
     name = planner.plan(wanted("new"), movable_leases=True, displaced_bonus_micro_usd=2_000_000)
     plan = planner.get(name)
     assert placed(plan.placements) == {"high": {"n2": 8}}
@@ -427,6 +435,7 @@ def test_a_node_that_is_not_ready_is_left(loopback: PlanningLoopback, planner: P
     assert (ended.end_reason, ended.end_time_us) == ("DISPLACED", loopback.clock.now_us)
     assert ended.refund_micro_usd == ended.price.total_micro_usd > 0
     assert standing(client, high.name) == {"n2": 8}
+    assert (client.lease(high.name).state, client.lease(high.name).end_reason) == (high.STATE_ACTIVE, "")
     assert_replays(loopback)
 
 
