@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 from walras.v1 import cluster_service_pb2 as pb
 
 from engine.domain.cluster_request import ClusterRequest
+from engine.domain.errors import NotFound
 from engine.journal import replay_files
 from engine.service.engine import replayed
+from engine.service.fleet_access import known_ids, known_node
+from engine.service.fleet_service import GET_NODE
 from engine.service.options import default_parameters
+from engine.trust.principal import Principal, Role
 from tests.service.loopback import Client, Loopback, cluster, node, refused, running
 
 TENANTS = ("alice", "bob", "carol", "dave")
@@ -90,6 +95,25 @@ def test_scarcity_gives_notice_and_ends_it(loopback: Loopback, reopened: Callabl
     )
     used_s = (ended.end_time_us - ended.start_time_us) // 1_000_000
     assert abs(ended.charged_micro_usd - ended.price.rate_micro_usd_per_hour * used_s / 3_600) <= 1
+
+
+def test_its_tenant_knows_its_nodes_until_it_ends(loopback: Loopback) -> None:
+    """Law 8: a tenant sees the nodes of a lease as long as it runs and is paid for, through a notice too."""
+    loopback.epoch()
+    lease = loopback.client.deploy(**WORK, max_price_micro_usd_per_gpu_hour=2_000_000)
+    tenants = frozenset({Role.TENANT})
+    alice, bob = (Principal(tenants, name, "proof", math.inf) for name in ("alice", "bob"))
+    state, place = loopback.engine.state, lease.placement.node_ids
+    assert known_ids(state, alice) == place
+    compete(loopback.client, 2_900_000)
+    loopback.epoch()
+    assert loopback.client.lease(lease.name).state == pb.Lease.STATE_RECLAIMING
+    assert known_ids(state, alice) == place and known_ids(state, bob) == []
+    assert state.inventory.node_ids[known_node(state, alice, GET_NODE, place[0])] == place[0]
+    loopback.client.release(lease.name)
+    assert known_ids(state, alice) == []
+    with pytest.raises(NotFound):
+        known_node(state, alice, GET_NODE, place[0])
 
 
 def test_on_demand_work_takes_nothing_from_it(loopback: Loopback) -> None:
