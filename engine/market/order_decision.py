@@ -18,6 +18,7 @@ from engine.market.terms import terms_of
 PRIORITY_MAX = 100
 ORDER_LIMIT, RETRY_S = "ORDER_LIMIT", 60.0
 LIMIT_FIELD = "max_price_micro_usd_per_gpu_hour"
+NO_SIZE = "is not for orders: how many GPUs would they wait for?"
 
 
 def place_order(state: MarketState, command: PlaceOrder, now_us: int, book: PriceBook) -> OrderPlaced:
@@ -26,7 +27,7 @@ def place_order(state: MarketState, command: PlaceOrder, now_us: int, book: Pric
     if request.max_price_micro_usd_per_gpu_hour is None:
         raise InvalidInput([Violation(LIMIT_FIELD, "is required: it is the order's price limit")])
     if request.all_matching:
-        raise InvalidInput([Violation("all_matching", "is not for orders: how many GPUs would they wait for?")])
+        raise InvalidInput([Violation("all_matching", NO_SIZE)])
     most = request.gpu_count * request.max_price_micro_usd_per_gpu_hour * request.priced_duration_s
     if most > MAX_TOTAL_MICRO_USD * SECONDS_PER_HOUR // 2:
         raise InvalidInput([Violation(LIMIT_FIELD, "makes the total larger than can be charged")])

@@ -37,8 +37,6 @@ class Call:
     @cached_property
     def command(self) -> DeployCluster:
         """The command, without a key; InvalidInput lists what is wrong with it."""
-        if not self.message.HasField("cluster"):
-            raise InvalidInput([Violation("cluster", "is required")])
         return cluster_command(self.tenant_id, self.message, None)
 
     @cached_property
@@ -133,30 +131,35 @@ def _many(calls: Sequence[Call], size_of: list[int], keys: list[str]) -> DeployM
 
 def items_of(tenant_id: str, message: Any) -> list[BatchItem]:
     """The items of a DeployClustersRequest; InvalidInput if it is no list of 1 to ITEMS_MAX of them."""
-    if bool(message.items) == message.HasField("series"):
-        raise InvalidInput([Violation("items", "give exactly one of items and series")])
+    checks, is_series = Checks(), message.HasField("series")
+    if bool(message.items) == is_series:
+        checks.wrong("items", "give exactly one of items and series")
     if message.items:
-        _check_count("items", len(message.items))
-        calls = Calls(tenant_id)
-        return [
-            BatchItem(f"items[{index}].", calls.of(item), item.idempotency_key)
-            for index, item in enumerate(message.items)
-        ]
-    return _series(tenant_id, message.series)
+        checks.read(_check_count, "items", len(message.items))
+    if is_series:
+        checks.read(_check_series, message.series)
+    checks.done()
+    if is_series:
+        return _series(tenant_id, message.series)
+    calls = Calls(tenant_id)
+    return [
+        BatchItem(f"items[{index}].", calls.of(item), item.idempotency_key)
+        for index, item in enumerate(message.items)
+    ]
+
+
+def _check_series(series: Any) -> None:
+    checks, keys, counts = Checks(), len(series.idempotency_keys), len(series.gpu_counts)
+    checks.read(_check_count, "series.idempotency_keys", keys)
+    if series.deployment.idempotency_key:
+        checks.wrong("series.deployment.idempotency_key", "must be empty: every item has its own")
+    if counts and counts != keys:
+        checks.wrong("series.gpu_counts", f"must be as many as keys, {keys}, or none, got {counts}")
+    checks.done()
 
 
 def _series(tenant_id: str, series: Any) -> list[BatchItem]:
-    _check_count("series.idempotency_keys", len(series.idempotency_keys))
-    violations = []
-    if series.deployment.idempotency_key:
-        violations.append(Violation("series.deployment.idempotency_key", "must be empty: every item has its own"))
-    counts = list(series.gpu_counts)
-    if counts and len(counts) != len(series.idempotency_keys):
-        told = f"must be as many as keys, {len(series.idempotency_keys)}, or none, got {len(counts)}"
-        violations.append(Violation("series.gpu_counts", told))
-    if violations:
-        raise InvalidInput(violations)
-    shared = Calls(tenant_id).of(series.deployment)
+    shared, counts = Calls(tenant_id).of(series.deployment), list(series.gpu_counts)
     by_count = {count: shared.with_gpus(count) for count in set(counts)}
     return [
         BatchItem(f"series[{index}].", by_count[counts[index]] if counts else shared, key)

@@ -27,7 +27,7 @@ from engine.market.stopwatch import NO_STOPWATCH, Stopwatch
 from engine.service import cluster_codec as codec
 from engine.service.admission import Admission
 from engine.service.batched_deploys import BatchedDeploys
-from engine.service.deploy_call import deploy_command, lockable
+from engine.service.deploy_call import check_locks, deploy_command
 from engine.service.engine import Engine
 from engine.service.fields import (
     Checks,
@@ -80,7 +80,7 @@ class ClusterService(ClusterServiceServicer):
         key = checks.read(idempotency_key, tenant_id, "QuoteCluster", request)
         cluster = checks.read(codec.required_cluster, request)
         ttl_s = checks.read(_ttl_s, request)
-        checks.read(lockable, request, cluster)
+        checks.read(check_locks, request)
         checks.done()
         assert cluster is not None and ttl_s is not None
 

@@ -41,6 +41,10 @@ class Checks:
             self._violations.extend(error.violations)
             return None
 
+    def wrong(self, field: str, description: str) -> None:
+        """Note a violation that no check raised."""
+        self._violations.append(Violation(field, description))
+
     def done(self) -> None:
         """Raise InvalidInput if any check found something."""
         if self._violations:

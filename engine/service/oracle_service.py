@@ -55,10 +55,8 @@ class OracleService(OracleServiceServicer):
 
     async def GetPrice(self, request: pb.GetPriceRequest, context: Any) -> pb.MarketPrice:  # noqa: N802
         """The price of one market."""
-        if violations := codec.tier_violations(request.security_tier):
-            raise InvalidInput(violations)
-        wanted = (request.gpu_model, request.region, request.security_tier)
-        return await self._engine.read(lambda state: self._price(state, wanted))
+        market = codec.market_of(request)
+        return await self._engine.read(lambda state: self._price(state, market))
 
     async def ListPrices(self, request: pb.ListPricesRequest, context: Any) -> pb.ListPricesResponse:  # noqa: N802
         """Prices by model, region and tier."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from walras.v1 import order_service_pb2 as pb
 
 from engine.domain.errors import InvalidInput, Violation
-from engine.market.order_decision import LIMIT_FIELD, PRIORITY_MAX
+from engine.market.order_decision import LIMIT_FIELD, NO_SIZE, PRIORITY_MAX
 from engine.market.orders import Order
 from engine.service.request_message import cluster_message
 
@@ -40,10 +40,12 @@ def placed_order_message(order: Order) -> pb.Order:
 
 
 def checked_terms(request: pb.PlaceOrderRequest) -> int:
-    """The seconds an order waits; InvalidInput lists what is wrong with its limit, priority, time and retries."""
+    """The seconds an order waits; InvalidInput lists what is wrong with all but its cluster by itself."""
     found = []
     if request.HasField("cluster") and not request.cluster.HasField("max_price_micro_usd_per_gpu_hour"):
         found.append(Violation(f"cluster.{LIMIT_FIELD}", "is required: it is the order's price limit"))
+    if request.cluster.all_matching:
+        found.append(Violation("cluster.all_matching", NO_SIZE))
     ttl_s = request.ttl_s if request.HasField("ttl_s") else TTL_S_DEFAULT
     for name, value, low, high in (
         ("ttl_s", ttl_s, 1, TTL_S_MAX),

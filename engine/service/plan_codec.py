@@ -36,7 +36,7 @@ class QueueChunks:
     def __init__(self) -> None:
         self.requests: list[cluster_request_pb2.ClusterRequest] = []
         self.options: pb.PlanOptions | None = None
-        self._bytes = 0
+        self._bytes = self._options_given = 0
 
     @property
     def last_plan_id(self) -> str:
@@ -44,16 +44,20 @@ class QueueChunks:
         return "" if self.options is None else self.options.last_plan_id
 
     def add(self, chunk: pb.RunPlanRequest) -> None:
-        """Take one message; InvalidInput beyond the limits of a queue, or if options come twice."""
+        """Take one message; InvalidInput beyond the limits of a queue."""
         self._bytes += chunk.ByteSize()
         self.requests += chunk.requests
         if len(self.requests) > REQUESTS_MAX or self._bytes > QUEUE_BYTES_MAX:
             limits = f"{REQUESTS_MAX:,} requests or {QUEUE_BYTES_MAX:,} bytes"
             raise InvalidInput([Violation("requests", f"the queue exceeds {limits}")])
         if chunk.HasField("options"):
-            if self.options is not None:
-                raise InvalidInput([Violation("options", "must be given once")])
             self.options = chunk.options
+            self._options_given += 1
+
+    def check_options(self) -> None:
+        """InvalidInput if options came more than once."""
+        if self._options_given > 1:
+            raise InvalidInput([Violation("options", "must be given once")])
 
 
 def requests_from(
@@ -73,32 +77,28 @@ def requests_from(
             violations.append(Violation(f"{prefix}request_id", "names more than one request of the queue"))
         request = known.get(content)
         if request is None:
-            wrong = _missing(message, prefix)
+            wrong = _unfit(message, prefix)
             try:
                 request = request_from(message, prefix)
             except InvalidInput as error:
                 violations += wrong + list(error.violations)
                 continue
-            violations += wrong + _unfit(request, prefix)
+            violations += wrong + _too_large(request, prefix)
         found[content] = request
     if violations:
         raise InvalidInput(violations)
     return found
 
 
-def _unfit(request: ClusterRequest, prefix: str) -> list[Violation]:
-    """Why a request is none for a plan, though right by itself."""
-    wrong = _too_large(request, prefix)
-    if request.all_matching:
-        wrong.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
-    return wrong
-
-
-def _missing(message: Any, prefix: str) -> list[Violation]:
+def _unfit(message: Any, prefix: str) -> list[Violation]:
+    """Why a message is none for a plan, whatever else is wrong with it."""
     missing = [name for name in REQUIRED if not message.HasField(name)]
     if not message.request_id:
         missing.append("request_id")
-    return [Violation(prefix + name, "is required by a plan") for name in missing]
+    wrong = [Violation(prefix + name, "is required by a plan") for name in missing]
+    if message.all_matching:
+        wrong.append(Violation(f"{prefix}all_matching", "has no size to plan with"))
+    return wrong
 
 
 def _too_large(request: ClusterRequest, prefix: str) -> list[Violation]:

@@ -104,6 +104,7 @@ class PlanService(PlanServiceServicer):
     async def _job(self, tenant_id: str, queue: codec.QueueChunks) -> tuple[QueueJob, codec.KnownMessages]:
         """The checked queue and its snapshot, once that is durable; and the queue's messages."""
         checks = Checks()
+        checks.read(queue.check_options)
         options = checks.read(codec.options_from, queue.options, self._time_limit_s_max)
         last = self._store.find(tenant_id, queue.last_plan_id)
         known = {} if last is None else last.messages

@@ -224,6 +224,49 @@ def test_deploy_wants_exactly_one_of_cluster_and_quote(shared: Loopback) -> None
             assert_bad_input(shared, refused(shared.client.deploy_quote, name), "quote")
 
 
+FORKED = {"gpu_count": 0, "interruptible": True}
+"""Wrong by itself, and nothing to lock a price of."""
+DEPLOYMENTS: list[tuple[dict[str, Any], set[str]]] = [
+    ({}, {"cluster", "quote"}),
+    ({"retry_on_loss_s": -3}, {"cluster", "quote", "retry_on_loss_s"}),
+    (
+        {"quote": "zzz", "lock_extension_price": True, "retry_on_loss_s": -3, "idempotency_key": LONG},
+        {"quote", "lock_extension_price", "retry_on_loss_s", "idempotency_key"},
+    ),
+    (
+        {"quote": "zzz", "cluster": FORKED, "lock_extension_price": True, "retry_on_loss_s": -3},
+        {"quote", "cluster", "cluster.gpu_count", "lock_extension_price", "retry_on_loss_s"},
+    ),
+    (
+        {"cluster": {"interruptible": True}, "lock_extension_price": True, "retry_on_loss_s": -3},
+        {"lock_extension_price", "retry_on_loss_s"},
+    ),
+    ({"cluster": FORKED, "lock_extension_price": True}, {"cluster.gpu_count", "lock_extension_price"}),
+]
+
+
+@pytest.mark.parametrize(("fields", "named"), DEPLOYMENTS)
+def test_no_violation_of_a_deployment_hides_another(
+    shared: Loopback, fields: dict[str, Any], named: set[str]
+) -> None:
+    """Law 9: every violation is listed, whichever is found first."""
+    wanted = cluster(**fields["cluster"]) if "cluster" in fields else None
+    with Unchanged(shared):
+        refusal = refused(shared.client.deploy_message, **{**fields, "cluster": wanted})
+    assert_bad_input(shared, refusal)
+    assert set(refusal.fields) == named
+
+
+def test_no_violation_of_a_cluster_hides_what_does_not_go_with_it(shared: Loopback) -> None:
+    """Law 9: a budget has no price to lock, nothing to hold, and no size to wait for, whatever else is wrong."""
+    wanted = cluster(all_matching=True, budget_micro_usd=1, duration_s=0)
+    refusal = refused(shared.client.quote, wanted, hold=True, ttl_s=0)
+    assert set(refusal.fields) == {"cluster.duration_s", "hold", "ttl_s"}
+    refusal = refused(shared.client.place, wanted, ttl_s=0)
+    limit = "cluster.max_price_micro_usd_per_gpu_hour"
+    assert set(refusal.fields) == {"cluster.duration_s", "cluster.all_matching", limit, "ttl_s"}
+
+
 @pytest.mark.parametrize("path", ["QuoteCluster", "ExplainCluster", "DeployCluster"])
 def test_calls_without_a_cluster(shared: Loopback, path: str) -> None:
     """Law 9: an empty message lacks its cluster."""
@@ -251,10 +294,15 @@ def test_bad_size_and_token_are_both_named(shared: Loopback, method: str) -> Non
     assert_bad_input(shared, refusal, "page_size", "page_token")
 
 
-def test_bad_market_names(shared: Loopback) -> None:
-    """Law 9: a tier is checked, a market that is not there is NOT_FOUND."""
-    assert_bad_input(shared, refused(shared.client.price, gpu_model="H100", region="us-east"), "security_tier")
-    missing = refused(shared.client.price, gpu_model="H100", region="nowhere", security_tier="SECURE")
+@pytest.mark.parametrize("method", ["price", "history", "estimate", "supply_curve"])
+def test_bad_market_names(shared: Loopback, method: str) -> None:
+    """Law 9: every part of a market's name is checked, a market that is not there is NOT_FOUND."""
+    ask, more = getattr(shared.client, method), {"gpu_count": 1} if method == "estimate" else {}
+    for name in ({}, {"gpu_model": "", "region": "\0", "security_tier": "GOOD"}):
+        refusal = refused(ask, **name, **more)
+        assert_bad_input(shared, refusal)
+        assert set(refusal.fields) == {"gpu_model", "region", "security_tier"}
+    missing = refused(ask, gpu_model="H100", region="nowhere", security_tier="SECURE", **more)
     assert missing.code is grpc.StatusCode.NOT_FOUND
 
 

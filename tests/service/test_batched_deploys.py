@@ -185,16 +185,30 @@ def test_every_violation_of_every_item_is_named(loopback: Loopback) -> None:
         2: {"items[2].cluster"},
     }
     assert answer.lease_ids[0] and not answer.lease_ids[1]
+    bad = pb.ClusterDeployment(idempotency_key="\x00", retry_on_loss_s=-1, lock_extension_price=True)
+    for _ in range(2):
+        (answer,) = batch(loopback.client, pb.DeployClustersRequest(items=[bad]))
+        assert {each.field for each in answer.errors[0].violations} == named_in(bad)
+        bad.cluster.CopyFrom(cluster(gpu_count=0, interruptible=True))
     unknown = pb.ClusterDeploymentSeries(deployment=item(regions=["nowhere"]), idempotency_keys=["a"])
     (answer,) = batch(loopback.client, pb.DeployClustersRequest(series=unknown))
     assert [each.field for each in answer.errors[0].violations] == ["series[0].cluster.regions[0]"]
+
+
+def named_in(bad: pb.ClusterDeployment) -> set[str]:
+    """What is wrong with the item."""
+    wrong = ["cluster.gpu_count", "lock_extension_price"] if bad.HasField("cluster") else ["cluster"]
+    return {f"items[0].{field}" for field in ("idempotency_key", "retry_on_loss_s", *wrong)}
 
 
 @pytest.mark.parametrize(
     ("message", "fields"),
     [
         (pb.DeployClustersRequest(), ("items",)),
-        (pb.DeployClustersRequest(items=[item()], series=pb.ClusterDeploymentSeries()), ("items",)),
+        (
+            pb.DeployClustersRequest(items=[item()], series=pb.ClusterDeploymentSeries(deployment=item("k"))),
+            ("items", "series.idempotency_keys", "series.deployment.idempotency_key"),
+        ),
         (pb.DeployClustersRequest(items=[pb.ClusterDeployment()] * (ITEMS_MAX + 1)), ("items",)),
         (
             pb.DeployClustersRequest(

@@ -243,12 +243,13 @@ def test_every_violation_is_listed(planner: Planner) -> None:
     nameless.ClearField("duration_s")
     bare = wanted("c")
     bare.ClearField("max_price_micro_usd_per_gpu_hour")
+    budget = wanted("d", all_matching=True, budget_micro_usd=1, min_reliability=2.0)
     refusal = refusal_of(
         error_of(
             planner.start(
-                pb.RunPlanRequest(requests=[nameless, wanted("b"), bare]),
+                pb.RunPlanRequest(requests=[nameless, wanted("b"), bare], options=pb.PlanOptions()),
                 pb.RunPlanRequest(
-                    requests=[wanted("b"), wanted("e", gpus_per_node=3)],
+                    requests=[wanted("b"), wanted("e", gpus_per_node=3), budget],
                     options=pb.PlanOptions(
                         time_limit_s=float("nan"), seed=-1, move_cost_micro_usd=-1, work_limit=-1
                     ),
@@ -265,6 +266,9 @@ def test_every_violation_is_listed(planner: Planner) -> None:
         "requests[2].max_price_micro_usd_per_gpu_hour",
         "requests[3].request_id",
         "requests[4].gpus_per_node",
+        "requests[5].all_matching",
+        "requests[5].min_reliability",
+        "options",
         "options.time_limit_s",
         "options.seed",
         "options.move_cost_micro_usd",
@@ -289,7 +293,7 @@ def test_bad_options(planner: Planner, options: dict[str, Any], field: str) -> N
 
 
 def test_too_long_a_queue(planner: Planner) -> None:
-    """Law 9: more than 10,000 requests, or options twice, are refused as they come."""
+    """Law 9: more than 10,000 requests are refused as they come; options are given once."""
     many = [pb.RunPlanRequest(requests=[wanted(f"{i}-{j}", 1) for j in range(500)]) for i in range(21)]
     assert refusal_of(error_of(planner.start(*many))).fields == ("requests",)
     twice = pb.RunPlanRequest(options=pb.PlanOptions())
