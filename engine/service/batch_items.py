@@ -50,7 +50,9 @@ class Call:
         return shape_of(request) if may_be_many(request) and not self.message.lock_extension_price else None
 
     def with_gpus(self, gpu_count: int) -> Call:
-        """The same for another number of GPUs."""
+        """The same for another number of GPUs; without a cluster there is none to set."""
+        if not self.message.HasField("cluster"):
+            return self
         message = pb.DeployClusterRequest()
         message.CopyFrom(self.message)
         message.cluster.gpu_count = gpu_count

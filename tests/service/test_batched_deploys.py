@@ -201,6 +201,16 @@ def named_in(bad: pb.ClusterDeployment) -> set[str]:
     return {f"items[0].{field}" for field in ("idempotency_key", "retry_on_loss_s", *wrong)}
 
 
+@pytest.mark.parametrize("gpu_counts", [[], [1, 2]])
+def test_a_series_without_a_cluster_leases_nothing(loopback: Loopback, gpu_counts: list[int]) -> None:
+    """Law 9: numbers of GPUs do not make a cluster; nobody asked for the cheapest of all GPUs."""
+    series = pb.ClusterDeploymentSeries(idempotency_keys=["a", "b"], gpu_counts=gpu_counts)
+    (answer,) = batch(loopback.client, pb.DeployClustersRequest(series=series))
+    named = [[(each.field, each.description) for each in error.violations] for error in answer.errors]
+    assert named == [[(f"series[{index}].cluster", "is required")] for index in range(2)]
+    assert not loopback.engine.state.leases
+
+
 @pytest.mark.parametrize(
     ("message", "fields"),
     [
