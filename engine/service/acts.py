@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 
-from engine.trust.audit_log import Act, AuditLog
+from engine.domain.errors import Unavailable
+from engine.journal.lock import ProcessLock
+from engine.trust.audit_log import FILE_NAME, Act, AuditLog
 from engine.trust.permissions import METHODS
 from engine.trust.principal import Principal
 
@@ -19,10 +22,27 @@ OBJECT_LENGTH_MAX = 160
 
 
 class Acts:
-    """What turns calls into lines of the log."""
+    """What turns calls into lines of the log. No other engine appends meanwhile: that would break the chain."""
 
-    def __init__(self, audit_log: AuditLog, now_us: Callable[[], int]) -> None:
-        self._log, self._now_us = audit_log, now_us
+    def __init__(self, folder: Path, clock_s: Callable[[], float], now_us: Callable[[], int]) -> None:
+        """`folder`: of the log, made if absent. `clock_s` is monotonic. Unavailable if another engine has the log,
+        OSError if the file cannot be had."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock_of(folder / FILE_NAME)
+        try:
+            self._log, self._now_us = AuditLog(folder, clock_s), now_us
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def sync(self) -> None:
+        """Make everything durable. Blocks."""
+        self._log.sync()
+
+    def close(self) -> None:
+        """Sync, and let other engines have the log. Can be called again."""
+        self._log.close()
+        self._lock.release()
 
     def begin(self, method: str, peer: str) -> PendingAct:
         """A call that has just come."""
@@ -49,6 +69,14 @@ class Acts:
                 code.name,
             )
         )
+
+
+def _lock_of(file: Path) -> ProcessLock:
+    try:
+        return ProcessLock(file.with_name(file.name + ".lock"))
+    except Unavailable as held:
+        told = f"{held.message} and writes {file}; give this one a data_dir of its own, in its config file"
+        raise Unavailable(told) from None
 
 
 @dataclass(slots=True)

@@ -61,7 +61,6 @@ from engine.service.tls import server_credentials
 from engine.service.upkeep import Upkeep
 from engine.service.watch_changes import Watches
 from engine.service.wire_limits import wire_limits
-from engine.trust.audit_log import AuditLog
 from engine.trust.key_ring import KeyRing
 from engine.trust.quotas import NO_QUOTAS, Quotas
 from solvers.warmup import warm_up
@@ -150,12 +149,12 @@ class Server:
         self._health = Health()
         self._identity = Identity(options, keys)
         quotas = options.quotas or (NO_QUOTAS if options.dev else Quotas())
-        self._audit_log = AuditLog(options.data_dir, time.monotonic)
+        self._acts = Acts(options.data_dir, time.monotonic, engine.now_us)
         admission = Admission(quotas, time.monotonic)
         interceptor = CallInterceptor(
             self._identity,
             admission,
-            Acts(self._audit_log, engine.now_us),
+            self._acts,
             deadline_s_max=options.deadline_s_max,
             redirect=engine.redirect,
         )
@@ -255,14 +254,14 @@ class Server:
         await self._health.drain()
         await self._server.stop(grace_s)
         await self._snapshots.take()
-        self._audit_log.close()
+        self._acts.close()
 
     async def _watch(self) -> None:
         """See to what time brings even when nobody calls, and stop claiming health if the journal fails."""
         while self._replica is not None or self._engine.journal.failure is None:
             await asyncio.sleep(LEASE_TICK_S)
             self._engine.journal.refuse_stalled()
-            await asyncio.to_thread(self._audit_log.sync)
+            await asyncio.to_thread(self._acts.sync)
             with suppress(WalrasError):  # overloaded: the next tick tries again; unavailable: the loop ends
                 self._engine.end_due(self._engine.now_us())
                 if self._works_alone:

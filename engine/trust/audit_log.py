@@ -48,11 +48,10 @@ _FIELDS = tuple(field.name for field in fields(Act))
 
 
 class AuditLog:
-    """The file of a running engine, which alone appends to it."""
+    """The file of a running engine, which alone appends to it: `engine.service.acts` locks it."""
 
     def __init__(self, folder: Path, clock_s: Callable[[], float]) -> None:
-        """`clock_s` is monotonic. OSError if the file cannot be had."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """The folder is there. `clock_s` is monotonic. OSError if the file cannot be had."""
         path = folder / FILE_NAME
         self._chain = _mended(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

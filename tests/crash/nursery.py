@@ -48,8 +48,7 @@ def serve(wanted: dict[str, Any]) -> NoReturn:
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     options = wanted["options"]
-    if "data_dir" in options:
-        options["data_dir"] = Path(options["data_dir"])
+    options["data_dir"] = Path(options["data_dir"])
     code = 3
     try:
         code = server.run(ServerOptions(listen="127.0.0.1:0", dev=True, oracle_tick_s=0, **options))
@@ -69,7 +68,8 @@ class Nursery:
         assert self._stdout.readline() == "ready\n"
 
     def start(self, log: Path, **options: object) -> tuple[int, str]:
-        """(process id, HOST:PORT) of a new server that takes calls."""
+        """(process id, HOST:PORT) of a new server that takes calls; unless said, its data lie beside its log."""
+        options = {"data_dir": str(log.with_suffix(".data")), **options}
         log.unlink(missing_ok=True)
         self._stdin.write(json.dumps({"log": str(log), "options": options}) + "\n")
         self._stdin.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.domain.cluster_request import ClusterRequest
-from engine.domain.errors import Overloaded
+from engine.domain.errors import Overloaded, Unavailable
 from engine.domain.tables import FLEET_SCHEMA
 from engine.market.apply import apply
 from engine.market.commands import HoldLimits, IssueQuote, LoadFleet
 from engine.market.decide import decide
 from engine.market.state import MarketState
+from engine.service.acts import Acts
 from engine.service.load_pace import TURNS, LoadPace
 from engine.service.options import LedgerSettings
 from engine.trust.audit_log import FILE_NAME, read_acts
@@ -306,6 +308,18 @@ def test_a_torn_or_changed_audit_log(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput):
             list(read_acts(path))
     assert json.loads(lines[0])["left_out"] == 0
+
+
+def test_an_audit_log_has_one_writer(tmp_path: Path) -> None:
+    """Lines of two engines in turn would not follow from each other: whoever comes second is told so, and may when
+    the first one is gone."""
+    for _ in range(2):
+        with closing(Acts(tmp_path / "new" / "data", lambda: 0.0, lambda: 1)) as first:
+            with pytest.raises(Unavailable, match=rf"writes .*{FILE_NAME}; give this one a data_dir of its own"):
+                Acts(tmp_path / "new" / "data", lambda: 0.0, lambda: 1)
+            pending = first.begin("ClusterService/DeployCluster", "ipv4:127.0.0.1:1")
+            first.note(pending, "leases/l-1", grpc.StatusCode.OK)
+    assert len(list(read_acts(tmp_path / "new" / "data" / FILE_NAME))) == 2
 
 
 def test_failures_are_counted_beyond_a_rate(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from engine.service.options import LedgerSettings, ServerOptions
 from engine.service.replica import Replica
 from engine.service.server import Server
 from engine.service.verify import verify_journal
+from engine.trust.audit_log import FILE_NAME, read_acts
 from tests.crash.nursery import Nursery, kill
 from tests.postgres import Cluster
 from tests.service.loopback import (
@@ -35,7 +36,7 @@ from tests.service.loopback import (
     refusal_of,
     refused,
 )
-from tests.service.test_life import SERVING, healthy
+from tests.service.test_life import SERVING, complaints, healthy, serve
 
 WAIT_S = 60.0
 LEADER = "walras.leader"
@@ -185,6 +186,25 @@ def test_who_leads_sets_the_rules_of_the_ledger(url: str, tmp_path: Path, leads:
 
     with nullcontext() if leads else Journal.open_at(url, lease_s=60):
         asyncio.run(run())
+
+
+def test_two_engines_do_not_share_an_audit_log(url: str, tmp_path: Path, servers: Nursery) -> None:
+    """Engines of one database in one directory would break the chain of their audit log: the second is exit 3 and
+    one line that names the file and the way out, and the first one's log stays proven."""
+    first = Running(*servers.start(tmp_path / "one", database_url=url, data_dir=str(tmp_path)))
+    try:
+        config = tmp_path / "walras.toml"
+        config.write_text(f'database_url = "{url}"\ndata_dir = "{tmp_path}"\n', encoding="utf-8")
+        second = serve("--listen", "127.0.0.1:0", "--config", str(config))
+        assert (second.returncode, second.stdout) == (3, ""), second
+        (line,) = complaints(second.stderr)
+        assert line.startswith("UNAVAILABLE: ")
+        assert str(tmp_path / FILE_NAME) in line and str(first.pid) in line and "data_dir" in line
+        first.client.load([node("n1")])
+        assert [act["method"] for act in read_acts(tmp_path / FILE_NAME)] == ["FleetService/LoadFleet"]
+    finally:
+        first.channel.close()
+        kill(first.pid)
 
 
 def deploying(client: Client, **fields: object) -> grpc.Future:
