@@ -62,12 +62,17 @@ def explain(state: MarketState, request: ClusterRequest, book: PriceBook) -> Exp
 def explain_refusal(state: MarketState, request: ClusterRequest, refusal: Refused) -> Explanation:
     """Explain a refusal that a decision on this state raised."""
     gpus_free, counts = constraint_counts(state, request)
+    reason, detail = _verdict(gpus_free, counts, request, refusal)
     if not counts:
-        return _explanation(state, request, refusal.reason, refusal.message, counts, [], None)
-    reason, detail = _verdict(gpus_free, request, counts, refusal)
+        return _explanation(state, request, reason, detail, counts, [], None)
     inventory = state.inventory.sold_as(interruptible=request.interruptible)
     relaxations = relaxations_of(inventory, request, counts[-1].gpus_cumulative)
     return _explanation(state, request, reason, detail, counts, relaxations, None)
+
+
+def verdict_on(state: MarketState, request: ClusterRequest, refusal: Refused) -> tuple[str, str]:
+    """(typed reason, sentence) of `explain_refusal`, without looking for what would help, which takes longest."""
+    return _verdict(*constraint_counts(state, request), request, refusal)
 
 
 def constraint_counts(state: MarketState, request: ClusterRequest) -> tuple[int, list[ConstraintCount]]:
@@ -99,14 +104,14 @@ def constraint_counts(state: MarketState, request: ClusterRequest) -> tuple[int,
 
 
 def _verdict(
-    gpus_free: int, request: ClusterRequest, rows: list[ConstraintCount], refusal: Refused
+    gpus_free: int, rows: list[ConstraintCount], request: ClusterRequest, refusal: Refused
 ) -> tuple[str, str]:
     """(typed reason, sentence): the constraint too strict alone, else the one at which the rest becomes too few.
 
-    COMBINATION if giving up that one constraint would not be enough.
+    COMBINATION if giving up that one constraint would not be enough; the refusal's own if nothing was counted.
     """
-    wanted, most = request.gpu_count, rows[-1].gpus_cumulative
-    if refusal.reason == SEARCH_LIMIT or most >= wanted:
+    wanted, most = request.gpu_count, rows[-1].gpus_cumulative if rows else 0
+    if not rows or refusal.reason == SEARCH_LIMIT or most >= wanted:
         return refusal.reason, refusal.message
     if gpus_free < wanted:
         return NO_CAPACITY, f"{wanted:,} GPUs are wanted and {gpus_free:,} are free in the whole fleet"

@@ -29,6 +29,7 @@ from engine.service.batch_items import BatchItem, items_of, together
 from engine.service.batch_reply import BatchReply
 from engine.service.engine import Engine
 from engine.service.identity import caller, calling_tenant
+from engine.service.refusals import Refusals
 from engine.trust.permissions import METHODS
 from engine.trust.principal import Principal
 
@@ -44,9 +45,14 @@ class BatchedDeploys:
     """Answers messages of DeployClusters. `note_refused`: told of every request that was refused."""
 
     def __init__(
-        self, engine: Engine, admission: Admission, note_refused: Callable[[WantedRequest], None]
+        self,
+        engine: Engine,
+        admission: Admission,
+        refusals: Refusals,
+        note_refused: Callable[[WantedRequest], None],
     ) -> None:
-        self._engine, self._admission, self._note_refused = engine, admission, note_refused
+        self._engine, self._admission = engine, admission
+        self._refusals, self._note_refused = refusals, note_refused
 
     async def answer(self, message: Any, remaining_s: Callable[[], float | None]) -> pb.DeployClustersResponse:
         """What became of the items of one message; InvalidInput if it is no list of items."""
@@ -120,10 +126,10 @@ class BatchedDeploys:
             events, _ = self._engine.submit(command, NO_STOPWATCH)
         except InvalidInput as error:
             raise error.within("cluster.") from None
-        except Refused:
+        except Refused as refusal:
             wanted = with_request_id(command.request, "")
             self._note_refused(WantedRequest(command.tenant_id, wanted))
-            raise
+            raise self._refusals.told(self._engine.state, wanted, refusal) from None
         state = self._engine.state
         return state.leases[made_by(state, events, command.key)]
 

@@ -71,7 +71,7 @@ class ClusterService(ClusterServiceServicer):
         self._refusals = Refusals()
         self._watches = watches or Watches(engine, LONGEST_WATCH_S)
         admission = admission or Admission(NO_QUOTAS, time.monotonic)
-        self._batches = BatchedDeploys(engine, admission, note_refused)
+        self._batches = BatchedDeploys(engine, admission, self._refusals, note_refused)
         self._gathered = GatheredDeploys(engine, admission.under_way, crowd)
 
     async def QuoteCluster(self, request: pb.QuoteClusterRequest, context: Any) -> pb.Quote:  # noqa: N802

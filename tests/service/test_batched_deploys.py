@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
@@ -15,25 +18,37 @@ from walras.v1 import cluster_service_pb2 as pb
 from walras.v1.cluster_service_pb2_grpc import ClusterServiceStub
 
 from engine.cli.server_process import server_process
+from engine.domain.cluster_request import ClusterRequest, parse_cluster_request
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from engine.market.commands import LoadFleet
+from engine.market.explain import verdict_on
 from engine.market.stopwatch import NO_STOPWATCH
 from engine.service import batched_deploys
 from engine.service.batch_items import ITEMS_MAX
+from engine.service.request_message import cluster_message
 from engine.trust.quotas import NO_QUOTAS
+from tests.full_size import size
 from tests.service.loopback import (
     CHANNEL_OPTIONS,
     TIMEOUT_S,
     Client,
     Loopback,
+    Row,
     cluster,
     node,
+    refusal_of,
     refused,
     running,
     small_fleet,
 )
+from tests.worlds import draw_request, draw_world
 
 FLEET = [*small_fleet(), *(node(f"n{number:02d}", ask_micro_usd_per_gpu_hour=2_600_000) for number in range(8))]
+
+
+REQUESTS = 6
+"""Different ones in a random message; each comes twice."""
+Told = tuple[int, str, str, dict[str, str]] | None
 
 
 def batch(client: Client, *messages: pb.DeployClustersRequest) -> list[pb.DeployClustersResponse]:
@@ -155,6 +170,67 @@ def test_alike_items_are_the_same_calls_in_turn(pair: list[Loopback], whole: boo
     states = [each.engine.state for each in pair]
     assert states[0].hash() == states[1].hash() and states[0].changes.kept == states[1].changes.kept
     assert states[1].sequence < states[0].sequence == states[0].version
+
+
+def test_an_item_is_refused_as_a_call_is(tmp_path: Path) -> None:
+    """Law: in random worlds the error of an item is that of the same call: code, reason, sentence, figures."""
+    reasons = set[str]()
+    for seed in range(size(10, 300)):
+        for each in compared(tmp_path / str(seed), Random(seed)):
+            reasons |= {each[1]} if each else set()
+    assert len(reasons) > 5, "few kinds of refusals were seen"
+
+
+def compared(folder: Path, random: Random) -> Iterator[Told]:
+    """What the items of a message are told on a fleet, each compared with a call in its turn; leases are None."""
+    world = draw_world(random, 12)
+    rows = [draw_request(random, world.fleet, world.rtt, world.posted) for _ in range(REQUESTS)]
+    asked = [pb.ClusterDeployment(cluster=wanted_by(row)) for row in [*rows, *rows]]
+    with closing(Loopback(folder / "a")) as one_by_one, closing(Loopback(folder / "b")) as together:
+        for each in (one_by_one, together):
+            each.client.load(world.fleet, world.rtt)
+        (answer,) = batch(together.client, pb.DeployClustersRequest(items=asked))
+        errors = {error.index: error for error in answer.errors}
+        for index, deployment in enumerate(asked):
+            told = told_in(errors.get(index))
+            assert told == told_to(one_by_one.client, deployment.cluster), rows[index % REQUESTS]
+            yield told
+
+
+def wanted_by(row: Row) -> Any:
+    beside = {"tenant_id", "submitted_at_us"}
+    return cluster_message(parse_cluster_request({name: row[name] for name in row.keys() - beside}))
+
+
+def told_in(error: pb.ClusterDeploymentError | None) -> Told:
+    return None if error is None else (error.code, error.reason, error.message, dict(error.metadata))
+
+
+def told_to(client: Client, wanted: Any) -> Told:
+    """What a call is refused with; None if it is not."""
+    try:
+        client.deploy(wanted)
+    except grpc.RpcError as error:
+        refusal = refusal_of(error)
+        return refusal.code.value[0], refusal.reason, refusal.message, refusal.metadata
+    return None
+
+
+def test_equal_items_that_are_refused_are_judged_once(
+    pair: list[Loopback], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message of a thousand items that find no place costs one verdict, until anything changes."""
+    judged: list[ClusterRequest] = []
+
+    def noted(state: Any, request: ClusterRequest, refusal: Any) -> tuple[str, str]:
+        judged.append(request)
+        return verdict_on(state, request, refusal)
+
+    monkeypatch.setattr("engine.service.refusals.verdict_on", noted)
+    items = [item(gpu_count=99_999, request_id=f"r{number}") for number in range(20)]
+    message = pb.DeployClustersRequest(items=[*items, item(gpu_count=1), *items])
+    (answer,) = batch(pair[0].client, message)
+    assert len(answer.errors) == 40 and len(judged) == 2
 
 
 def test_a_repeated_message_has_no_second_effect(pair: list[Loopback]) -> None:
