@@ -21,6 +21,7 @@ from solvers.planning.relaxed_market import (
     left_to,
     regrets,
     weights,
+    wishes,
 )
 from solvers.planning.run import Run
 from solvers.planning.shortlist import shortlist
@@ -35,6 +36,8 @@ PASSES_PER_PRICE = 3
 stays.
 """
 PASSES_MAX = 12
+GANGS_PER_TRY, TRIES = 500, 8
+"""How often a part of a pass insists on a gang: once for so many gangs, at most so often (`insistence`)."""
 LEAST_GAIN = 1e-4
 """If all passes at the same prices together improve welfare by a smaller share, they are the last."""
 LEAST_PROMISE = 0.3
@@ -74,6 +77,8 @@ def task_of(prepared: Prepared, market: Market, at_ask: Float, likely: NDArray[n
         words=words_of(choices.segments),
         able=able_gangs(prepared, at_ask),
         at_ask=at_ask,
+        price=market.dual.price,
+        wish=np.where(prepared.problem.gangs.must_serve, 0.0, wishes(prepared, market)),
     )
 
 
@@ -151,4 +156,4 @@ def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator
     rounds = int(np.ceil(mine.size * ROUNDS_PER_GANG))
     chance = promise[mine] / promise[mine].sum() if rounds else None
     seeds = random.choice(mine, rounds, p=chance) if rounds else mine
-    return Part(number, int(random.integers(1, 1 << 62)), seeds)
+    return Part(number, int(random.integers(1, 1 << 62)), seeds, min(mine.size // GANGS_PER_TRY, TRIES))

@@ -133,6 +133,11 @@ def regrets(prepared: Prepared, market: Market, assignment: Assignment) -> Float
     gang, slot, take = assignment.entries()
     paid = take * prepared.problem.gangs.size(gang) * market.dual.price[slot]
     gained = np.where(assignment.placed, prepared.value, 0.0) - np.bincount(gang, paid, prepared.value.size)
-    wished = np.where(prepared.standing.open, np.maximum(prepared.value - market.dual.minimum, 0.0), 0.0)
-    regret: Float = np.maximum(wished - gained, 0.0) / 1e6
+    regret: Float = np.maximum(wishes(prepared, market) - gained, 0.0) / 1e6
     return regret
+
+
+def wishes(prepared: Prepared, market: Market) -> Float:
+    """The best that each gang could have at the market's prices, (gangs,), micro-USD per hour."""
+    wished: Float = np.where(prepared.standing.open, np.maximum(prepared.value - market.dual.minimum, 0.0), 0.0)
+    return wished

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from solvers.kernel import Arrays, kernel
 from solvers.planning.assignment import Assignment
 from solvers.planning.choices import Choices
+from solvers.planning.insistence import insist
 from solvers.planning.parts import Reach
 from solvers.planning.places import blocks, unknown_fits
 from solvers.planning.prepare import Prepared
@@ -33,6 +34,7 @@ ROUNDS_PER_CALL = 250
 class Task:
     """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served.
 
+    `price` (slots,): the market's; `wish` (gangs,): what each gang could have at it, 0 of those that nobody insists on.
     `choices`: those that the search looks at. `at_ask` (gangs,): what a gang would pay alone, at the asks; 0
     stands for any cost within its value, for one that stood at the beginning. `words`: as from `words_of`.
     """
@@ -45,15 +47,19 @@ class Task:
     words: Int
     able: NDArray[np.bool_]
     at_ask: Float
+    price: Float
+    wish: Float
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of one pass: the gangs that its rounds begin with, and the seed of everything else."""
+    """One part of one pass: the gangs that its rounds begin with, the seed of everything else, and how often a gang
+    is insisted on after them."""
 
     number: int
     seed: int
     seeds: Int
+    tries: int = 0
 
 
 class Constants(NamedTuple):
@@ -69,6 +75,8 @@ class Constants(NamedTuple):
     reach: NDArray[np.bool_]
     work_sizes: tuple[int, ...]
     words: Int
+    market_price: Float
+    wish: Float
 
 
 class Start(NamedTuple):
@@ -114,6 +122,8 @@ def constants_of(task: Task) -> Constants:
         task.reach.models,
         tuple(array.size for array in prepared.work()),
         task.words,
+        task.price,
+        task.wish,
     )
 
 
@@ -143,34 +153,41 @@ def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> tuple[I
 
 def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:
     """Search one part in place, in calls short enough to look at the clock (`time.monotonic`)."""
-    gangs, shapes, supply, ask, room, value, weight, reach, work_sizes, words = constants
+    gangs, shapes, supply, ask, room, value, weight, reach, work_sizes, words, market_price, wish = constants
     refused = refused_by_model(reach, start.owner, part.number)
     random = np.array([part.seed], dtype=np.uint64)
     work = tuple(np.zeros(size, dtype=np.int64) for size in work_sizes)
     slots, fits = start.walk[:3], start.walk[3:] or unknown_fits(words)
     walk, empty_walk = ((*slots, *blocks(slots[0].size), words, *fits) for _ in range(2))
-    for done in range(0, part.seeds.size, ROUNDS_PER_CALL):
-        if time.monotonic() >= ends_at_s:
-            return
-        improve(
-            part.seeds[done : done + ROUNDS_PER_CALL],
-            refused,
-            gangs,
-            shapes,
-            supply,
-            walk,
-            start.price,
-            ask,
-            room,
-            empty_walk,
-            value,
-            weight,
-            start.state,
-            work,
-            random,
-            start.owner,
-            part.number,
-        )
+
+    def search(seeds: Int, value: Float) -> None:
+        for done in range(0, seeds.size, ROUNDS_PER_CALL):
+            if time.monotonic() >= ends_at_s:
+                return
+            improve(
+                seeds[done : done + ROUNDS_PER_CALL],
+                refused,
+                gangs,
+                shapes,
+                supply,
+                walk,
+                start.price,
+                ask,
+                room,
+                empty_walk,
+                value,
+                weight,
+                start.state,
+                work,
+                random,
+                start.owner,
+                part.number,
+            )
+
+    search(part.seeds, value)
+    mine = np.flatnonzero(start.owner == part.number)
+    draw = np.random.default_rng(part.seed)
+    insist(part.tries, mine, gangs, ask, market_price, wish, value, start.state, walk, search, draw)
 
 
 def changes_of_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> Changes:
