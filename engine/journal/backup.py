@@ -6,7 +6,7 @@ A copy holds the entries, not the pages: it can be brought from SQLite to Postgr
     and length 32, the payload being the hash of the last entry
 
 Restoring computes the chain anew and compares its end: a file that was cut short, changed or put together of two
-is refused, and nothing is left behind. Snapshots are not copied; the first start replays.
+is refused before anything is made. Snapshots are not copied; the first start replays.
 """
 
 from __future__ import annotations
@@ -55,17 +55,15 @@ def back_up(place: Place, file: Path) -> Head:
 def restore_backup(file: Path, place: Place) -> Head:
     """Make a journal at a place, which must hold none or an empty one, from a copy; return its head.
 
-    `InvalidInput`: not a whole copy, or there is a journal already. One transaction: all of it or nothing.
+    `InvalidInput`: not a whole copy, or there is a journal already. One transaction: all of it or nothing. The
+    copy is proven before the place is touched, since an empty journal would verify and serve like any other.
     """
-    with (
-        file.open("rb") as source,
-        claimed(place) as database,
-        database_errors(database),
-        database.writing().begin() as connection,
-    ):
-        if connection.execute(SELECT_HEAD).one().sequence != GENESIS.sequence:
-            raise _bad(database.name, "holds a journal already")
-        return _append(connection, read(source, str(file)))
+    with file.open("rb") as source:
+        _prove(source, str(file))
+        with claimed(place) as database, database_errors(database), database.writing().begin() as connection:
+            if connection.execute(SELECT_HEAD).one().sequence != GENESIS.sequence:
+                raise _bad(database.name, "holds a journal already")
+            return _append(connection, read(source, str(file)))
 
 
 def read(source: BinaryIO, name: str) -> Iterator[tuple[Head, Entry]]:
@@ -85,6 +83,15 @@ def read(source: BinaryIO, name: str) -> Iterator[tuple[Head, Entry]]:
         raise _bad(name, "its entries do not give the hash at its end: it was changed")
     if source.read(1):
         raise _bad(name, "goes on after its end")
+
+
+def _prove(source: BinaryIO, name: str) -> None:
+    """Read a whole copy and go back to its beginning; `InvalidInput` if anything is wrong with it."""
+    if not source.seekable():
+        raise _bad(name, "is read twice, which a pipe cannot be")
+    for _ in read(source, name):
+        pass
+    source.seek(0)
 
 
 def _record(source: BinaryIO, name: str, head: Head) -> Entry:

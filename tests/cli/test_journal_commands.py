@@ -48,6 +48,7 @@ def test_what_cannot_be_copied_or_restored_is_bad_input(walras: Walras, tmp_path
     nothing.write_bytes(b"something else")
     restored = walras("journal", "restore", nothing, "--data-dir", tmp_path / "data")
     assert restored.code == 2 and "not a copy" in restored.err
+    assert walras("journal", "verify", "--data-dir", tmp_path / "data").code == 2, "nothing was made"
     assert walras("journal", "backup", nothing, "--data-dir", tmp_path / "data").code == 2, "it is there already"
     for command in ("serve", "journal verify"):
         both = walras(*command.split(), "--data-dir", tmp_path, "--database-url", "postgresql://host/x")

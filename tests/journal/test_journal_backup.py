@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,12 +76,11 @@ def test_what_is_there_is_not_overwritten(place: Place, tmp_path: Path) -> None:
 
 
 def refused_and_gone(content: bytes, place: Path) -> None:
-    """Restoring this copy is refused, and leaves an empty journal at most."""
-    place.mkdir(exist_ok=True)
+    """Restoring this copy is refused, and makes nothing: an empty journal would verify and serve."""
     (place / "copy").write_bytes(content)
     with pytest.raises(InvalidInput, match="copy"):
-        restore_backup(place / "copy", place)
-    assert verify(place) == GENESIS
+        restore_backup(place / "copy", place / "data")
+    assert not (place / "data").exists()
 
 
 @settings(max_examples=size(20, 100), deadline=None)
@@ -104,11 +104,23 @@ def test_a_copy_that_goes_on_or_begins_anew_is_refused(copy: bytes, tmp_path: Pa
     refused_and_gone(copy + copy[len(MAGIC) :], tmp_path)
 
 
-def test_a_refused_copy_leaves_no_entries_in_postgresql(copy: bytes, tmp_path: Path, postgres: object) -> None:
+def test_a_refused_copy_makes_no_tables_in_postgresql(copy: bytes, tmp_path: Path, postgres: object) -> None:
     url = postgres.new_url()  # type: ignore[attr-defined]
     (tmp_path / "copy").write_bytes(copy[:-1])
     with pytest.raises(InvalidInput, match="cut short"):
         restore_backup(tmp_path / "copy", url)
-    assert list(replay_files(url)) == []
+    with pytest.raises(InvalidInput, match="not a Walras journal"):
+        verify(url)
     (tmp_path / "copy").write_bytes(copy)
     assert restore_backup(tmp_path / "copy", url) == verify(url)
+
+
+def test_a_pipe_is_no_copy(copy: bytes, tmp_path: Path) -> None:
+    """A copy is proven before it is restored, and a pipe gives its bytes once."""
+    source, sink = os.pipe()
+    with os.fdopen(sink, "wb") as into:
+        into.write(copy[:100])
+    with pytest.raises(InvalidInput, match="pipe"):
+        restore_backup(Path(f"/dev/fd/{source}"), tmp_path / "data")
+    os.close(source)
+    assert not (tmp_path / "data").exists()
