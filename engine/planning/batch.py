@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from engine.planning.inputs import InputPaths, read_inputs
 from engine.planning.job_clock import JobClock
-from engine.planning.last_plan import read_start
+from engine.planning.last_plan import read_last
 from engine.planning.plan_directory import open_directory
 from engine.planning.plan_options import PlanOptions
 from engine.planning.report import Report
@@ -42,17 +42,17 @@ def plan_files(
     leaving `out` as it is, if the solver's figures do not add up.
     """
     clock = JobClock(time.perf_counter() if began_s is None else began_s, on_progress)
-    start = None
+    earlier = None
     with planner_beside():
         with clock.phase("read"):
             inputs = read_inputs(paths)
             open_directory(out)
         if last is not None:
             with clock.phase("last"):
-                start = read_start(last, inputs)
+                earlier = read_last(last, inputs)
     from engine.planning.job import plan_inputs
 
-    return plan_inputs(inputs, out, options, clock, solve, start)
+    return plan_inputs(inputs, out, options, clock, solve, earlier)
 
 
 @contextmanager

@@ -42,11 +42,15 @@ OPTIONAL_REPORT_FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
+Hashes = dict[str, str]
+"""SHA-256 in hex by file name; who reads a table adds its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanFiles:
     """All of one plan directory. Frames have the contract's columns; absent optional inputs are empty frames.
 
-    `hashes`: SHA-256, in hex, of the inputs that are there, by file name.
+    `hashes`: SHA-256, in hex, of the tables that are there, by file name.
     """
 
     fleet: pl.DataFrame
@@ -58,12 +62,12 @@ class PlanFiles:
     refusals: pl.DataFrame
     moves: pl.DataFrame
     report: dict[str, Any]
-    hashes: dict[str, str]
+    hashes: Hashes
 
 
 def read_plan_files(directory: Path) -> PlanFiles:
     """Read and check the shape of every file; InvalidInput names file, row and column."""
-    hashes: dict[str, str] = {}
+    hashes: Hashes = {}
     inputs = directory / files.INPUTS_FOLDER
     fleet, requests, rtt, placements = (
         _input(inputs / name, schema, optional, check, hashes) for name, schema, optional, check in _INPUTS
@@ -75,13 +79,65 @@ def read_plan_files(directory: Path) -> PlanFiles:
         requests=_with_defaults(requests),
         rtt=rtt,
         placements=placements,
-        plan=_output(directory / files.PLAN_FILE, files.PLAN_OF_PARTS_SCHEMA, {files.CARD}),
-        node_prices=_node_prices(directory / files.NODE_PRICES_FILE, fleet),
-        refusals=_output(directory / files.REFUSALS_FILE, files.REFUSALS_SCHEMA),
-        moves=_output(directory / files.MOVES_FILE, files.MOVES_SCHEMA),
-        report=_report(directory / files.REPORT_FILE),
+        plan=read_plan(directory, hashes),
+        node_prices=read_node_prices(directory, fleet, hashes),
+        refusals=_output(directory / files.REFUSALS_FILE, files.REFUSALS_SCHEMA, hashes),
+        moves=_output(directory / files.MOVES_FILE, files.MOVES_SCHEMA, hashes),
+        report=read_report(directory),
         hashes=hashes,
     )
+
+
+def read_plan(directory: Path, hashes: Hashes) -> pl.DataFrame:
+    """The rows of a plan, each by itself in range; InvalidInput names row and column."""
+    return _output(directory / files.PLAN_FILE, files.PLAN_OF_PARTS_SCHEMA, hashes, {files.CARD})
+
+
+def read_node_prices(directory: Path, fleet: pl.DataFrame, hashes: Hashes) -> pl.DataFrame:
+    """One price for each node of the fleet, whose ids differ, in its order; InvalidInput if they are not that."""
+    path = directory / files.NODE_PRICES_FILE
+    prices = _output(path, files.NODE_PRICES_SCHEMA, hashes)
+    if prices["node_id"].equals(fleet["node_id"]):
+        return prices
+    unknown = prices.join(fleet, on="node_id", how="anti")["node_id"]
+    unpriced = fleet.join(prices, on="node_id", how="anti")["node_id"]
+    repeated = prices.filter(pl.col("node_id").is_duplicated())["node_id"].unique(maintain_order=True)
+    wrong = ((unknown, "is no node of the fleet"), (unpriced, "has no price"), (repeated, "has several prices"))
+    violations = [
+        Violation(f"{path.name} column node_id", f"{name!r} {text}")
+        for names, text in wrong
+        for name in names.head(MAX_LISTED)
+    ]
+    if violations:
+        raise InvalidInput(violations)
+    return fleet.select("node_id").join(prices, on="node_id", how="left", maintain_order="left")
+
+
+def read_report(directory: Path) -> dict[str, Any]:
+    """The report; InvalidInput if a figure is not there or of the wrong type."""
+    path = directory / files.REPORT_FILE
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput([Violation(path.name, "no such file")]) from None
+    except (OSError, ValueError):
+        raise InvalidInput([Violation(path.name, "is not readable JSON")]) from None
+    if not isinstance(report, dict):
+        raise InvalidInput([Violation(path.name, "is not a JSON object")])
+    violations = [
+        Violation(f"{path.name} {name}", f"{report.get(name)!r} is not a {types[0].__name__}")
+        for name, types in (REPORT_FIELDS | OPTIONAL_REPORT_FIELDS).items()
+        if name in report or name in REPORT_FIELDS
+        if name not in report or not isinstance(report[name], types) or isinstance(report[name], bool)
+    ]
+    violations += [
+        Violation(f"{path.name} {name}", f"must be between 0 and {_MAX_PRICE:,}, got {report[name]}")
+        for name in ("move_cost_micro_usd", "displaced_bonus_micro_usd")
+        if isinstance(report.get(name), int) and not 0 <= report[name] <= _MAX_PRICE
+    ]
+    if violations:
+        raise InvalidInput(violations)
+    return report
 
 
 def changed_inputs(plan_files: PlanFiles) -> Iterator[Fault]:
@@ -104,7 +160,7 @@ _INPUTS: tuple[tuple[str, Schema, set[str], Check], ...] = (
 )
 
 
-def _input(path: Path, schema: Schema, optional: set[str], check: Check, hashes: dict[str, str]) -> pl.DataFrame:
+def _input(path: Path, schema: Schema, optional: set[str], check: Check, hashes: Hashes) -> pl.DataFrame:
     if path.name in files.OPTIONAL_INPUT_FILES and not path.exists():
         return pl.DataFrame(schema=schema)
     content = tables.read_content(path)
@@ -126,8 +182,10 @@ def _with_defaults(requests: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _output(path: Path, schema: Schema, optional: Iterable[str] = ()) -> pl.DataFrame:
-    frame = tables.read_table(path, schema, optional)
+def _output(path: Path, schema: Schema, hashes: Hashes, optional: Iterable[str] = ()) -> pl.DataFrame:
+    content = tables.read_content(path)
+    hashes[path.name] = hashlib.sha256(content).hexdigest()
+    frame = tables.parse_table(content, path.name, schema, optional)
     if violations := violations_of(frame, path.name, _output_rules(frame.columns)):
         raise InvalidInput(violations)
     return frame
@@ -154,45 +212,3 @@ _RANGES = {
     files.CARD: (0, MAX_GPUS_PER_NODE - 1),
     "step": (0, MAX_TOTAL_MICRO_USD),
 }
-
-
-def _node_prices(path: Path, fleet: pl.DataFrame) -> pl.DataFrame:
-    """One price for each node of the fleet, in the order of the fleet."""
-    prices = _output(path, files.NODE_PRICES_SCHEMA)
-    unknown = prices.join(fleet, on="node_id", how="anti")["node_id"]
-    unpriced = fleet.join(prices, on="node_id", how="anti")["node_id"]
-    repeated = prices.filter(pl.col("node_id").is_duplicated())["node_id"].unique(maintain_order=True)
-    wrong = ((unknown, "is no node of the fleet"), (unpriced, "has no price"), (repeated, "has several prices"))
-    violations = [
-        Violation(f"{path.name} column node_id", f"{name!r} {text}")
-        for names, text in wrong
-        for name in names.head(MAX_LISTED)
-    ]
-    if violations:
-        raise InvalidInput(violations)
-    return fleet.select("node_id").join(prices, on="node_id", how="left", maintain_order="left")
-
-
-def _report(path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput([Violation(path.name, "no such file")]) from None
-    except (OSError, ValueError):
-        raise InvalidInput([Violation(path.name, "is not readable JSON")]) from None
-    if not isinstance(report, dict):
-        raise InvalidInput([Violation(path.name, "is not a JSON object")])
-    violations = [
-        Violation(f"{path.name} {name}", f"{report.get(name)!r} is not a {types[0].__name__}")
-        for name, types in (REPORT_FIELDS | OPTIONAL_REPORT_FIELDS).items()
-        if name in report or name in REPORT_FIELDS
-        if name not in report or not isinstance(report[name], types) or isinstance(report[name], bool)
-    ]
-    violations += [
-        Violation(f"{path.name} {name}", f"must be between 0 and {_MAX_PRICE:,}, got {report[name]}")
-        for name in ("move_cost_micro_usd", "displaced_bonus_micro_usd")
-        if isinstance(report.get(name), int) and not 0 <= report[name] <= _MAX_PRICE
-    ]
-    if violations:
-        raise InvalidInput(violations)
-    return report

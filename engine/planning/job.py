@@ -14,6 +14,7 @@ import numpy as np
 from engine.planning.encode import Encoded, encode
 from engine.planning.inputs import Inputs
 from engine.planning.job_clock import JobClock
+from engine.planning.last_plan import LastPlan
 from engine.planning.plan_options import PlanOptions
 from engine.planning.prices_charged import charge, list_prices
 from engine.planning.report import Report, report_on
@@ -43,9 +44,10 @@ def plan_inputs(
     options: PlanOptions,
     clock: JobClock,
     search: Solve | None,
-    start: Start | None,
+    last: LastPlan | None,
 ) -> Report:
-    """Plan and write, from a start if there is one; see `engine.planning.batch.plan_files`."""
+    """Plan and write, from an earlier plan if there is one; see `engine.planning.batch.plan_files`."""
+    start, hashes = last or (None, None)
     with ThreadPoolExecutor(1) as beside:
         if search is None and inputs.requests.height >= MANY_REQUESTS:
             beside.submit(load_kernels, start is not None)  # while names become codes, which takes no kernel
@@ -68,7 +70,7 @@ def plan_inputs(
         charges,
         welfare=welfare,
         contents=inputs.contents,
-        parameters=asdict(options),
+        parameters={**asdict(options), "last": hashes},
         phases=clock.phases,
         wall_s=clock.elapsed_s(),
         solve_began_s=solve_began_s,

@@ -26,7 +26,8 @@ OPTIMAL_GAP = 1e-9
 class Report:
     """One planning job. Money is micro-USD per hour; `gap` is (bound − W)/bound, 0 if equal, None if bound ≤ 0.
 
-    `parameters` and `stronger` stand at the top level of the file. `history`: phase, elapsed_s since the command
+    `parameters` and `stronger` stand at the top level of the file; `last` among the parameters names the tables of
+    the earlier plan by their SHA-256, wherever they lay. `history`: phase, elapsed_s since the command
     began, welfare and bound as they were known then.
     """
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -227,6 +230,77 @@ def test_rows_in_another_order_are_found_by_their_ids(instance: Instance, earlie
         assert by_names(start, inputs) == plain_start(earlier, inputs)
         assert 0 < np.unique(start.request).size < queue.height
         assert np.array_equal(np.lexsort((start.node, start.request)), np.arange(start.node.size))
+
+
+def tampered(earlier: Path, place: Path, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Path:
+    """A copy of the plan, one of its tables changed."""
+    shutil.copytree(earlier, place)
+    change(pl.read_parquet(place / name)).write_parquet(place / name)
+    return place
+
+
+SHADOW = "shadow_price_micro_usd_per_gpu_hour"
+
+
+def first_row(**values: object) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    is_first = pl.int_range(pl.len()) == 0
+    return lambda frame: frame.with_columns(
+        pl.when(is_first).then(pl.lit(value)).otherwise(pl.col(name)).alias(name) for name, value in values.items()
+    )
+
+
+TAMPERED: dict[str, tuple[str, Callable[[pl.DataFrame], pl.DataFrame], str]] = {
+    "a price twice": (NODE_PRICES_FILE, lambda prices: pl.concat([prices, prices.head(1)]), "has several prices"),
+    "no price": (NODE_PRICES_FILE, lambda prices: prices.slice(1), "has no price"),
+    "infinite": (NODE_PRICES_FILE, first_row(**{SHADOW: float("inf")}), f"row 0 column {SHADOW}"),
+    "too large to add": (NODE_PRICES_FILE, first_row(**{SHADOW: 1e300}), f"row 0 column {SHADOW}"),
+    "no number": (NODE_PRICES_FILE, first_row(**{SHADOW: float("nan")}), f"row 0 column {SHADOW}"),
+    "negative": (NODE_PRICES_FILE, first_row(**{SHADOW: -1.0}), f"row 0 column {SHADOW}"),
+    "negative GPUs": (PLAN_FILE, first_row(gpus=-1), "row 0 column gpus"),
+    "a row twice": (PLAN_FILE, lambda plan: pl.concat([plan, plan.head(1)]), "row 0 column node_id: .* duplicate"),
+    "a strange node": (PLAN_FILE, first_row(node_id="stranger"), "row 0 column node_id: 'stranger' is no node"),
+    "a strange request": (PLAN_FILE, first_row(request_id="stranger"), "row 0 column request_id"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+@pytest.mark.filterwarnings("error")
+def test_an_earlier_plan_is_not_trusted(name: str, earlier: Path, tmp_path: Path) -> None:
+    """Law: what `plan check` could not read, or no plan can say, is bad input by file, row and column."""
+    table, change, said = TAMPERED[name]
+    last = tampered(earlier, tmp_path / "last", table, change)
+    with pytest.raises(InvalidInput, match=f"{last}/{table}.*{said}"):
+        plan_files(inputs_of(earlier), tmp_path / "out", PlanOptions(), last=last)
+
+
+def test_everything_that_is_wrong_with_an_earlier_plan_is_listed(earlier: Path, tmp_path: Path) -> None:
+    last = tampered(earlier, tmp_path / "last", PLAN_FILE, first_row(gpus=0))
+    (last / NODE_PRICES_FILE).unlink()
+    (last / "report.json").write_text("{")
+    with pytest.raises(InvalidInput) as found:
+        read_start(last, read_inputs(inputs_of(earlier)))
+    named = [violation.field.removeprefix(f"{last}/").split()[0] for violation in found.value.violations]
+    assert named == ["plan.parquet", "node_prices.parquet", "report.json"]
+
+
+def test_an_overfull_earlier_plan_is_a_start(earlier: Path, tmp_path: Path) -> None:
+    """Law 3: of a plan that does not fit, what fits is kept, and the new one holds."""
+    last = tampered(earlier, tmp_path / "last", PLAN_FILE, lambda plan: plan.with_columns(pl.col("gpus") * 2))
+    plan_files(inputs_of(earlier), tmp_path / "out", PlanOptions(work_limit=0), last=last)
+    assert check_plan(tmp_path / "out").faults == ()
+
+
+def test_the_report_names_the_plan_it_started_from(earlier: Path, tmp_path: Path) -> None:
+    """Law: the report has every parameter; the earlier plan by what was in it, not by where it lay."""
+    moved = tmp_path / "moved"
+    shutil.copytree(earlier, moved)
+    for last in (earlier, moved):
+        plan_files(inputs_of(earlier), tmp_path / "out", PlanOptions(work_limit=0), last=last)
+        named: Any = report(tmp_path / "out")["last"]
+        assert named == {name: sha256((earlier / name).read_bytes()).hexdigest() for name in named}
+        assert {PLAN_FILE, NODE_PRICES_FILE, "inputs/fleet.parquet"} <= set(named)
+        assert check_plan(tmp_path / "out").faults == ()
+    assert report(earlier)["last"] is None
 
 
 def test_what_is_no_plan_is_bad_input(earlier: Path, tmp_path: Path) -> None:
