@@ -18,6 +18,7 @@ from engine.cli.connection import Connection
 from engine.cli.json_reply import lease_json, plain
 from engine.cli.lease_calls import lease_state
 from engine.cli.order_calls import order_state
+from engine.cli.process import is_heard
 from engine.cli.screen import answers, print_json
 
 RESUME_S = 1.0
@@ -54,12 +55,17 @@ def watch_leases(connection: Connection, after_version: int | None, as_json: boo
 
 
 def changes(method: Callable[..., Iterator[Any]], call: Any, connection: Connection) -> Iterator[Any]:
-    """All changes, one stream after the other; the versions without a change only the first time."""
+    """All changes, one stream after the other; the versions without a change only the first time.
+
+    Ends when nobody reads them any more.
+    """
     begun = False
     while True:
         for change in method(call, metadata=connection.metadata):
             call.after_version = change.version
             if not begun or len(change.ListFields()) > 1:
                 yield change
+                if not is_heard():
+                    return
             begun = True
         time.sleep(RESUME_S)

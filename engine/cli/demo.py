@@ -10,10 +10,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import grpc
@@ -28,6 +25,7 @@ from engine.cli.demo_story import Story, story_lines
 from engine.cli.explanation_view import show_explanation
 from engine.cli.failures import failure_of
 from engine.cli.fleet_load import Inventory, load_inventory
+from engine.cli.process import ended_by
 from engine.cli.screen import answers, remarks
 from engine.cli.server_process import ServerProcess, server_process
 from engine.datasets.synthetic import synthetic_fleet, synthetic_rtt
@@ -48,7 +46,7 @@ def run_demo(gpus: int, seed: int) -> None:
     """Run all of it; the last screen is the story in twelve lines."""
     console, started = answers(), time.perf_counter()
     with (
-        _ended_by_signals(),
+        ended_by(*ENDED_BY),
         tempfile.TemporaryDirectory(prefix="walras-demo-") as place,
         server_process(Path(place) / "data", Path(place) / "engine.log") as server,
     ):
@@ -163,18 +161,3 @@ def _refused(connection: Connection, request: ClusterRequest) -> cluster_service
 def _deploy_call(request: ClusterRequest) -> cluster_service_pb2.DeployClusterRequest:
     key = uuid.uuid4().hex
     return cluster_service_pb2.DeployClusterRequest(cluster=cluster_message(request), idempotency_key=key)
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let signals that would kill this process on the spot unwind it, so that it cleans up."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in ENDED_BY}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """0 to 3 are the contract's; 130 is the shell's convention for an interrupt."""
+    """0 to 3 are the contract's; 130 and 143 are the shell's convention for SIGINT and SIGTERM."""
 
     DONE = 0
     NO = 1
@@ -16,3 +16,4 @@ class ExitCode(IntEnum):
     ENGINE_FAILED = 3
     """The engine cannot be reached, or failed."""
     INTERRUPTED = 130
+    TERMINATED = 143

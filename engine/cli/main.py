@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -25,6 +26,7 @@ from engine.cli.ledger_commands import ledger_app
 from engine.cli.order_commands import order_app
 from engine.cli.plan_commands import plan_app
 from engine.cli.price_commands import price_app
+from engine.cli.process import check_streams, ended_by, lasting_streams
 from engine.cli.request_options import option_name
 from engine.cli.token_commands import token_app
 
@@ -62,14 +64,17 @@ app.add_typer(token_app, name="token", rich_help_panel="Engine")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code. Arguments default to those of the process."""
     given = with_bare_values(sys.argv[1:] if arguments is None else arguments)
-    try:
-        return _run_where_the_leader_is(given)
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except Exception as error:
-        from engine.cli.failures import report
+    with lasting_streams():
+        try:
+            check_streams()
+            with ended_by(signal.SIGTERM):
+                return _run_where_the_leader_is(given)
+        except KeyboardInterrupt:
+            return ExitCode.INTERRUPTED
+        except Exception as error:
+            from engine.cli.failures import report
 
-        return report(error)
+            return report(error)
 
 
 def _run_where_the_leader_is(given: list[str]) -> int:

@@ -16,6 +16,7 @@ from engine.cli.json_reply import plain
 from engine.cli.price_calls import HOUR_US, Histories, market_of, sparkline_histories
 from engine.cli.price_options import MarketChoice
 from engine.cli.price_view import price_table
+from engine.cli.process import is_heard
 from engine.cli.screen import answers, print_json
 
 RESUME_S = 1.0
@@ -35,7 +36,10 @@ def watch_prices(connection: Connection, choice: MarketChoice, back_hours: float
 def snapshots(
     channel: grpc.Channel, connection: Connection, choice: MarketChoice
 ) -> Generator[pb.WatchPricesResponse, None, None]:
-    """Whole snapshots, the one of now first. A stream that the engine ends is resumed after the last whole one."""
+    """Whole snapshots, the one of now first. A stream that the engine ends is resumed after the last whole one.
+
+    Ends when nobody reads them any more.
+    """
     service = oracle_service_pb2_grpc.OracleServiceStub(channel)
     call = pb.WatchPricesRequest(
         gpu_model=choice.gpu_model, region=choice.region, security_tier=choice.security_tier
@@ -46,6 +50,8 @@ def snapshots(
             parts.append(part)
             if part.last_part:
                 yield whole(parts)
+                if not is_heard():
+                    return
                 call.after_epoch, parts = part.epoch, []
         time.sleep(RESUME_S)
 

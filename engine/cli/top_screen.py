@@ -13,6 +13,7 @@ from engine.cli.amounts import percent
 from engine.cli.connection import CALL_TIMEOUT_S, Connection
 from engine.cli.json_reply import lease_json, plain
 from engine.cli.lease_calls import HEADINGS, all_leases, lease_rows
+from engine.cli.process import is_heard
 from engine.cli.screen import answers, print_json
 from engine.cli.text_table import text_table
 
@@ -50,7 +51,7 @@ def show_top(connection: Connection, watch: bool, as_json: bool) -> None:
         sight = look(channel, connection)
         while True:
             _show(sight, as_json)
-            if not watch:
+            if not watch or not is_heard():
                 return
             time.sleep(REFRESH_S)
             sight = look(channel, connection)
@@ -76,7 +77,7 @@ def _watch(channel: grpc.Channel, connection: Connection) -> None:
 
     console = answers()
     with Live(render(look(channel, connection)), console=console, screen=console.is_terminal) as live:
-        while True:
+        while is_heard():
             time.sleep(REFRESH_S)
             live.update(render(look(channel, connection)), refresh=True)
 

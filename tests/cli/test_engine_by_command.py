@@ -191,10 +191,19 @@ def test_one_line_on_stdout_then_a_clean_end_that_verifies(tmp_path: Path, walra
     assert walras("journal", "verify", "--data-dir", tmp_path / "none").code != 0
 
 
-def test_an_interrupt_is_quiet(target: str) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_is_quiet(target: str, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "engine.cli", "top", "--watch", "--json", "--target", target]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as top:
         assert top.stdout is not None and top.stdout.readline()
-        top.send_signal(signal.SIGINT)
+        top.send_signal(number)
         _, err = top.communicate(timeout=TIMEOUT_S)
-    assert (top.returncode, err) == (130, "")
+    assert (top.returncode, err) == (code, "")
+
+
+def test_nobody_watches_for_a_reader_that_has_gone(target: str) -> None:
+    command = [sys.executable, "-m", "engine.cli", "top", "--watch", "--json", "--target", target]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as top:
+        assert top.stdout is not None and top.stderr is not None and top.stdout.readline()
+        top.stdout.close()
+        assert top.wait(TIMEOUT_S) == 0 and top.stderr.read() == ""
