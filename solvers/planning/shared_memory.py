@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,10 @@ class Parcel(NamedTuple):
 
 @contextmanager
 def shared(value: object) -> Iterator[Parcel]:
-    """Copy an object's arrays into new shared memory, which is gone afterwards. OSError if there is not enough."""
+    """Copy an object's arrays into new shared memory, which is gone afterwards. OSError if there is not enough.
+
+    A signal may end this while the memory is made, when nobody but its name knows of it.
+    """
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     spans, size = [], 0
@@ -33,14 +37,26 @@ def shared(value: object) -> Iterator[Parcel]:
         size = begin + buffer.raw().nbytes
         spans.append((begin, size))
     _check_room(size)
-    memory = SharedMemory(create=True, size=max(size, 1))
+    name, memory = f"walras-{secrets.token_hex(8)}", None
     try:
+        memory = SharedMemory(name, create=True, size=max(size, 1))
         for (begin, end), buffer in zip(spans, buffers, strict=True):
             _bytes_of(memory)[begin:end] = buffer.raw()
         yield Parcel(memory.name, pickled, spans)
     finally:
-        memory.close()
-        memory.unlink()
+        _remove(name, memory)
+
+
+def _remove(name: str, memory: SharedMemory | None) -> None:
+    try:
+        memory = memory or SharedMemory(name)
+    except FileNotFoundError:
+        return
+    except ValueError:  # it was made and has no size yet
+        (FOLDER / name).unlink(missing_ok=True)
+        return
+    memory.unlink()
+    memory.close()
 
 
 def _bytes_of(memory: SharedMemory) -> memoryview:

@@ -127,6 +127,27 @@ def test_arrays_in_shared_memory_are_the_same_arrays() -> None:
         opened.close()
 
 
+@pytest.mark.parametrize("is_sized", [False, True])
+def test_a_signal_while_shared_memory_is_made_leaves_none(monkeypatch: pytest.MonkeyPatch, is_sized: bool) -> None:
+    """Law: whenever the process is told to end, what it made is gone."""
+    made: list[Path] = []
+
+    class Interrupted(SharedMemory):
+        def __init__(self, name: str, create: bool = False, size: int = 0) -> None:
+            if create and not is_sized:
+                (FOLDER / name).touch()
+            else:
+                super().__init__(name, create, size)
+            if create:
+                made.append(FOLDER / name)
+                raise SystemExit(143)
+
+    monkeypatch.setattr("solvers.planning.shared_memory.SharedMemory", Interrupted)
+    with pytest.raises(SystemExit), shared(np.zeros(10)):
+        pass
+    assert made and not made[0].exists()
+
+
 def test_too_little_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5}))
     with pytest.raises(OSError, match="80 bytes of shared memory needed, 5 free"), shared(np.zeros(10)):
