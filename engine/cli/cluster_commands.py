@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.connection import Connection, connects
+from engine.cli.ranges import whole
 from engine.cli.request_options import AskedCluster, asks_cluster
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -31,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
 def quote(
     connection: Connection,
     asked: AskedCluster,
-    ttl_s: Annotated[int | None, typer.Option(help="Seconds the quote stays firm.")] = None,
+    ttl_s: Annotated[int | None, whole("Seconds the quote stays firm.")] = None,
     hold: Annotated[
         str | None,
         typer.Option(metavar="[SECONDS]", help="Set the capacity aside until the quote expires, for a spread."),

@@ -9,6 +9,7 @@ import typer
 from engine.cli.cluster_commands import JsonFlag, KeyOption
 from engine.cli.connection import Connection, connects
 from engine.cli.order_commands import AfterOption
+from engine.cli.ranges import hours_of, whole
 
 LeaseArgument = Annotated[str, typer.Argument(metavar="ID", help="A lease id, with or without `leases/`.")]
 
@@ -71,10 +72,10 @@ def watch(connection: Connection, after_version: AfterOption = None, json: JsonF
 def extend(
     lease: LeaseArgument,
     connection: Connection,
-    hours: Annotated[float | None, typer.Option(help="How much longer, in hours.")] = None,
-    duration_s: Annotated[int | None, typer.Option(help="How much longer, in seconds.")] = None,
+    hours: Annotated[float | None, hours_of("How much longer, in hours.")] = None,
+    duration_s: Annotated[int | None, whole("How much longer, in seconds.")] = None,
     max_amount_micro_usd: Annotated[
-        int | None, typer.Option(help="Refuse if the added time costs more than this, micro-USD.")
+        int | None, whole("Refuse if the added time costs more than this, micro-USD.")
     ] = None,
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
@@ -91,7 +92,7 @@ def extend(
 def shrink(
     lease: LeaseArgument,
     connection: Connection,
-    replicas: Annotated[int, typer.Option(help="How many replicas (of gpus_per_node GPUs) to give back.")],
+    replicas: Annotated[int, whole("How many replicas (of gpus_per_node GPUs) to give back.")],
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
 ) -> None:

@@ -8,12 +8,11 @@ import typer
 
 from engine.cli.cluster_commands import JsonFlag, KeyOption
 from engine.cli.connection import Connection, connects
+from engine.cli.ranges import INT32_MAX, whole
 from engine.cli.request_options import AskedCluster, asks_cluster
 
 OrderArgument = Annotated[str, typer.Argument(metavar="ID", help="An order id, with or without `orders/`.")]
-AfterOption = Annotated[
-    int | None, typer.Option(min=0, metavar="VERSION", help="Begin after this version; without it, now.")
-]
+AfterOption = Annotated[int | None, whole("Begin after this version; without it, now.", metavar="VERSION")]
 
 order_app = typer.Typer(no_args_is_help=True, help="Standing orders of the calling tenant.")
 
@@ -24,12 +23,10 @@ order_app = typer.Typer(no_args_is_help=True, help="Standing orders of the calli
 def place(
     connection: Connection,
     asked: AskedCluster,
-    ttl_s: Annotated[int | None, typer.Option(help="Seconds the order waits; a day if absent.")] = None,
-    priority: Annotated[int, typer.Option(help="0 to 100: a point is a cent of surplus per GPU-hour.")] = 0,
+    ttl_s: Annotated[int | None, whole("Seconds the order waits; a day if absent.")] = None,
+    priority: Annotated[int, whole("0 to 100: a point is a cent of surplus per GPU-hour.", most=INT32_MAX)] = 0,
     once: Annotated[bool, typer.Option("--once", help="One try decides.")] = False,
-    retry_on_loss_s: Annotated[
-        int, typer.Option(help="Seconds that an order for the rest waits if the lease is lost.")
-    ] = 0,
+    retry_on_loss_s: Annotated[int, whole("Seconds that an order for the rest waits if the lease is lost.")] = 0,
     idempotency_key: KeyOption = None,
     json: JsonFlag = False,
 ) -> None:

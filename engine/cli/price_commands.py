@@ -9,6 +9,7 @@ import typer
 from engine.cli.cluster_commands import JsonFlag
 from engine.cli.connection import Connection, connects
 from engine.cli.price_options import MarketChoice, chooses_markets, chooses_place
+from engine.cli.ranges import hours_of, whole
 from engine.cli.request_options import AskedCluster, asks_cluster
 
 price_app = typer.Typer(help="Prices of all markets: posted, clearing, bounds, health, and where they come from.")
@@ -25,7 +26,7 @@ def price(
     connection: Connection,
     choice: MarketChoice,
     history: Annotated[bool, typer.Option("--history", help="Past prices, a row an epoch.")] = False,
-    back_hours: Annotated[float, typer.Option(min=0, help="How far back history and sparkline go.")] = 24.0,
+    back_hours: Annotated[float, hours_of("How far back history and sparkline go.")] = 24.0,
     watch: Annotated[bool, typer.Option("--watch", help="Follow every new snapshot until interrupted.")] = False,
     json: JsonFlag = False,
 ) -> None:
@@ -48,9 +49,9 @@ def estimate(
     gpu_model: ModelArgument,
     connection: Connection,
     choice: MarketChoice,
-    gpu_count: Annotated[int, typer.Option("--gpu-count", "--gpus", help="How many GPUs.")] = 1,
-    hours: Annotated[float, typer.Option(help="For how long.")] = 1.0,
-    hold_s: Annotated[int | None, typer.Option(help="Seconds a quote would hold the capacity.")] = None,
+    gpu_count: Annotated[int, whole("How many GPUs.", "--gpu-count", "--gpus")] = 1,
+    hours: Annotated[float, hours_of("For how long.")] = 1.0,
+    hold_s: Annotated[int | None, whole("Seconds a quote would hold the capacity.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Say what GPUs cost for some hours by the forward curve, in every chosen market; the cheapest first."""
@@ -67,7 +68,7 @@ def estimate(
 def indicative(
     connection: Connection,
     asked: AskedCluster,
-    deadline_ms: Annotated[int | None, typer.Option(help="Longest time the answer may take.")] = None,
+    deadline_ms: Annotated[int | None, whole("Longest time the answer may take.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Say what a cluster would cost now, without commitment, and from which price limit on it is feasible."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import grpc
 from walras.v1 import oracle_service_pb2 as pb
 from walras.v1 import oracle_service_pb2_grpc
@@ -31,8 +29,6 @@ def estimate_cost(
     as_json: bool,
 ) -> None:
     """Ask for every chosen market; ties of the total by name. InvalidInput if the choice is too wide."""
-    if not math.isfinite(hours):
-        raise InvalidInput([Violation("hours", f"must be a number, got {hours}")])
     seconds = round(hours * SECONDS_PER_HOUR)
     wanted = pb.EstimateCostRequest(gpu_count=gpu_count, duration_s=seconds, hold_s=hold_s)
     with connection.channel() as channel:

@@ -70,6 +70,39 @@ def test_a_quote_stands_alone(walras: Walras) -> None:
     assert run.code == 2 and "--quote" in run.err
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("price estimate A10", "--gpus"),
+        ("price estimate A10", "--hold-s"),
+        ("price estimate A10", "--hours"),
+        ("price", "--back-hours"),
+        ("price indicative --gpu-count 1", "--deadline-ms"),
+        ("quote --gpu-count 1", "--ttl-s"),
+        ("quote --gpu-count 1", "--hours"),
+        ("quote --gpu-count 1", "--budget-micro-usd"),
+        ("order place --gpu-count 1 --max-price-micro-usd-per-gpu-hour 1", "--ttl-s"),
+        ("order place --gpu-count 1 --max-price-micro-usd-per-gpu-hour 1", "--priority"),
+        ("order place --gpu-count 1 --max-price-micro-usd-per-gpu-hour 1", "--retry-on-loss-s"),
+        ("order watch", "--after-version"),
+        ("lease watch", "--after-version"),
+        ("lease extend x", "--hours"),
+        ("lease extend x", "--duration-s"),
+        ("lease extend x --hours 1", "--max-amount-micro-usd"),
+        ("lease shrink x", "--replicas"),
+    ],
+)
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_number_that_no_message_holds_is_bad_input(walras: Walras, command: str, option: str, sign: str) -> None:
+    """Law: what cannot be sent is refused by its name before any call."""
+    values = ("1e300", "inf", "nan") if "hours" in option else ("99999999999999999999",)
+    for value in values:
+        run = walras(*command.split(), f"{option}={sign}{value}", "--target", NOBODY)
+        assert run.code == 2 and run.out == "", value
+        named = option.strip("-").replace("-", "_")
+        assert option in run.err or named in run.err or "duration_s" in run.err
+
+
 def test_every_violation_of_both_tables_is_listed(walras: Walras, tmp_path: Path) -> None:
     fleet, rtt = tmp_path / "fleet.parquet", tmp_path / "rtt.parquet"
     fleet_frame([node("a"), node("a", gpu_free=9, reliability=float("nan"))]).write_parquet(fleet)
