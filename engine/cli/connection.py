@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,18 +34,33 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
 )
 
+_PLAIN = re.compile(r"[ -~]*")
 Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An engine's address and the caller's credential. With a token, the engine takes the tenant from it."""
+    """An engine's address and the caller's credential. With a token, the engine takes the tenant from it.
+
+    InvalidInput for what metadata, which are plain ASCII, cannot carry.
+    """
 
     target: str = DEFAULT_LISTEN
     tenant: str = DEV_TENANT
     token: str | None = None
     tls_ca: str | None = None
     """File with the certificates that sign the engine's; `system` for those the machine trusts; None: no TLS."""
+
+    def __post_init__(self) -> None:
+        """Never repeats a token."""
+        from engine.domain.errors import InvalidInput, Violation
+
+        said = (("--tenant", self.tenant), ("--token, or WALRAS_TOKEN", self.token or ""))
+        violations = [
+            Violation(option, "must be printable ASCII") for option, text in said if not _PLAIN.fullmatch(text)
+        ]
+        if violations:
+            raise InvalidInput(violations)
 
     @property
     def metadata(self) -> Metadata:

@@ -15,11 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MarketChoice:
-    """Empty fields choose all."""
+    """Empty fields choose all. InvalidInput for a tier that there is not; models and regions are the fleet's."""
 
     gpu_model: str = ""
     region: str = ""
     security_tier: str = ""
+
+    def __post_init__(self) -> None:
+        """Tiers are told apart by case, as everywhere."""
+        from engine.domain.errors import InvalidInput, Violation
+        from engine.domain.tiers import SecurityTier
+
+        if self.security_tier and self.security_tier not in SecurityTier.__members__:
+            known = ", ".join(SecurityTier.__members__)
+            told = f"must be one of {known}, got {self.security_tier[:40]!r}"
+            raise InvalidInput([Violation("--security-tier", told)])
 
     def has(self, price: oracle_service_pb2.MarketPrice) -> bool:
         """Whether the market of a price is among the chosen."""

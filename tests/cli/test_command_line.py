@@ -103,6 +103,25 @@ def test_a_number_that_no_message_holds_is_bad_input(walras: Walras, command: st
         assert option in run.err or named in run.err or "duration_s" in run.err
 
 
+@pytest.mark.parametrize("text", ["ünï ☃", "a\nb", "\udcff"])
+def test_a_credential_that_metadata_cannot_carry_is_bad_input(
+    walras: Walras, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    run = walras("lease", "list", "--tenant", text, "--target", NOBODY)
+    assert run.code == 2 and "--tenant" in run.err
+    monkeypatch.setenv("WALRAS_TOKEN", f"secret{text}")
+    run = walras("lease", "list", "--target", NOBODY)
+    assert run.code == 2 and "WALRAS_TOKEN" in run.err and "secret" not in run.err
+
+
+@pytest.mark.parametrize("command", ["price", "price --watch", "price estimate A10", "price curve A10 --region x"])
+@pytest.mark.parametrize("tier", ["foo", "secure"])
+def test_a_tier_that_there_is_not_is_bad_input(walras: Walras, command: str, tier: str) -> None:
+    """Law: a name that cannot be is not an empty answer."""
+    run = walras(*command.split(), "--security-tier", tier, "--target", NOBODY)
+    assert run.code == 2 and "--security-tier" in run.err and "CONFIDENTIAL" in run.err
+
+
 def test_every_violation_of_both_tables_is_listed(walras: Walras, tmp_path: Path) -> None:
     fleet, rtt = tmp_path / "fleet.parquet", tmp_path / "rtt.parquet"
     fleet_frame([node("a"), node("a", gpu_free=9, reliability=float("nan"))]).write_parquet(fleet)
