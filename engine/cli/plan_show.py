@@ -23,15 +23,23 @@ PICTURE_FILE = "progress.svg"
 
 
 def show_directory(directory: Path) -> None:
-    """Print the tables of a plan and write its picture. InvalidInput names a file that cannot be understood."""
+    """Print the tables of a plan and write its picture beside it, if the directory can be written to.
+
+    InvalidInput names a file that cannot be understood.
+    """
     files = read_plan_files(directory)
     console = answers()
     for table in _tables(files):
         console.print(table)
     report = files.report
     picture = progress_svg(report.get("history", ()), float(report.get("wall_s", 0.0)), report["gap"])
-    write_whole(directory / PICTURE_FILE, picture.encode())
-    remarks().print(f"the search as a picture: {directory / PICTURE_FILE}", soft_wrap=True)
+    path = directory / PICTURE_FILE
+    try:
+        write_whole(path, picture.encode())
+    except OSError as error:
+        remarks().print(f"the picture was not written: {path}: {error.strerror}", soft_wrap=True)
+    else:
+        remarks().print(f"the search as a picture: {path}", soft_wrap=True)
 
 
 def _tables(files: PlanFiles) -> Iterator[Table]:

@@ -63,6 +63,15 @@ def test_a_plan_is_written_checked_and_shown(walras: Walras, paths: InputPaths, 
     assert (out / "progress.svg").read_text().startswith("<svg")
 
 
+def test_a_plan_where_nothing_can_be_written_is_shown(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:
+    """The picture is a remark: the tables are the answer."""
+    out = tmp_path / "out"
+    walras(*arguments(paths, out))
+    (out / "progress.svg").mkdir()
+    shown = walras("plan", "show", out)
+    assert shown.code == 0 and "utilisation of READY nodes" in shown.out and "was not written" in shown.err
+
+
 def test_parts_cpu_and_memory_are_planned_and_checked(walras: Walras, tmp_path: Path) -> None:
     """Our planner serves a queue that names them; its cards are in the plan, and a full card is found."""
     paths = queue_with_running_work().files(tmp_path / "in")
