@@ -16,32 +16,35 @@ if TYPE_CHECKING:
     from walras.v1 import placement_pb2
 
 CENT_MICRO_USD = 10_000
-TEXTS = ("market", "set by", "health")
+TEXTS = (("market", 0), ("set by", 0), ("health", 50))
 NUMBERS = (
     ("posted", 0),
-    ("clearing", 0),
+    ("clearing", 56),
     ("interruptible", 130),
     ("bracket", 110),
     ("floor", 90),
     ("cap", 90),
     ("GPUs free", 120),
-    ("trend", 0),
+    ("trend", 80),
 )
-"""Columns of numbers, and the least width of a terminal that they are shown on; a pipe shows all."""
+"""Columns, and the least width of a terminal that they are shown on, which leaves texts room; a pipe shows all."""
 PastPrices = Mapping[tuple[str, str, str], Sequence["pb.PricePoint"]]
 
 
 def price_table(prices: Sequence[pb.MarketPrice], past: PastPrices, console: Console, title: str = "") -> Table:
     """A row a market, USD per GPU-hour; the trend is that of `past`."""
     levels = levels_of(console)
-    shown = [column for column, (_, least_width) in enumerate(NUMBERS) if console.width >= least_width]
+    columns = (*TEXTS, *NUMBERS)
+    shown = [column for column, (_, least_width) in enumerate(columns) if console.width >= least_width]
     rows = []
     for price in prices:
         market = (price.gpu_model, price.region, price.security_tier)
-        numbers = (*_figures(price), trend(past.get(market, ()), levels))
-        rows.append((" ".join(market), set_by(price), health(price), *(numbers[column] for column in shown)))
-    headings = tuple(NUMBERS[column][0] for column in shown)
-    return text_table(title or f"{counted(len(prices), 'market')}, per GPU-hour", TEXTS, headings, rows)
+        texts = (" ".join(market), set_by(price), health(price))
+        row = (*texts, *_figures(price), trend(past.get(market, ()), levels))
+        rows.append(tuple(row[column] for column in shown))
+    headings = [[name for name, least_width in part if console.width >= least_width] for part in (TEXTS, NUMBERS)]
+    title = title or f"{counted(len(prices), 'market')}, per GPU-hour"
+    return text_table(title, tuple(headings[0]), tuple(headings[1]), rows)
 
 
 def _figures(price: pb.MarketPrice) -> Row:

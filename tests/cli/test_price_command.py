@@ -23,7 +23,7 @@ from engine.cli import price_watch
 from engine.cli.connection import Connection
 from engine.cli.price_options import MarketChoice
 from engine.cli.price_spark import BLOCKS, PLAIN, WIDTH, levels_of, sparkline
-from engine.cli.price_view import bracket, health, set_by
+from engine.cli.price_view import bracket, health, price_table, set_by
 from engine.cli.price_watch import remember, snapshots, whole
 from tests.cli.conftest import Walras, engine_with
 
@@ -225,6 +225,16 @@ def test_a_snapshot_is_the_sum_of_its_parts(oracle: str) -> None:
         stream.close()
     assert [price.gpu_model for price in first.prices] == [market[0] for market in MARKETS]
     assert whole([first]) == first
+
+
+@pytest.mark.parametrize("width", [40, 50, 56, 80, 90, 110, 120, 130, 140])
+def test_every_width_leaves_texts_their_room(width: int) -> None:
+    """Law: a column that is shown can be read, and a number is never cut."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(price_table([market_price(MARKETS[2], NOW_EPOCH)], {}, console))
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(part in said for part in ("market", "set by", "H100 us", "DEMAND", "$3.0000")), said
+    assert "…" not in said and ("health" in said) == (width >= 50)
 
 
 def test_what_is_remembered_is_new_and_not_too_old() -> None:
