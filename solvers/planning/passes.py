@@ -30,12 +30,14 @@ from solvers.planning.workers import Part, Searchers, Task
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
-ROUNDS_PER_GANG = 0.5
+ROUNDS_PER_GANG = 0.6
 PASSES_PER_PRICE = 3
 """Passes from one clearing of what is movable to the next; the last of them is not cut, so that no border
 stays.
 """
 PASSES_MAX = 12
+WHOLE_SHARE = 0.4
+"""Rounds of a pass that is not cut, to those of one that is: only one core searches in it."""
 GANGS_PER_TRY, TRIES = 500, 8
 """How often a part of a pass insists on a gang: once for so many gangs, at most so often (`insistence`)."""
 LEAST_GAIN = 1e-4
@@ -113,7 +115,7 @@ def improve_in_parts(
             whole = number % PASSES_PER_PRICE == PASSES_PER_PRICE - 1
             owner, parts = (np.where(able, 0, -1), 1) if whole else cut(task.reach, able, random)
             promise = promises(task, market, assignment)
-            jobs = [part_of(number, owner, promise, random) for number in range(parts)]
+            jobs = [part_of(each, owner, promise, random, WHOLE_SHARE if whole else 1.0) for each in range(parts)]
             if whole and number + 1 < passes:  # the pass leaves a core free for the prices after it
                 supply = left_to(divisible, prepared, assignment)
                 cleared = beside.submit(clear_the_rest, prepared, market, supply, buyers)
@@ -150,10 +152,10 @@ def price_noise(prepared: Prepared, random: np.random.Generator) -> Float:
     return noise
 
 
-def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator) -> Part:
-    """The rounds of one part: gangs drawn by promise."""
+def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator, share: float) -> Part:
+    """The rounds of one part: gangs drawn by promise. `share`: of the rounds that it would have by its size."""
     mine = np.flatnonzero(owner == number)
-    rounds = int(np.ceil(mine.size * ROUNDS_PER_GANG))
+    rounds = int(np.ceil(mine.size * ROUNDS_PER_GANG * share))
     chance = promise[mine] / promise[mine].sum() if rounds else None
     seeds = random.choice(mine, rounds, p=chance) if rounds else mine
     return Part(number, int(random.integers(1, 1 << 62)), seeds, min(mine.size // GANGS_PER_TRY, TRIES))
