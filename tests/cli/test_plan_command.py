@@ -52,8 +52,9 @@ def test_the_collector_works_again_after_a_plan(
     assert gc.isenabled()
 
 
-def test_a_plan_is_written_checked_and_shown(walras: Walras, paths: InputPaths, tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
+def test_a_plan_is_written_checked_and_shown(walras: Walras, tmp_path: Path) -> None:
+    """By our own planner: the check also judges its reasons."""
+    paths, out = queue_with_running_work().files(tmp_path / "in"), tmp_path / "deep" / "out"
     made = walras(*arguments(paths, out), "--seed", 3)
     assert made.code == 0 and made.err == "" and "proven bound" in made.out
     checked = walras("plan", "check", out)
