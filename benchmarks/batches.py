@@ -26,7 +26,8 @@ from engine.domain.cluster_request import ClusterRequest
 
 METHOD = "/walras.v1.ClusterService/DeployClusters"
 STREAM_S = 60.0
-FULL = "NO_CAPACITY"
+FULL = ("NO_CAPACITY", "GPU_MODELS")
+"""The whole fleet is taken, or all nodes of a model."""
 
 
 @dataclass(slots=True)
@@ -112,8 +113,8 @@ async def _stream(
         await call.write(next(messages))
         answer = await call.read()
         tally.message_ms.append(1e3 * (time.perf_counter() - began_s))
-        full = any(error.reason == FULL for error in answer.errors)
-        tally.failed += sum(error.reason != FULL for error in answer.errors)
+        full = any(error.reason in FULL for error in answer.errors)
+        tally.failed += sum(error.reason not in FULL for error in answer.errors)
         tally.placements += len(answer.lease_ids) - len(answer.errors)
     await call.done_writing()
     await call.read()

@@ -30,7 +30,7 @@ class PlanOptions:
             ("time-limit", self.time_limit_s is None or 0 < self.time_limit_s < float("inf"), "must be above 0"),
             ("work-limit", self.work_limit is None or self.work_limit >= 0, "must not be negative"),
             ("seed", 0 <= self.seed < 2**63, "must be between 0 and 2^63 - 1"),
-            ("workers", self.workers is None or self.workers >= 1, "must be at least 1"),
+            ("workers", self.workers is None or 1 <= self.workers <= MOST_WORKERS, _WORKERS_RULE),
             ("move-cost-micro-usd", _is_price(self.move_cost_micro_usd), _PRICE_RULE),
             ("displaced-bonus-micro-usd", _is_price(self.displaced_bonus_micro_usd), _PRICE_RULE),
         )
@@ -39,6 +39,9 @@ class PlanOptions:
             raise InvalidInput(violations)
 
 
+MOST_WORKERS = 256
+"""A pass has 64 parts at most."""
+_WORKERS_RULE = f"must be between 1 and {MOST_WORKERS}"
 _PRICE_RULE = f"must be between 0 and {MAX_PRICE_MICRO_USD_PER_GPU_HOUR:,}"
 
 

@@ -1,9 +1,9 @@
 """Insisting on gangs with much regret: one goes first and stays while the others are searched anew around it.
 
-A round of the search is undone if it loses. Where a gang of 1,024 GPUs sends away some twenty, each of which has to
-find another place by sending away others, no single round gains; several do, one after the other. So a gang is worth
-more than all others together for a few hundred rounds, and what comes of them is kept if it is better by its true
-worth.
+A round of the search is undone if it loses. Where a gang of 1,024 GPUs sends away some twenty, each of which has
+to find another place by sending away others, no single round gains; several do, one after the other. So a gang is
+worth more than all others together for a few hundred rounds, and what comes of them is kept if it is better by its
+true worth.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def insist(
 ) -> None:  # fmt: skip
     """Insist on one after the other of the gangs `mine`, who has the most regret first, `tries` times in all.
 
-    `price` (slots,): the market's; `wish` (gangs,): what each gang could have at them at best, 0 where it is not to be
-    insisted on.
+    `price` (slots,): the market's; `wish` (gangs,): what each gang could have at them at best, 0 where nobody
+    insists on it.
     """
     regret, failures = np.empty(mine.size), np.zeros(mine.size, dtype=np.int64)
     for _ in range(tries):
@@ -77,11 +77,12 @@ def regrets_of(
 def keep_if_better(
     mine: Int, before: Arrays, gangs: Arrays, value: Float, state: Arrays, walk: Arrays, ask: Int
 ) -> int:
-    """The welfare gained since `before` (places' slots and replicas, places in use, cards); if none is, all goes back."""
+    """The welfare gained since `before` (slots and replicas of places, places in use, cards); if none is, all goes
+    back.
+    """
     first, place_slot, place_take, placed = state[:4]
     slot, take, count, card = before
-    changed, gained = np.empty(mine.size, dtype=np.int64), 0
-    found = 0
+    changed, found, gained = np.empty(mine.size, dtype=np.int64), 0, 0
     for gang in mine:
         begin, end = first[gang], first[gang] + count[gang]
         same = placed[gang] == count[gang] and (card.size == 0 or card[gang] == state[11][gang])
@@ -92,7 +93,8 @@ def keep_if_better(
         changed[found] = gang
         found += 1
         if placed[gang] > 0:
-            gained += int(value[gang]) - true_cost(gang, gangs, placed[gang], place_slot[begin:], place_take[begin:], ask)
+            cost = true_cost(gang, gangs, placed[gang], place_slot[begin:], place_take[begin:], ask)
+            gained += int(value[gang]) - cost
         if count[gang] > 0:
             gained -= int(value[gang]) - true_cost(gang, gangs, count[gang], slot[begin:], take[begin:], ask)
     if gained > 0:

@@ -34,7 +34,7 @@ ROUNDS_PER_CALL = 250
 class Task:
     """What stays the same in all passes. `value`, `weight` (gangs,) float64; `able` (gangs,): may be served.
 
-    `price` (slots,): the market's; `wish` (gangs,): what each gang could have at it, 0 of those that nobody insists on.
+    `price` (slots,): the market's; `wish` (gangs,): what each gang could have at it, 0 where nobody insists on it.
     `choices`: those that the search looks at. `at_ask` (gangs,): what a gang would pay alone, at the asks; 0
     stands for any cost within its value, for one that stood at the beginning. `words`: as from `words_of`.
     """
@@ -53,8 +53,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of one pass: the gangs that its rounds begin with, the seed of everything else, and how often a gang
-    is insisted on after them."""
+    """One part of one pass: the gangs that its rounds begin with, and the seed of everything else.
+
+    `tries`: how often a gang is insisted on after them.
+    """
 
     number: int
     seed: int

@@ -159,6 +159,7 @@ def test_progress_counts_from_the_start_of_the_job(tmp_path: Path) -> None:
         ({"work_limit": -1}, "--work-limit"),
         ({"seed": -1}, "--seed"),
         ({"workers": 0}, "--workers"),
+        ({"workers": 257}, "--workers"),
         ({"move_cost_micro_usd": -1}, "--move-cost-micro-usd"),
         ({"displaced_bonus_micro_usd": 10**12}, "--displaced-bonus-micro-usd"),
     ],

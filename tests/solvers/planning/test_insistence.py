@@ -32,10 +32,10 @@ def searched_on(world: Begun, seeds: np.ndarray, tries: int, seed: int) -> int:
 
 
 def in_each_others_way() -> Problem:
-    """A large gang, 0, wants the nodes of six, each of which wants the node of another one, which could go elsewhere.
+    """A large gang, 0, wants the nodes of six, each of which wants the node of another, which could go elsewhere.
 
-    Model 0 has six nodes, where the gangs 1 to 6 stand; they accept models 1 to 6, too, of one node each, where the
-    gangs 7 to 12 stand, and these models 7 to 12, of one free node each, at a higher ask.
+    Model 0 has six nodes, where the gangs 1 to 6 stand; they accept models 1 to 6, too, of one node each, where
+    the gangs 7 to 12 stand, and these models 7 to 12, of one free node each, at a higher ask.
     """
     base = small_problem(0, nodes=3 * PAIRS, gangs=1 + 2 * PAIRS, runs_percent=0)
     gangs, nodes = 1 + 2 * PAIRS, 3 * PAIRS
