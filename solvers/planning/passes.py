@@ -158,4 +158,4 @@ def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator
     rounds = int(np.ceil(mine.size * ROUNDS_PER_GANG * share))
     chance = promise[mine] / promise[mine].sum() if rounds else None
     seeds = random.choice(mine, rounds, p=chance) if rounds else mine
-    return Part(number, int(random.integers(1, 1 << 62)), seeds, min(mine.size // GANGS_PER_TRY, TRIES))
+    return Part(number, int(random.integers(1, 1 << 62)), seeds, min(-(-mine.size // GANGS_PER_TRY), TRIES))
