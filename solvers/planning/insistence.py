@@ -23,7 +23,7 @@ Float = NDArray[np.float64]
 Rounds = Callable[[Int, Float], None]
 """Rounds of the search that begin with some gangs, at these values of all."""
 
-FIRST_ROUNDS, ROUNDS = 4, 400
+FIRST_ROUNDS, ROUNDS = 4, 300
 """Rounds that begin with the gang itself; then those that are drawn by the regret that is left."""
 MOST_FAILURES = 2
 """So often a gang is insisted on in vain in one part of one pass."""
