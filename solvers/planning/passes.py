@@ -30,15 +30,15 @@ from solvers.planning.workers import Part, Searchers, Task
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 
-ROUNDS_PER_GANG = 0.5
+ROUNDS_PER_GANG = 0.6
 PASSES_PER_PRICE = 3
 """Passes from one clearing of what is movable to the next; the last of them is not cut, so that no border
 stays.
 """
-PASSES_MAX = 12
+PASSES_MAX = 9
 WHOLE_SHARE = 0.3
 """Rounds of a pass that is not cut, to those of one that is: only one core searches in it."""
-GANGS_PER_TRY, TRIES = 420, 12
+GANGS_PER_TRY, TRIES = 360, 14
 """How often a part of a pass insists on a gang: once for so many gangs, at most so often (`insistence`)."""
 LEAST_GAIN = 1e-4
 """If all passes at the same prices together improve welfare by a smaller share, they are the last."""
