@@ -43,8 +43,9 @@ def insist(
     regret, failures = np.empty(mine.size), np.zeros(mine.size, dtype=np.int64)
     for _ in range(tries):
         regrets_of(mine, gangs, price, wish, value, state, regret)
-        at = int(np.argmax(np.where(failures < MOST_FAILURES, regret, 0.0)))
-        if regret[at] <= 0.0:
+        hopeful = np.where(failures < MOST_FAILURES, regret, 0.0)
+        at = int(np.argmax(hopeful))
+        if hopeful[at] <= 0.0:
             return
         gang, before = mine[at], tuple(array.copy() for array in (*state[1:4], state[11]))
         if state[3][gang] > 0:
