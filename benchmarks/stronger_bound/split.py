@@ -12,7 +12,7 @@ from solvers.planning.choices import C_MODEL
 from solvers.planning.dual import Dual, alone_at_asks
 from solvers.planning.fold import MODEL
 from solvers.planning.moves import Placements
-from solvers.planning.parts import reach_of
+from solvers.planning.parts import models_of_gangs
 from solvers.planning.passes import able_gangs
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import Problem
@@ -61,7 +61,7 @@ def split_of(prepared: Prepared) -> Split:
     assert not prepared.standing.runs.any(), "what runs is not part of the split"
     dual, gangs = price(prepared).dual, prepared.problem.gangs
     able = able_gangs(prepared, alone_at_asks(prepared, prepared.relaxed))
-    reach = reach_of(prepared, prepared.relaxed).models & able[:, None]
+    reach = models_of_gangs(prepared, prepared.relaxed) & able[:, None]
     surplus = np.where(reach.any(axis=1), np.maximum(prepared.value - dual.minimum, 0.0), 0.0)
     between = reach.sum(axis=1) > 1
     divided = between & _mixes(prepared)

@@ -18,6 +18,7 @@ from engine.planning.certificate_distances import RoundTrips
 from engine.planning.certificate_faults import Fault, first_faults
 from engine.planning.certificate_files import changed_inputs, read_plan_files
 from engine.planning.certificate_ledger import open_ledger
+from engine.planning.certificate_leftovers import overlooked
 from engine.planning.certificate_money import (
     rests_on_stronger_bound,
     welfare_micro_usd_per_hour,
@@ -75,6 +76,7 @@ def check_plan(directory: Path) -> Certificate:
         yield from wrong_names(ledger)
         yield from wrong_answers(ledger)
         yield from wrong_reasons(judged, least_costs(ledger, trips, judged, ASK))
+        yield from overlooked(ledger, trips)
         yield from broken_constraints(ledger, trips)
         yield from wrong_cards(ledger)
         yield from overfull_nodes(ledger)

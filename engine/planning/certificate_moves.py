@@ -15,14 +15,19 @@ from engine.planning.certificate_faults import Fault, FaultCode, faults_in_rows
 from engine.planning.certificate_ledger import Ledger
 
 
-def overfull_nodes(ledger: Ledger) -> Iterator[Fault]:
-    """Nodes that give more than they have, and pinned rows that the plan moves."""
+def given_of_capacity(ledger: Ledger) -> pl.DataFrame:
+    """By node that the plan uses: `given` GPUs of its `capacity`, cards that it opens for parts among them."""
     whole = pl.col("part_milli") == 0
     given = ledger.rows.group_by("node_id", maintain_order=True).agg(
         given=(pl.col("gpus") - pl.col("pinned")).filter(whole).sum(), capacity=pl.col("node_capacity").first()
     )
     given = given.join(opened_cards(ledger), on="node_id", how="left", maintain_order="left")
-    given = given.with_columns(given=pl.col("given") + pl.col("opened").fill_null(0))
+    return given.with_columns(given=pl.col("given") + pl.col("opened").fill_null(0))
+
+
+def overfull_nodes(ledger: Ledger) -> Iterator[Fault]:
+    """Nodes that give more than they have, and pinned rows that the plan moves."""
+    given = given_of_capacity(ledger)
     sentence = "{node_id} gives {given} GPUs, its capacity is {capacity}"
     yield from faults_in_rows(given, pl.col("given") > pl.col("capacity"), FaultCode.OVERFULL_NODE, sentence)
     served = ledger.running.join(ledger.files.plan, on="request_id", how="semi")

@@ -19,7 +19,7 @@ Float = NDArray[np.float64]
 
 MOST_REMOVED = 96
 """Gangs that may have to leave for one."""
-DEAREST = 1.5
+DEAREST = 1.1
 """Nodes at more than so many times a gang's bid are no room for it."""
 MOST_SEEN = 512
 """Gangs of a choice that are weighed against each other: about so many on its cheapest nodes."""

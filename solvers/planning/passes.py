@@ -13,6 +13,7 @@ from solvers.planning.places import unknown_fits, words_of
 from solvers.planning.plan import Limits
 from solvers.planning.prepare import Prepared
 from solvers.planning.relaxed_market import (
+    NEAR,
     Guide,
     Market,
     clear_the_rest,
@@ -38,14 +39,12 @@ stays.
 PASSES_MAX = 9
 WHOLE_SHARE = 0.3
 """Rounds of a pass that is not cut, to those of one that is: only one core searches in it."""
-GANGS_PER_TRY, TRIES = 360, 14
+GANGS_PER_TRY, TRIES = 300, 18
 """How often a part of a pass insists on a gang: once for so many gangs, at most so often (`insistence`)."""
 LEAST_GAIN = 1e-4
 """If all passes at the same prices together improve welfare by a smaller share, they are the last."""
 LEAST_PROMISE = 0.3
 """Of a gang without regret, against the root of its dollars per hour: it may still be in the way."""
-NEAR = 0.95
-"""Refused gangs that bid more than so much of what they would pay at the market's prices are near it."""
 NEAR_TIMES = 4.0
 """How much more often a round begins with one of them: it wins several times as much as one with a served gang."""
 NEAR_SHARE = 0.005
@@ -158,4 +157,5 @@ def part_of(number: int, owner: Int, promise: Float, random: np.random.Generator
     rounds = int(np.ceil(mine.size * ROUNDS_PER_GANG * share))
     chance = promise[mine] / promise[mine].sum() if rounds else None
     seeds = random.choice(mine, rounds, p=chance) if rounds else mine
-    return Part(number, int(random.integers(1, 1 << 62)), seeds, min(-(-mine.size // GANGS_PER_TRY), TRIES))
+    tries = min(int(np.ceil(mine.size * share / GANGS_PER_TRY)), TRIES)
+    return Part(number, int(random.integers(1, 1 << 62)), seeds, tries)

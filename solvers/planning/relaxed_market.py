@@ -24,6 +24,9 @@ ASK_WEIGHT = 0.1
 DIVISIBLE_ROOM = 8
 """A gang is divisible, for prices, if a choice could hold so many of it."""
 
+NEAR = 0.95
+"""Refused gangs that bid more than so much of what they would pay at the market's prices are near it."""
+
 
 class Guide(NamedTuple):
     """Slot prices that placements follow, and their walk."""

@@ -34,6 +34,8 @@ MOST_OF_ROUND = (MOST_LINKS + 1) * MOST_REMOVED + MOST_TRIED + 2
 MOST_PLACES = 200_000
 """Places that the gangs of a round had, all together."""
 ORDER_NOISE = 0.4
+MOST_PAID = 1.0
+"""Rounds put gangs only where market prices ask less than so many times their value: the rest is for others."""
 FIRST_OF_ALL = -1e300
 
 
@@ -104,14 +106,17 @@ def take_out(gang: int, gangs: Arrays, state: Arrays, walk: Arrays, ask: Int) ->
 @leaf
 def insert(
     order: Int, gangs: Arrays, shapes: Arrays, supply: Arrays, walk: Arrays, price: Float, ask: Int, value: Float,
-    state: Arrays, work: Arrays,
+    state: Arrays, work: Arrays, most_paid: float,
 ) -> int:  # fmt: skip
-    """Place the gangs that are not placed, in this order, each where its price is least; the welfare gained."""
+    """Place the gangs that are not placed, in this order, each where its price is least; the welfare gained.
+
+    `most_paid`: who would pay that many times its value or more at these prices stays out.
+    """
     room, placed, gained = room_of(state), state[3], 0
     for gang in order:
         if placed[gang] > 0 or gangs[0][gang] == 0:
             continue
-        _, nodes, choice = cheapest(gang, gangs, shapes, supply, walk, room, price, np.inf, work)
+        _, nodes, choice = cheapest(gang, gangs, shapes, supply, walk, room, price, value[gang] * most_paid, work)
         if choice >= 0:
             cost = true_cost(gang, gangs, nodes, work[0], work[1], ask)
             if cost < value[gang]:
@@ -196,7 +201,7 @@ def improve(
                     key[i] = FIRST_OF_ALL
             done = count
             order = todo[:done][np.argsort(key[:done])]
-            delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work)
+            delta += insert(order, gangs, shapes, supply, walk, price, ask, value, state, work, MOST_PAID)
             if delta >= 0 or not refused or placed[seed] == 0 or links == MOST_LINKS:
                 break
             # Who lost its place to the seed may take that of others in turn.

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from solvers.planning.assignment import Assignment
 from solvers.planning.dual import Alone, alone_at_asks
 from solvers.planning.exact import components, solve_small
-from solvers.planning.first_plan import first_plan, insert_by_weight
-from solvers.planning.parts import reach_of
+from solvers.planning.first_plan import fill, first_plan, insert_by_weight
+from solvers.planning.parts import models_of_gangs
 from solvers.planning.passes import PASSES_PER_PRICE, able_gangs, improve_in_parts, passes_of, task_of
 from solvers.planning.plan import Limits, OnProgress, Plan, Start, StrongerBound
 from solvers.planning.prepare import Prepared, prepare
@@ -74,9 +74,11 @@ def solve(
         if problem.spare is None:
             repair_neighbourhoods(run, problem, task, market, assignment)
         stronger = solve_to_the_end(run, problem, task, assignment)
+    last = moving_last(problem, prepared)
     if keep_orderable(problem, assignment):
-        insert_by_weight(assignment, market, moving_last(problem, prepared))
+        insert_by_weight(assignment, market, last)
     assignment.restore_if_better(reached)
+    fill(assignment, market, task.able & last)
     return finish(problem, run, task, market, assignment, charged, stronger)
 
 
@@ -126,7 +128,7 @@ def solve_to_the_end(run: Run, problem: Problem, task: Task, assignment: Assignm
     prepared = task.prepared
     nodes = np.diff(prepared.rows.start[prepared.rows.model_start])
     able = able_gangs(prepared, alone_at_asks(prepared, prepared.relaxed))
-    parts = components(reach_of(prepared, prepared.relaxed).models, able, nodes)
+    parts = components(models_of_gangs(prepared, prepared.relaxed), able, nodes)
     bound = solve_small(problem, assignment, parts, run.limits.seed, run.is_out_of_time)
     return None if bound is None else StrongerBound(bound + prepared.constant, "CP-SAT")
 

@@ -22,6 +22,7 @@ from solvers.planning.insistence import insist
 from solvers.planning.parts import Reach
 from solvers.planning.places import blocks, unknown_fits
 from solvers.planning.prepare import Prepared
+from solvers.planning.relaxed_market import NEAR
 from solvers.planning.search import improve
 
 Int = NDArray[np.int64]
@@ -156,7 +157,8 @@ def refused_by_model(reach: NDArray[np.bool_], owner: Int, part: int) -> tuple[I
 def search_part(constants: Constants, start: Start, part: Part, ends_at_s: float) -> None:
     """Search one part in place, in calls short enough to look at the clock (`time.monotonic`)."""
     gangs, shapes, supply, ask, room, value, weight, reach, work_sizes, words, market_price, wish = constants
-    refused = refused_by_model(reach, start.owner, part.number)
+    near = np.where(weight > NEAR, start.owner, -1)  # nobody else is worth a try
+    refused = refused_by_model(reach, near, part.number)
     random = np.array([part.seed], dtype=np.uint64)
     work = tuple(np.zeros(size, dtype=np.int64) for size in work_sizes)
     slots, fits = start.walk[:3], start.walk[3:] or unknown_fits(words)

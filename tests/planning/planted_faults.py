@@ -186,6 +186,23 @@ def deny_a_place(directory: Path) -> bool:
     return False
 
 
+def overlook_what_fits(directory: Path) -> bool:
+    """A request that the plan serves at a gain is refused as scarce, and what it had stays free."""
+    desk = Desk(directory)
+    running = {row["request_id"] for row in desk.running}
+    for request_id in dict.fromkeys(row["request_id"] for row in desk.plan):
+        request = desk.requests[request_id]
+        rows = [row for row in desk.plan if row["request_id"] == request_id]
+        asks = sum(row["gpus"] * desk.fleet[row["node_id"]]["ask_micro_usd_per_gpu_hour"] for row in rows)
+        gains = asks < request["gpu_count"] * request["max_price_micro_usd_per_gpu_hour"]
+        limits = ("max_cluster_rtt_ms", "gpu_milli", "cpu_milli", "memory_mib")
+        if gains and request_id not in running and not any(request.get(name) for name in limits):
+            desk.plan = [row for row in desk.plan if row["request_id"] != request_id]
+            refusal = {"request_id": request_id, "reason": "SCARCE_CAPACITY", "detail": "none left"}
+            return desk.save_plan() and rewrite(directory, "refusals", [*read(directory, "refusals"), refusal])
+    return False
+
+
 # -------------------------------------------------------------------------------- capacity and constraints
 
 
@@ -434,6 +451,7 @@ PLANTED: dict[str, tuple[Plant, FaultCode]] = {
     "missing request": (forget_request, FaultCode.NOT_ANSWERED),
     "work ended": (end_what_must_stay, FaultCode.MUST_STAY_SERVED),
     "false reason": (refuse_for_a_false_reason, FaultCode.WRONG_REASON),
+    "free room overlooked": (overlook_what_fits, FaultCode.WRONG_REASON),
     "place denied": (deny_a_place, FaultCode.WRONG_REASON),
     "dear called scarce": (swap_reason("PRICE_TOO_LOW", "SCARCE_CAPACITY"), FaultCode.WRONG_REASON),
     "scarce called dear": (swap_reason("SCARCE_CAPACITY", "PRICE_TOO_LOW"), FaultCode.WRONG_REASON),
