@@ -12,10 +12,11 @@ from benchmarks.peers.lineup import PEERS
 from benchmarks.planning import Outcome, figures
 from benchmarks.registry import PLAN_FAMILIES, SMALL, PlanFamily, small_plan
 from benchmarks.report import report
+from tests.full_size import FULL
 
 NAMED = Path(os.environ.get("WALRAS_DATA") or "unset")
 DATA_DIR = NAMED if NAMED.is_dir() else None
-FAMILIES = [small_plan(family) for family in PLAN_FAMILIES]
+FAMILIES = [small_plan(family) for family in PLAN_FAMILIES if FULL or not family.alone]
 QUANTITIES = {"gap", "wall_s", "peak_rss_mb", "welfare_micro_usd_per_hour", "bound_micro_usd_per_hour", "solve_s"}
 
 
