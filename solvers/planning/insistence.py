@@ -43,10 +43,10 @@ def insist(
     regret, failures = np.empty(mine.size), np.zeros(mine.size, dtype=np.int64)
     for _ in range(tries):
         regrets_of(mine, gangs, price, wish, value, state, regret)
-        hopeful = np.where(failures < MOST_FAILURES, regret, 0.0)
-        at = int(np.argmax(hopeful))
-        if hopeful[at] <= 0.0:
+        chance = np.where(failures < MOST_FAILURES, regret, 0.0) ** 2
+        if not chance.any():
             return
+        at = int(random.choice(mine.size, p=chance / chance.sum()))
         gang, before = mine[at], tuple(array.copy() for array in (*state[1:4], state[11]))
         if state[3][gang] > 0:
             take_out(gang, gangs, state, walk, ask)
