@@ -81,21 +81,21 @@ def _owner_of_kinds(reach: Reach, parts: int, random: np.random.Generator) -> In
     models = len(reach.ties)
     load = np.diagonal(reach.ties)
     ties = np.triu(reach.ties, 1) * random.uniform(0.0, 1.0, (models, models))
-    family, size = np.arange(models), load.astype(float)
-    limit = max(load.sum() / parts * 0.75, 1)
+    family, size = list(range(models)), load.tolist()
+    limit = max(sum(size) / parts * 0.75, 1)
     tied = np.flatnonzero(ties)
     for tie in tied[np.argsort(-ties.ravel()[tied], kind="stable")].tolist():
         a, b = family[tie // models], family[tie % models]
         if a != b and size[a] + size[b] <= limit:
-            family[family == b] = a
+            family = [a if each == b else each for each in family]
             size[a], size[b] = size[a] + size[b], 0.0
-    part_of, filled = np.zeros(models, dtype=np.int64), np.zeros(parts)
-    for head in np.argsort(-size, kind="stable"):
-        part = int(np.argmin(filled))
-        part_of[family == head] = part
-        filled[part] += size[head]
-    lowest = np.where(reach.kinds, part_of, parts).min(axis=1, initial=parts)
-    highest = np.where(reach.kinds, part_of, -1).max(axis=1, initial=-1)
+    part_of, filled = [0] * models, [0.0] * parts
+    for head in sorted(range(models), key=lambda model: -size[model]):
+        part_of[head] = filled.index(min(filled))
+        filled[part_of[head]] += size[head]
+    part_of_model = np.array(part_of)[family]
+    lowest = np.where(reach.kinds, part_of_model, parts).min(axis=1, initial=parts)
+    highest = np.where(reach.kinds, part_of_model, -1).max(axis=1, initial=-1)
     return np.where(lowest == highest, lowest, -1)
 
 

@@ -19,6 +19,7 @@ from solvers.planning.cheapest import true_cost
 from solvers.planning.dual import Alone, dual
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.fold import MODEL, TIER
+from solvers.planning.parts import cut
 from solvers.planning.passes import lasting, task_of
 from solvers.planning.places import blocks
 from solvers.planning.plan import Start
@@ -146,17 +147,18 @@ def mend(run: Run, task: Task, market: Market, assignment: Assignment, searchers
     """Make room for gangs that lost their nodes, then for those with the most regret."""
     follow = lasting(market.follow, task)
     random = np.random.default_rng(run.limits.seed)
-    owner = np.where(task.able, 0, -1)
     for number in range(LOST_ROUNDS + REGRET_ROUNDS):
         if run.is_out_of_time():
             return
+        owner, parts = cut(task.reach, task.able, random)
         if number < LOST_ROUNDS:
             lost = np.flatnonzero(served(task.prepared, start) & ~assignment.placed & task.able)
             seeds = random.permutation(np.repeat(lost, LOST_TRIES))
         else:
             seeds = by_regret(task, market, assignment, random)
-        part = Part(0, int(random.integers(1, 1 << 62)), seeds)
-        searchers.search(task, follow.price, follow.walk, owner, [part], assignment, run.left_s)
+        own = random.integers(1, 1 << 62, parts).tolist()
+        jobs = [Part(each, own[each], seeds[owner[seeds] == each]) for each in range(parts)]
+        searchers.search(task, follow.price, follow.walk, owner, jobs, assignment, run.left_s)
     run.report("mend", assignment.welfare(), market.dual.bound)
 
 
