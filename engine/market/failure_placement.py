@@ -62,7 +62,7 @@ def new_seats(state: MarketState, lease: Lease, leaving: Flags) -> Seats | None:
     if found is None:
         found = _anew(state.inventory, terms, old)
     if found is not None:
-        _audit(state.inventory, terms, old, found)
+        _audit(state.inventory, terms, old, found, leaving)
     return found
 
 
@@ -153,9 +153,11 @@ def _joined(inventory: Inventory, kept: Seats, added: Seats) -> Seats:
     return Seats(nodes[by_id], gpus[by_id], (rate // gpus)[by_id])
 
 
-def _audit(inventory: Inventory, terms: Terms, old: Seats, new: Seats) -> None:
+def _audit(inventory: Inventory, terms: Terms, old: Seats, new: Seats, leaving: Flags) -> None:
     """The new place against the request, by code that no solver shares; AuditFailed if it breaks a rule."""
     faults = _faults(inventory, terms, old, new)
+    if np.isin(new.nodes, old.nodes[leaving]).any():
+        faults.append("is on a node that it must leave")
     if new.rate > terms.rate_micro_usd_per_hour:
         faults.append("is dearer than what the tenant pays")
     moved = ~np.isin(new.nodes, old.nodes)

@@ -286,3 +286,16 @@ def test_what_is_known_of_nodes_is_a_fact() -> None:
         hash_of(commands.SetNodeState("n0", NodeState.DRAINING)),
     ]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_the_audit_finds_a_place_that_must_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 3: a search that leaves a lease where it may not stay is stopped, however little would move."""
+    market = fleet(2)
+    lease_id = market.deploy(ClusterRequest(8))
+    market.submit(commands.DrainNode("n0", 0))
+    monkeypatch.setattr(failure_placement, "_anew", lambda inventory, terms, old: old)
+    with pytest.raises(AuditFailed, match="on a node that it must leave"):
+        market.submit(commands.RepairLease(lease_id))
+    monkeypatch.undo()
+    market.settle()
+    assert market.where(lease_id) == {"n1": 8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from itertools import count
@@ -44,7 +45,10 @@ class Caller:
             self.left -= 1
             call, arrives_in_us = self._next()
             self.life.operations[call.what] += 1
-            if call.items:
+            if call.what == "DeployAtOnce":
+                same_us = self.life.kernel.ticks_us(1, 8)
+                await asyncio.gather(*(self.settle(item, same_us) for item in call.items))
+            elif call.items:
                 await batches.settle(self, call)
             else:
                 await self.settle(call, arrives_in_us)
@@ -90,6 +94,7 @@ class Caller:
         ways: tuple[tuple[int, Callable[[], Call]], ...] = (
             (10, self._deploy),
             (3, self._deploy_many),
+            (2, self._deploy_at_once),
             (9, self._quote),
             (8, self._release),
             (4, self._extend),
@@ -143,6 +148,10 @@ class Caller:
 
     def _deploy_many(self) -> Call:
         return batches.batch_of(self)
+
+    def _deploy_at_once(self) -> Call:
+        """What could be a batch, as calls that come at the same moment: an engine decides them together."""
+        return replace(batches.batch_of(self), what="DeployAtOnce", command=None)
 
     def deployment(self, request: ClusterRequest, retry_s: int) -> Call:
         key = self.key("DeployCluster", request, retry_s)

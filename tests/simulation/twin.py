@@ -55,6 +55,8 @@ class Twin(FleetTwin):
     orders: dict[str, Order] = field(default_factory=dict)
     waiting: dict[str, None] = field(default_factory=dict)
     keys: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    leased: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """The lease that began under a key."""
     plans: dict[str, None] = field(default_factory=dict)
     heard: dict[int, None] = field(default_factory=dict)
     balances: dict[str, int] = field(default_factory=dict)
@@ -89,6 +91,8 @@ class Twin(FleetTwin):
         if name in self.keys:
             self._fault(4, f"key {name} has a second effect, {type(event).__name__}")
         self.keys[name] = event.key.body_hash
+        if isinstance(event, LeaseStarted):
+            self.leased[name] = event.lease_id
         owner = getattr(event, "tenant_id", None) or self._owner(event)
         if (
             owner is not None

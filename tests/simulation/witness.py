@@ -99,6 +99,9 @@ class Witness:
                 self.kernel.fault("4", f"key {name} was about {self.subjects[name]} and is about {reply.subject}")
             if name not in self.truth.keys:
                 self.kernel.fault("4", f"{call} is acknowledged and its key is not durable")
+            if self.truth.leased.get(name, reply.subject) != reply.subject:
+                own = self.truth.leased[name]
+                self.kernel.fault("4", f"{call} is told of {reply.subject}, its key began {own}")
         if call.is_foreign:
             self.kernel.fault("8", f"{call} was answered to a stranger")
         if reply.owner not in ("", call.tenant):
