@@ -76,7 +76,7 @@ def check_plan(directory: Path) -> Certificate:
         yield from wrong_names(ledger)
         yield from wrong_answers(ledger)
         yield from wrong_reasons(judged, least_costs(ledger, trips, judged, ASK))
-        yield from overlooked(ledger, trips)
+        yield from overlooked(ledger, trips, judged)
         yield from broken_constraints(ledger, trips)
         yield from wrong_cards(ledger)
         yield from overfull_nodes(ledger)

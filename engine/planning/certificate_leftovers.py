@@ -15,8 +15,8 @@ from engine.planning.certificate_moves import given_of_capacity
 from engine.planning.plan_files_schema import RefusalReason
 
 
-def overlooked(ledger: Ledger, trips: RoundTrips) -> Iterator[Fault]:
-    """Requests refused as scarce that would fit on what is left at the asks.
+def overlooked(ledger: Ledger, trips: RoundTrips, refused: pl.DataFrame) -> Iterator[Fault]:
+    """Requests refused as scarce that would fit on what is left at the asks; `refused` as from `judged_by_cost`.
 
     Judged are those of whole GPUs that do not run and limit neither RTT, CPU nor memory: of them the least cost is
     exact.
@@ -24,11 +24,9 @@ def overlooked(ledger: Ledger, trips: RoundTrips) -> Iterator[Fault]:
     fleet = ledger.fleet.join(
         given_of_capacity(ledger).select("node_id", "given"), on="node_id", how="left", maintain_order="left"
     ).with_columns(capacity=(pl.col("capacity") - pl.col("given").fill_null(0)).clip(lower_bound=0))
-    said = ledger.files.refusals.filter(pl.col("reason") == RefusalReason.SCARCE_CAPACITY).unique("request_id")
     limited = (pl.col(name).fill_null(0) > 0 for name in ("part_milli", "cpu_milli", "memory_mib"))
-    judged = ledger.requests.filter(
-        ~pl.col("running") & pl.col("max_cluster_rtt_ms").is_null() & ~pl.any_horizontal(*limited)
-    ).join(said.select("request_id"), on="request_id", how="semi", maintain_order="left")
+    exact = ~pl.col("running") & pl.col("max_cluster_rtt_ms").is_null() & ~pl.any_horizontal(*limited)
+    judged = refused.filter((pl.col("reason") == RefusalReason.SCARCE_CAPACITY) & exact)
     left = least_costs(replace(ledger, fleet=fleet), trips, judged, ASK)
     for request in judged.iter_rows(named=True):
         cost = left[request["request_id"]]

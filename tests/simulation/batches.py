@@ -30,13 +30,19 @@ KEY_TWICE = 0.2
 
 
 def batch_of(caller: Caller) -> Call:
+    """Some deployments in one message."""
+    items = items_of(caller)
+    return caller.call("DeployMany", _together(items), items=tuple(items))
+
+
+def items_of(caller: Caller) -> list[Call]:
     """Two to six deployments of one or two kinds; sometimes the last comes under the key of the first."""
     draw = caller.draw
     kinds = [(_plain_request(caller), draw.choice((0, 30))) for _ in range(draw.choice((1, 2)))]
     items = [caller.deployment(*draw.choice(kinds)) for _ in range(draw.choice((2, 3, 6)))]
     if draw.random() < KEY_TWICE:
         items[-1] = replace(items[-1], command=items[0].command)
-    return caller.call("DeployMany", _together(items), items=tuple(items))
+    return items
 
 
 def _plain_request(caller: Caller) -> ClusterRequest:

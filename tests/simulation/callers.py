@@ -151,7 +151,7 @@ class Caller:
 
     def _deploy_at_once(self) -> Call:
         """What could be a batch, as calls that come at the same moment: an engine decides them together."""
-        return replace(batches.batch_of(self), what="DeployAtOnce", command=None)
+        return self.call("DeployAtOnce", items=tuple(batches.items_of(self)))
 
     def deployment(self, request: ClusterRequest, retry_s: int) -> Call:
         key = self.key("DeployCluster", request, retry_s)
