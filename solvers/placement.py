@@ -294,13 +294,13 @@ class Placer:
             search.relaxations_max,
         )
         for option in options.each():
-            close.add(option, demand.site_ok, partial(self._count_by_site, demand, option), demand.replicas)
+            close.add(option, demand.site_ok, partial(self.room_of_sites, demand, option), demand.replicas)
         found = close.run()
         if found.branch is None:
             return NoPlacement(found.proven, found.relaxations)
         return self._answer(demand, found.branch, found.bound, found.relaxations)
 
-    def _count_by_site(self, demand: Demand, option: Options) -> Int:
+    def room_of_sites(self, demand: Demand, option: Options) -> Int:
         """Replicas that each site could take, (sites,), of one option."""
         capacity = np.zeros(demand.site_ok.size, dtype=np.int64)
         listed = option.listed[option.first[0] : option.last[0]]

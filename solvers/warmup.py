@@ -45,6 +45,8 @@ def warm_up() -> None:
     ):
         placer.place(demand)
     _place_at_forward_prices(placer, Demand(3, 1, models, sites))
+    close = Demand(4, 1, models, sites, max_cluster_rtt_ms=1.0)
+    placer.room_of_sites(close, next(placer.options(close).each()))  # what only a long search asks for
     placer.place_many(Demand(3, 1, models, sites), np.array([1, 3]))
     _place_mixed(placer, Demand(1, 1, models, sites))
     placer.distances.from_position(0.0, 0.0)

@@ -80,7 +80,7 @@ class OrderPrices:
         """(no node of a pool is cheaper, each model's pools from the cheapest on), (KINDS, pools) each."""
         if self._of_pools is None:
             table = self._inventory.pools.table
-            prices = np.maximum(self._by_kind[:, table[:, MARKET]], self.first_ask)
+            prices = np.maximum(np.take(self._by_kind, table[:, MARKET], axis=1), self.first_ask)
             keys = (table[:, MODEL] << PRICE_BITS) + prices
             self._of_pools = prices, np.argsort(keys, axis=1, kind="stable").astype(np.int64)
         return self._of_pools
