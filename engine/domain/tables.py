@@ -105,23 +105,23 @@ def shape(
 
     Integers may arrive in any width and all-null columns in any type; nothing else is cast.
     """
-    violations, optional = [], set(optional)
+    violations, optional, found = [], set(optional), frame.schema
+    if found == schema:
+        return frame
     columns: list[pl.Series | pl.Expr] = []
     for name, dtype in schema.items():
-        if name not in frame.columns:
+        if name not in found:
             if name in optional:
                 columns.append(pl.lit(None, dtype=dtype).alias(name))
             else:
                 violations.append(Violation(f"{table} column {name}", "is missing"))
-        elif _fits(frame.schema[name], dtype):
+        elif _fits(found[name], dtype):
             column = frame[name].cast(dtype, strict=False)
             columns.append(column)
             for row in (column.is_null() & frame[name].is_not_null()).arg_true().head(MAX_LISTED):
                 violations.append(Violation(f"{table} row {row} column {name}", "does not fit into 64 bits"))
         else:
-            violations.append(
-                Violation(f"{table} column {name}", f"has type {frame.schema[name]}, expected {dtype}")
-            )
+            violations.append(Violation(f"{table} column {name}", f"has type {found[name]}, expected {dtype}"))
     if violations:
         raise InvalidInput(violations)
     return frame.select(columns)

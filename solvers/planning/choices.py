@@ -200,7 +200,8 @@ def sites_of(masks: Flags) -> Arrays:
     first_with: dict[bytes, int] = {}
     same = np.array([first_with.setdefault(row.tobytes(), at) for at, row in enumerate(masks)], dtype=np.int64)
     mask, site = np.nonzero(masks)
-    return masks, same, np.searchsorted(mask, np.arange(masks.shape[0] + 1)), site
+    starts = np.searchsorted(mask, np.arange(masks.shape[0] + 1))
+    return masks, same, starts, np.ascontiguousarray(site)  # few or many, the same type for kernels
 
 
 def joined(lists: Sequence[Arrays], masks: Flags) -> Choices:
