@@ -80,7 +80,9 @@ class Flood:
                 link.flush()
             await asyncio.sleep(0 if rate_per_s is None else TICK_S)
         run.tally.seconds, run.tally.sent = time.perf_counter() - run.started_s, sent
-        await asyncio.sleep(self.deadline_s)
+        over_s = time.perf_counter() + self.deadline_s
+        while run.open and time.perf_counter() < over_s:
+            await asyncio.sleep(TICK_S)
         for link in links:
             link.end()
         return run.tally

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from benchmarks.deploy import Results
@@ -35,22 +36,26 @@ def run_plans(families: Sequence[PlanFamily], effort: Effort, data_dir: Path | N
 
 
 def run_pressure(effort: Effort) -> Results:
-    """The oracle's epochs, batches, then throughput and overload, each on a server of its own."""
+    """The oracle's epochs, batches, throughput and overload, each on a server of its own if they are apart."""
     gpus = effort.pressure_fleet
     say(f"pressure on a synthetic world of {gpus:,} GPUs")
     world = world_of("synthetic", gpus, None)
     requests = requests_for(world.fleet, PRESSURE_GPUS, {})
-    with tempfile.TemporaryDirectory(prefix="walras-bench-") as place:
+    with tempfile.TemporaryDirectory(prefix="walras-bench-") as place, ExitStack() as kept:
         data_dir = Path(place) / "data"
         measure_startup(world, data_dir, 0)
 
         @contextmanager
-        def server() -> Iterator[Child]:
+        def new_server() -> Iterator[Child]:
             with tempfile.TemporaryDirectory(dir=place) as own:
                 shutil.copytree(data_dir, own, dirs_exist_ok=True)
                 with floor_process(Path(own), "--epochs-asked") as child:
                     yield child
 
+        server: Callable[[], AbstractContextManager[Child]] = new_server
+        if not effort.servers_apart:
+            shared = kept.enter_context(new_server())
+            server = partial(nullcontext, shared)
         with server() as child:
             results = measure_epochs(child, world.fleet, requests, effort)
         results |= measure_batches(server, requests, effort)

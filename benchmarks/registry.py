@@ -139,6 +139,8 @@ class Effort:
     pressure_s: float = 4.0
     overload_s: float = 10.0
     epoch_orders: int = EPOCH_ORDERS
+    servers_apart: bool = True
+    """Whether every measurement under pressure has a server of its own: what one leaves would slow the next."""
 
     def calls(self, size: Size) -> int:
         """Timed calls in one block."""
@@ -170,6 +172,7 @@ SMALL = Effort(
     pressure_s=0.2,
     overload_s=0.5,
     epoch_orders=SMALL_EPOCH_ORDERS,
+    servers_apart=False,
 )
 
 

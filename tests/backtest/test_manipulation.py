@@ -29,6 +29,7 @@ from engine.backtest.scenario import PARAMETERS
 from engine.cli.main import main
 from engine.oracle import epoch
 from engine.oracle.references import Fault, ReferenceQuote, reference_of
+from tests.full_size import size
 
 SMALL = Stage(
     market=DemandStep(gpus=200, days=4, first_high_day=3, last_high_day=3), start_h=9, settle_h=5, follow_h=5
@@ -76,7 +77,7 @@ def check_clip_and_bounds(path: PricePath) -> None:
     assert (path.column("posted") <= path.column("cap")).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=size(5, 12), deadline=None)
 @given(ANY_ATTACK)
 def test_no_attack_moves_a_price_faster_than_the_clip_or_out_of_its_bounds(attack: Attack) -> None:
     """Law: whatever is bid, hidden or lied, each epoch keeps the clip, the order of bounds, and their own clip."""

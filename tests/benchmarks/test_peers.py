@@ -17,9 +17,10 @@ from solvers.planning.dual import dual
 from solvers.planning.moves import Placed
 from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Problem
+from tests.full_size import size
 
 MIP_S = 20.0
-LOADS = (0.9, 1.3)
+LOADS = (0.9, 1.3)[: size(1, 2)]
 
 
 def problem_at(load: float) -> Problem:

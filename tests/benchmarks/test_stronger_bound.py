@@ -27,7 +27,7 @@ from tests.planning.joint_worlds import JointWorld, joint_world_from_seed, write
 pytest.importorskip("scipy")
 LIMIT_S = 30.0
 NO_LIMIT = 1_000_000
-WORLDS = range(size(25, 400))
+WORLDS = range(size(15, 400))
 
 
 def idle(seed: int) -> JointWorld:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.registry import FAMILIES, SIZES, SMALL, SMALL_FLEET, Family, small
 from benchmarks.report import NOT_APPLICABLE, report
 from benchmarks.suite import run
+from tests.full_size import FULL
 
 QUANTITIES = {
     "call_ms_p50",
@@ -37,7 +38,8 @@ SERVER_QUANTITIES = {
 }
 NAMED = Path(os.environ.get("WALRAS_DATA") or "unset")
 DATA_DIR = NAMED if NAMED.is_dir() else None
-SMALL_FAMILIES = [small(family) for family in FAMILIES]
+SMALL_FAMILIES = [small(family) for family in FAMILIES if FULL or family.world == "synthetic"]
+"""The real world of a quick run is that of test_real_world.py."""
 
 
 @pytest.fixture(scope="module")

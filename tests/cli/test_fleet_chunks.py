@@ -22,6 +22,7 @@ from engine.domain.limits import (
 )
 from engine.domain.tables import FLEET_SCHEMA, RTT_SCHEMA
 from tests.cli.conftest import fleet_frame, node
+from tests.full_size import size
 
 SAFE_BYTES = 60 * 1024
 KEY = "\N{GRINNING FACE}" * 128
@@ -48,7 +49,7 @@ nodes = st.fixed_dictionaries(
     }
 )
 pairs = st.fixed_dictionaries({"site_a": texts, "site_b": texts, "rtt_ms": st.floats(0, 60_000)})
-unhurried = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(deadline=None, max_examples=size(15, 40), suppress_health_check=[HealthCheck.too_slow])
 
 
 def rows_in(chunk: fleet_service_pb2.LoadFleetRequest) -> list[dict[str, Any]]:

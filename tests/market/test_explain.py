@@ -50,7 +50,7 @@ def oracle_name(constraint: str) -> str:
 
 def test_counts_equal_the_twins() -> None:
     """Law: alone, cumulative and without are the most GPUs that CP-SAT can take under those constraints."""
-    worlds = [draw(seed) for draw in (world_from_seed, tight_world_from_seed) for seed in range(size(30, 60))]
+    worlds = [draw(seed) for draw in (world_from_seed, tight_world_from_seed) for seed in range(size(15, 60))]
     for seed, drawn in enumerate(worlds):
         asked = Asked(drawn)
         world, rows = asked.world, explained(asked).constraints
@@ -68,7 +68,7 @@ def test_counts_equal_the_twins() -> None:
 
 def test_a_request_is_feasible_exactly_if_the_twin_says_so() -> None:
     """Law: explain and deploy never disagree, and a refusal always has a typed reason and a sentence."""
-    for seed in range(size(90, 150)):
+    for seed in range(size(45, 150)):
         asked = Asked(world_from_seed(seed))
         explanation = explained(asked)
         assert (explanation.terms is not None) == (asked.optimum is not None)

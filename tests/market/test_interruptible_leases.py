@@ -95,7 +95,7 @@ def check_ends(place: SmallMarket) -> None:
                 assert event.ended_at_us == noticed[event.lease_id].reclaim_at_us
 
 
-@settings(max_examples=size(40, 600))
+@settings(max_examples=size(20, 600))
 @given(st.lists(STEP, min_size=1, max_size=16))
 def test_nobody_pays_above_its_bid_and_notice_precedes_the_end(steps: list[tuple[str, int, int | None]]) -> None:
     """Laws (3.5): no winner above its bid, no supplier under its ask, gangs whole, on-demand work takes nothing
@@ -127,7 +127,7 @@ def test_nobody_pays_above_its_bid_and_notice_precedes_the_end(steps: list[tuple
     assert place.replayed().hash() == place.state.hash()
 
 
-@settings(max_examples=size(60, 600))
+@settings(max_examples=size(30, 600))
 @given(st.integers(1, 32), BASE)
 def test_at_once_at_the_interruptible_price(gpus: int, base: int) -> None:
     """Law (3.5): max(price of the market, ask) of each node, the cheapest GPUs, proven; on-demand prices stay."""
@@ -155,7 +155,7 @@ def test_a_bid_below_the_price_is_refused_with_the_price_that_would_do() -> None
     assert refusal.value.metadata["cheapest_micro_usd_per_gpu_hour"] == "600000"
 
 
-@settings(max_examples=size(40, 400))
+@settings(max_examples=size(20, 400))
 @given(st.integers(1, 24), st.lists(st.tuples(BASE, st.integers(0, 1_500)), min_size=1, max_size=5))
 def test_what_is_paid_is_the_price_of_each_epoch(gpus: int, epochs: list[tuple[int, int]]) -> None:
     """Law 6: charged less paid back is the sum of each epoch's prices over its seconds, up to a unit a change."""

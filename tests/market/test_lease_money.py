@@ -30,7 +30,7 @@ CURVE = st.tuples(PRICE, PRICE, st.sampled_from((1.0, 7.3, 48.0)))
 SECONDS = st.one_of(
     st.integers(1, 3 * HOUR_S), st.integers(1, 200 * HOUR_S), st.sampled_from((1_800, 3_600, 86_400))
 )
-SOME = settings(max_examples=size(30, 300))
+SOME = settings(max_examples=size(15, 300))
 
 
 def market(*curve: Any) -> SmallMarket:
@@ -240,7 +240,7 @@ OPERATION = st.tuples(
 )
 
 
-@settings(max_examples=size(25, 400))
+@settings(max_examples=size(15, 400))
 @given(CURVE, st.lists(st.tuples(OPERATION, PRICE), max_size=14))
 def test_books_and_capacity_hold_in_any_order(curve: Any, steps: list[tuple[tuple[str, int], int]]) -> None:
     """Laws 1, 5, 6, 10: refunds never exceed payments, fencing epochs grow, a lease ends once, at its newest end,

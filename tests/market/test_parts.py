@@ -22,6 +22,7 @@ from engine.market.explain import explain
 from engine.market.inventory import Inventory
 from engine.market.state import MarketState
 from engine.market.use import Use
+from tests.full_size import size
 from tests.market.books import NoBook
 from tests.market.small_market import SmallMarket
 from tests.market.upkeep_laws import beside
@@ -57,7 +58,7 @@ def test_parts_of_a_card_never_bring_less_than_it_and_none_more(price: int, part
         assert share_of_gpu(least, milli) == share and (least == 1 or share_of_gpu(least - 1, milli) < share)
 
 
-@settings(max_examples=30)
+@settings(max_examples=size(10, 30))
 @given(SPLITS, st.integers(1, 40), st.booleans(), st.integers(400_000, 3_000_000))
 def test_a_lease_of_a_part_pays_its_share(parts: list[int], hours: int, curved: bool, long_run: int) -> None:
     """Law: over whole hours parts that fill a card pay at least its price, at flat prices and along a curve."""

@@ -51,7 +51,7 @@ def wanted(gpus: int, limit: int | None = 2_500_000, **other: Any) -> ClusterReq
     return ClusterRequest(gpu_count=gpus, max_price_micro_usd_per_gpu_hour=limit, **other)
 
 
-@settings(max_examples=size(60, 600))
+@settings(max_examples=size(30, 600))
 @given(st.lists(st.tuples(st.integers(1, 8), BIDS), min_size=1, max_size=6), st.integers(1, 24), st.booleans())
 def test_only_lower_bids_go_and_then_it_fits(gangs: list[tuple[int, int]], gpus: int, replicas: bool) -> None:
     """Laws (3.5): after the notice the request is served; every lease that goes bid less; none goes if it fits or

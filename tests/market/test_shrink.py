@@ -56,7 +56,7 @@ def best_rate(lease: Lease, suppliers: list[int], staying: int) -> int | None:
     return best
 
 
-@settings(max_examples=size(60, 600))
+@settings(max_examples=size(30, 600))
 @given(
     ROWS,
     st.integers(2, 8),

@@ -26,7 +26,7 @@ from tests.planning.our_plans import plan_world
 from tests.planning.planted_faults import PLANTED
 from tests.planning.test_certificate import PLANTED_AT_MOST, relay
 
-WORLDS = int(os.environ.get("WALRAS_EXACT_JOINT_WORLDS", str(size(40, 60))))
+WORLDS = int(os.environ.get("WALRAS_EXACT_JOINT_WORLDS", str(size(20, 60))))
 BEST_SHARE = 0.99
 PLANTED_SEEDS = range(size(60, 120))
 

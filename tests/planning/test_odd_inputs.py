@@ -19,6 +19,7 @@ from engine.planning.plan_files_schema import PlanStatus
 from engine.planning.plan_options import PlanOptions
 from engine.planning.report import Report
 from solvers.planning.solve import solve
+from tests.full_size import size
 from tests.planning.joint_worlds import JointWorld
 from tests.planning.our_plans import plan_world
 from tests.planning.queues import queue_with_running_work
@@ -71,12 +72,12 @@ def test_odd_worlds_are_planned_and_proven(name: str, work_limit: int | None, tm
 
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> InputPaths:
-    """50,000 GPUs and more requests than they can serve."""
+    """More requests than the fleet can serve."""
     place = tmp_path_factory.mktemp("crowded")
-    fleet = synthetic_fleet(50_000, 1)
+    fleet = synthetic_fleet(size(20_000, 50_000), 1)
     frames = {
         "fleet": fleet,
-        "requests": synthetic_requests(fleet, 1_000, 1, 1.3),
+        "requests": synthetic_requests(fleet, size(400, 1_000), 1, 1.3),
         "rtt": synthetic_rtt(fleet, 1),
     }
     for name, frame in frames.items():

@@ -25,7 +25,7 @@ from tests.planning.test_joint_oracle import asked, runs
 from tests.planning.tight_joint_worlds import tight_joint_world_from_seed
 from tests.test_oracles import node
 
-WORLDS = int(os.environ.get("WALRAS_EXACT_TIGHT_WORLDS", str(size(40, 300))))
+WORLDS = int(os.environ.get("WALRAS_EXACT_TIGHT_WORLDS", str(size(20, 300))))
 BEST_SHARE = 0.99
 PLANTED_AT_MOST = 3
 

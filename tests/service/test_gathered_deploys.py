@@ -88,7 +88,7 @@ def in_turn(wanted: Sequence[Wanted], engine: Engine) -> list[Wanted]:
 
 
 @given(calls)
-@settings(max_examples=size(40, 2_000), deadline=None)
+@settings(max_examples=size(20, 2_000), deadline=None)
 def test_calls_that_come_together_are_the_same_in_turn(wanted: list[Wanted]) -> None:
     """Law: calls that are decided together get the leases and refusals, and leave the state and the watched
     changes, of the same calls one after the other: known keys, bad requests, what has no place in between."""

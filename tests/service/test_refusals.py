@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.full_size import size
 from tests.service.loopback import LISTS, POSTED_MICRO_USD, Client, Loopback, Refusal, cluster, node, refused
 from tests.worlds import world_from_seed
 
@@ -22,7 +23,7 @@ ENUMS = {
 FLOATS = ("max_client_rtt_ms", "max_cluster_rtt_ms", "min_reliability", "max_supplier_share")
 INTEGERS = ("gpu_count", "gpus_per_node", "max_price_micro_usd_per_gpu_hour", "budget_micro_usd")
 FLAGS = ("allow_mixed_models", "same_fabric")
-WORLDS = 36
+WORLDS = size(24, 36)
 
 
 def assert_explained(refusal: Refusal) -> Any:

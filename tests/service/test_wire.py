@@ -9,6 +9,7 @@ import grpc
 import pytest
 from walras.v1 import cluster_service_pb2, fleet_service_pb2
 
+from tests.full_size import size
 from tests.service.loopback import Loopback, cluster, refused
 from tests.service.test_bad_requests import Unchanged, assert_bad_input
 
@@ -88,7 +89,7 @@ def test_a_message_above_the_limit_is_resource_exhausted(shared: Loopback) -> No
     """Law 9: too much gets RESOURCE_EXHAUSTED, in a call and in a stream."""
     big = empties(2, LIMIT // 2 + 1)
     with Unchanged(shared):
-        for method in UNARY:
+        for method in UNARY[:: size(4, 1)]:
             assert refused(shared.client.raw, f"/walras.v1.{method}", big).code is (
                 grpc.StatusCode.RESOURCE_EXHAUSTED
             )

@@ -18,7 +18,7 @@ from tests.solvers.bridge import as_rows
 from tests.solvers.laws import Asked
 from tests.worlds import World, world_from_seed, worlds
 
-WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", str(size(80, 250))))
+WORLDS = int(os.environ.get("WALRAS_EXACT_WORLDS", str(size(40, 250))))
 PLANTED_SEEDS = range(400)
 CAP = "max_price_micro_usd_per_gpu_hour"
 

@@ -53,7 +53,8 @@ class LedgerMarket:
         self.events: list[AnyEvent] = []
         self.payloads: list[bytes] = []
         self.do(commands.SetLedgerRules(rules or LedgerRules()))
-        self.load(fleet(nodes))
+        if nodes:
+            self.load(fleet(nodes))
 
     def do(self, command: commands.Command) -> list[AnyEvent]:
         events = decide(self.state, command, self.now_us, NoBook())
