@@ -152,9 +152,10 @@ def placements(problem: Problem, gang: int, free: list[int]) -> Iterator[Placeme
     """All placements of one gang, pinned rows included; `free`: GPUs by node beside its pinned ones."""
     size, stuck = int(problem.gangs.gpus_per_replica[gang]), present(problem, gang, pinned=True)
     need = int(problem.gangs.replicas[gang]) - sum(stuck.values()) // size
-    for replicas in _compositions(need, [gpus // size for gpus in free]):
-        total = {node: count * size + stuck.get(node, 0) for node, count in enumerate(replicas)}
-        placement = {node: gpus for node, gpus in total.items() if gpus}
+    usable = [node for node, gpus in enumerate(free) if gpus >= size and suits(problem, gang, node)]
+    for replicas in _compositions(need, [free[node] // size for node in usable]):
+        added = {node: count * size for node, count in zip(usable, replicas, strict=True) if count}
+        placement = {node: added.get(node, 0) + stuck.get(node, 0) for node in sorted(added.keys() | stuck.keys())}
         if not faults(problem, gang, placement):
             yield placement
 
@@ -169,25 +170,29 @@ def _compositions(need: int, most: list[int]) -> Iterator[tuple[int, ...]]:
             yield (count, *rest)
 
 
+def suits(problem: Problem, gang: int, node: int) -> bool:
+    """Whether a node is one that a gang accepts."""
+    gangs, nodes = problem.gangs, problem.nodes
+    wanted = gangs.certifications[gang]
+    return bool(
+        problem.model_sets[gangs.model_set[gang], nodes.model[node]]
+        and problem.site_sets[gangs.site_set[gang], nodes.site[node]]
+        and problem.supplier_sets[gangs.supplier_set[gang], nodes.supplier[node]]
+        and nodes.tier[node] >= gangs.tier[gang]
+        and nodes.certifications[node] & wanted == wanted
+        and nodes.connectivity[node] >= gangs.connectivity[gang]
+        and nodes.interconnect[node] >= gangs.interconnect[gang]
+        and nodes.reliability[node] >= gangs.reliability[gang]
+    )
+
+
 def faults(problem: Problem, gang: int, placement: Placement) -> list[str]:
     """The constraints of a served gang that its placement breaks."""
     gangs, nodes = problem.gangs, problem.nodes
     size, found = int(gangs.gpus_per_replica[gang]), []
     if sum(placement.values()) != gangs.replicas[gang] * size or any(gpus % size for gpus in placement.values()):
         found.append("not whole")
-    for node in placement:
-        wanted = gangs.certifications[gang]
-        if not (
-            problem.model_sets[gangs.model_set[gang], nodes.model[node]]
-            and problem.site_sets[gangs.site_set[gang], nodes.site[node]]
-            and problem.supplier_sets[gangs.supplier_set[gang], nodes.supplier[node]]
-            and nodes.tier[node] >= gangs.tier[gang]
-            and nodes.certifications[node] & wanted == wanted
-            and nodes.connectivity[node] >= gangs.connectivity[gang]
-            and nodes.interconnect[node] >= gangs.interconnect[gang]
-            and nodes.reliability[node] >= gangs.reliability[gang]
-        ):
-            found.append(f"node {node}")
+    found += [f"node {node}" for node in placement if not suits(problem, gang, node)]
     if gangs.one_model[gang] and len({nodes.model[node] for node in placement}) > 1:
         found.append("models")
     fabrics = {nodes.fabric[node] for node in placement}
