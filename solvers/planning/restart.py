@@ -25,7 +25,7 @@ from solvers.planning.places import blocks
 from solvers.planning.plan import Start
 from solvers.planning.prepare import Prepared
 from solvers.planning.problem import NO_CARD
-from solvers.planning.relaxed_market import Market, guide, regrets
+from solvers.planning.relaxed_market import NEAR, Market, guide, regrets, weights
 from solvers.planning.run import Run
 from solvers.planning.search import is_part, put, room_of
 from solvers.planning.seats import replicas_in, seat_in
@@ -57,7 +57,9 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
     run.report("place", assignment.welfare(), market.dual.bound)
     lost = np.flatnonzero(~new & ~assignment.placed)
     at_ask[lost] = alone.of(lost)
-    likely = ~assignment.placed | (regrets(prepared, market, assignment) > 0)
+    likely = ~assignment.placed & (weights(prepared, market.dual.minimum) > NEAR)
+    likely |= regrets(prepared, market, assignment) > 0
+    likely[lost] = True
     return task_of(prepared, market, at_ask, likely), market, assignment
 
 

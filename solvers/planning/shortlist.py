@@ -58,9 +58,10 @@ def shortlist(prepared: Prepared, market: Market, likely: NDArray[np.bool_] | No
 
 
 def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> Float:
-    """What the gang of each shape would pay in each choice at market prices, (choices,); inf if far too much.
+    """What the gang of each shape would pay in each choice at market prices, (choices,).
 
-    inf also for shapes without a gang (-1).
+    inf if that is far too much, or if so many choices that come first cost no more that this one is none of those
+    to be kept; inf also for shapes without a gang (-1).
     """
     choices = prepared.placed
     cost = np.full(choices.table.shape[0], np.inf)
@@ -72,7 +73,7 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
         price_choices(
             begin, end, gang_of_shape, DEAREST * prepared.value, choices.first.copy(), prepared.gangs,
             prepared.shape_arrays(choices), prepared.supply, walk, prepared.room, market.dual.price,
-            prepared.work(), cost,
+            prepared.work(), MANY, np.empty(MANY_ALONE), cost,
         )  # fmt: skip
 
     in_ranges(gang_of_shape.size, part)
@@ -82,15 +83,39 @@ def costs_of_choices(prepared: Prepared, market: Market, gang_of_shape: Int) -> 
 @leaf
 def price_choices(
     begin: int, end: int, gang_of_shape: Int, most: Float, first: Int, gangs: Arrays, shapes: Arrays,
-    supply: Arrays, walk: Arrays, room: Arrays, price: Float, work: Arrays, cost: Float,
+    supply: Arrays, walk: Arrays, room: Arrays, price: Float, work: Arrays, many: int, least: Float, cost: Float,
 ) -> None:  # fmt: skip
-    """See `costs_of_choices`, for shapes in [begin, end). `first`: a copy of its own, mutated."""
+    """See `costs_of_choices`, for shapes in [begin, end). `first`: a copy of its own, mutated.
+
+    Kept are as many as `least`, scratch, has room for; of shapes without a choice of a single segment `many`.
+    """
     all_first, table, segments, masks, bits = shapes
     for shape in range(begin, end):
         gang = gang_of_shape[shape]
         if gang < 0:
             continue
+        kept, listed = many, 0
+        for choice in range(all_first[shape], all_first[shape + 1]):
+            if table[choice, C_LAST] - table[choice, C_FIRST] == 1:
+                kept = least.size
+                break
+        limit = most[gang]
         for choice in range(all_first[shape], all_first[shape + 1]):
             first[shape], first[shape + 1] = choice, choice + 1
             one = first, table, segments, masks, bits
-            cost[choice] = cheapest(gang, gangs, one, supply, walk, room, price, most[gang], work)[0]
+            cost[choice] = cheapest(gang, gangs, one, supply, walk, room, price, limit, work)[0]
+            if cost[choice] < limit:
+                listed = min(listed + 1, kept)
+                sort_in(cost[choice], least[:listed])
+                if listed == kept:
+                    limit = least[kept - 1]
+
+
+@leaf
+def sort_in(value: float, rising: Float) -> None:
+    """Put a value into its place among rising ones, whose last one is overwritten."""
+    at = rising.size - 1
+    while at > 0 and rising[at - 1] > value:
+        rising[at] = rising[at - 1]
+        at -= 1
+    rising[at] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -21,5 +22,10 @@ def in_ranges(count: int, work: Callable[[int, int], Part]) -> list[Part]:
     Whatever `work` changes beyond its range must be its own: no result may depend on how many threads there are.
     """
     edges = np.linspace(0, count, RANGES_OF_THREAD * THREADS + 1).astype(np.int64).tolist()
-    with ThreadPoolExecutor(THREADS) as threads:
-        return list(threads.map(work, edges[:-1], edges[1:]))
+    return list(_threads(THREADS).map(work, edges[:-1], edges[1:]))
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """They stay: to start one takes longer than many a range. No range may wait for others."""
+    return ThreadPoolExecutor(count)

@@ -212,7 +212,7 @@ class Threads:
     """Threads over the same arrays: kernels release the interpreter's lock, and parts touch disjoint entries."""
 
     def __init__(self, count: int | None = None) -> None:
-        self.count = count or min(os.cpu_count() or 1, 8)
+        self._threads = ThreadPoolExecutor(count or min(os.cpu_count() or 1, 8))
 
     def search(
         self,
@@ -227,5 +227,4 @@ class Threads:
         """See `Searchers`."""
         ends_at_s = time.monotonic() + left_s
         constants, start = constants_of(task), Start(price, (*walk[:3], *walk[6:]), owner, assignment.state)
-        with ThreadPoolExecutor(self.count) as threads:
-            list(threads.map(lambda part: search_part(constants, start, part, ends_at_s), largest_first(parts)))
+        list(self._threads.map(lambda part: search_part(constants, start, part, ends_at_s), largest_first(parts)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ from solvers.kernel import Arrays
 from solvers.planning import shortlist as shortlists
 from solvers.planning.assignment import Assignment
 from solvers.planning.cheapest import cheapest
+from solvers.planning.choices import C_FIRST, C_LAST
 from solvers.planning.dual import alone_at_asks, cheapest_alone
 from solvers.planning.evictions import in_a_choice
 from solvers.planning.first_plan import first_plan
 from solvers.planning.passes import lasting, task_of
-from solvers.planning.places import blocks
+from solvers.planning.places import NOT_KEPT, blocks
 from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import NO_SHARE, Problem
 from solvers.planning.relaxed_market import Market, guide, price
@@ -168,3 +170,36 @@ def test_a_short_list_leaves_out_choices_of_long_ones_only_and_never_the_cheapes
         bidding = best < prepared.value
         assert np.allclose(cheapest_alone(prepared, short, walk, at)[bidding], best[bidding])
     assert shortened > 3
+
+
+def test_a_short_list_is_that_of_all_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law: pricing stops early where a choice cannot be listed any more; the list is that of all costs."""
+    monkeypatch.setattr(shortlists, "MANY", 2)
+    monkeypatch.setattr(shortlists, "MANY_ALONE", 3)
+    left_out = 0
+    for seed in SEEDS:
+        prepared, market, _, _ = begun(seed)
+        short, choices = shortlist(prepared, market), prepared.placed
+        for shape, (begin, end) in enumerate(pairwise(choices.first.tolist())):
+            gangs = np.flatnonzero(prepared.shapes.of_gang == shape)
+            gang = gangs[np.argsort(prepared.value[gangs], kind="stable")[-1]]
+            cost = np.array([cost_in(prepared, market, gang, choice) for choice in range(begin, end)])
+            rank = np.empty(cost.size, dtype=int)
+            rank[np.argsort(cost, kind="stable")] = np.arange(cost.size)
+            alone = np.diff(choices.table[begin:end, [C_FIRST, C_LAST]])[:, 0] == 1
+            kept = np.isfinite(cost) & (rank < np.where(alone, 3, 2))
+            expected = choices.table[begin:end][kept if cost.size > 2 else np.ones_like(kept)]
+            assert np.array_equal(short.table[short.first[shape] : short.first[shape + 1]], expected)
+            left_out += cost.size - len(expected)
+    assert left_out > 20
+
+
+def cost_in(prepared: Prepared, market: Market, gang: int, choice: int) -> float:
+    """What a gang pays in one choice at market prices; inf if far too much."""
+    shape, (first, *others) = prepared.shapes.of_gang[gang], prepared.shape_arrays(prepared.placed)
+    first = first.copy()
+    first[shape], first[shape + 1] = choice, choice + 1
+    walk = *market.dual.walk[:3], *blocks(market.dual.walk[0].size), *NOT_KEPT
+    most = shortlists.DEAREST * prepared.value[gang]
+    given = prepared.gangs, (first, *others), prepared.supply, walk, prepared.room, market.dual.price, most
+    return float(cheapest(gang, *given, prepared.work())[0])
