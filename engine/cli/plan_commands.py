@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import time
 from collections.abc import Iterator
@@ -20,7 +21,11 @@ PlanDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="What `walras
 
 @contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """No rounds of the garbage collector: over all that Numba imports they take 0.2 s; plans leave few cycles."""
+    """No rounds of the garbage collector: over all that Numba imports they take 0.2 s; plans leave few cycles.
+
+    Nor at the end of the process, when the interpreter would look for them once more.
+    """
+    atexit.register(gc.freeze)
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -64,14 +64,9 @@ class RefusalTexts:
         names = self.names
         least = least_of(sets, self.problem.gangs)
         spread = spread_of(sets, least.one_fabric, self.row_table, names.site_region, names.site_country)
+        models, places = _models(spread, names), _places(spread, names)
         for number, scarce in enumerate(sets):
-            what = ", ".join(
-                [
-                    _models(spread, number, names),
-                    *_in_common(least, spread, number, names),
-                    *_places(spread, number, names),
-                ]
-            )
+            what = ", ".join([models[number], *_in_common(least, spread, number, names), *places[number]])
             yield self._hall(scarce, what) if scarce.kind == Kind.HALL else self._indivisible(scarce, what)
 
     def without_set(self, gang: int, reason: int) -> str:
@@ -154,9 +149,11 @@ class RefusalTexts:
         )
 
 
-def _models(spread: Spread, number: int, names: Names) -> str:
-    models = np.flatnonzero(spread.models[number])
-    return " or ".join(_named(models, names.models)) or f"{models.size} models"
+def _models(spread: Spread, names: Names) -> list[str]:
+    """The models of each set, or how many they are."""
+    counts = np.count_nonzero(spread.models, axis=1).tolist()
+    named = _named(spread.models, names.models)
+    return [few or f"{count} models" for few, count in zip(named, counts, strict=True)]
 
 
 def _in_common(least: Least, spread: Spread, number: int, names: Names) -> Iterator[str]:
@@ -178,19 +175,25 @@ def _in_common(least: Least, spread: Spread, number: int, names: Names) -> Itera
         yield "on one fabric" if fabrics == 1 else f"each on one of {fabrics:,} fabrics"
 
 
-def _places(spread: Spread, number: int, names: Names) -> Iterator[str]:
-    """Where the rows lie, in the narrowest words that are few; and whose they are."""
-    for seen, known, word in (
-        (spread.sites, names.sites, "at"),
-        (spread.regions, names.regions, "in"),
-        (spread.countries, names.countries, "in"),
-    ):
-        if few := _named(np.flatnonzero(seen[number]), known):
-            yield f"{word} {' or '.join(few)}"
-            break
-    suppliers = np.flatnonzero(spread.suppliers[number])
-    if suppliers.size < len(names.suppliers) and (few := _named(suppliers, names.suppliers)):
-        yield f"of {' or '.join(few)}"
+def _places(spread: Spread, names: Names) -> list[list[str]]:
+    """Where the rows of each set lie, in the narrowest words that are few; and whose they are."""
+    sites, regions, countries = (
+        _named(seen, known)
+        for seen, known in (
+            (spread.sites, names.sites),
+            (spread.regions, names.regions),
+            (spread.countries, names.countries),
+        )
+    )
+    not_all = np.count_nonzero(spread.suppliers, axis=1, keepdims=True) < len(names.suppliers)
+    owned = _named(spread.suppliers & not_all, names.suppliers)
+    return [
+        [
+            *([f"at {site}"] if site else [f"in {region or country}"] if region or country else []),
+            *([f"of {few}"] if few else []),
+        ]
+        for site, region, country, few in zip(sites, regions, countries, owned, strict=True)
+    ]
 
 
 def price_text(micro_usd_per_gpu_hour: int) -> str:
@@ -199,6 +202,9 @@ def price_text(micro_usd_per_gpu_hour: int) -> str:
     return f"${digits[:-2]}{digits[-2:].rstrip('0')} per GPU-hour"
 
 
-def _named(codes: Int, known: Sequence[str]) -> list[str]:
-    """The names of some codes, sorted; none if they are more than `FEW`."""
-    return sorted(known[code] for code in codes.tolist()) if codes.size <= FEW else []
+def _named(seen: NDArray[np.bool_], known: Sequence[str]) -> list[str]:
+    """The names of the codes of each set, sorted and joined; none if they are more than `FEW`."""
+    named: list[list[str]] = [[] for _ in seen]
+    for number, code in np.argwhere(seen & (np.count_nonzero(seen, axis=1, keepdims=True) <= FEW)).tolist():
+        named[number].append(known[code])
+    return [" or ".join(sorted(each)) for each in named]
