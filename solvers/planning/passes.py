@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
-from solvers.planning.parts import cut, reach_of
+from solvers.planning.parts import Reach, cut
 from solvers.planning.places import unknown_fits, words_of
 from solvers.planning.plan import Limits
 from solvers.planning.prepare import Prepared
@@ -64,17 +64,17 @@ def passes_of(limits: Limits) -> int:
     return PASSES_MAX if limits.work is None else limits.work
 
 
-def task_of(prepared: Prepared, market: Market, at_ask: Float, likely: NDArray[np.bool_] | None = None) -> Task:
+def task_of(
+    prepared: Prepared, market: Market, at_ask: Float, reach: Reach, likely: NDArray[np.bool_] | None = None
+) -> Task:
     """What stays the same through all passes of the search; `at_ask` as in `Task`, `likely` as in `shortlist`."""
-    with ThreadPoolExecutor(1) as beside:
-        reach = beside.submit(reach_of, prepared, prepared.placed)
-        choices = shortlist(prepared, market, likely)
+    choices = shortlist(prepared, market, likely)
     return Task(
         prepared=prepared,
         choices=choices,
         value=prepared.value + must_serve_bonus(prepared),
         weight=np.minimum(weights(prepared, market.dual.minimum), 1e9),
-        reach=reach.result(),
+        reach=reach,
         words=words_of(choices.segments),
         able=able_gangs(prepared, at_ask),
         at_ask=at_ask,

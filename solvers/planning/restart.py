@@ -19,7 +19,7 @@ from solvers.planning.cheapest import true_cost
 from solvers.planning.dual import Alone, dual
 from solvers.planning.first_plan import first_plan, insert_by_weight
 from solvers.planning.fold import MODEL, TIER
-from solvers.planning.parts import cut
+from solvers.planning.parts import cut, reach_of
 from solvers.planning.passes import lasting, task_of
 from solvers.planning.places import blocks
 from solvers.planning.plan import Start
@@ -51,6 +51,7 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
         new = ~served(prepared, start)
         alone = Alone(prepared, prepared.placed, prepared.ask.astype(float))
         asked = beside.submit(alone.of, np.flatnonzero(new))
+        reach = beside.submit(reach_of, prepared, prepared.placed)
         market = standing_market(prepared, start)
         assignment = restarted(prepared, market, start)
         at_ask[new] = asked.result()
@@ -60,7 +61,7 @@ def begin_again(run: Run, prepared: Prepared, start: Start) -> tuple[Task, Marke
     likely = ~assignment.placed & (weights(prepared, market.dual.minimum) > NEAR)
     likely |= regrets(prepared, market, assignment) > 0
     likely[lost] = True
-    return task_of(prepared, market, at_ask, likely), market, assignment
+    return task_of(prepared, market, at_ask, reach.result(), likely), market, assignment
 
 
 def standing_market(prepared: Prepared, start: Start) -> Market:

@@ -22,7 +22,7 @@ from solvers.planning.assignment import Assignment
 from solvers.planning.dual import Alone, alone_at_asks
 from solvers.planning.exact import components, solve_small
 from solvers.planning.first_plan import fill, first_plan, insert_by_weight
-from solvers.planning.parts import models_of_gangs
+from solvers.planning.parts import models_of_gangs, reach_of
 from solvers.planning.passes import PASSES_PER_PRICE, able_gangs, improve_in_parts, passes_of, task_of
 from solvers.planning.plan import Limits, OnProgress, Plan, Start, StrongerBound
 from solvers.planning.prepare import Prepared, prepare
@@ -59,14 +59,14 @@ def solve(
     prepared = task.prepared
     searchers, passes = searchers or Threads(), passes_of(limits)
     charged = charges(prepared, market.dual.price)
-    if start is not None:
-        with ThreadPoolExecutor(1) as beside:  # mending takes one core; who is refused now will mostly stay so
-            refused = np.flatnonzero(~assignment.placed & np.isfinite(market.dual.minimum))
-            known = beside.submit(charged.of, refused)
+    refused = np.flatnonzero(~assignment.placed & np.isfinite(market.dual.minimum))
+    with ThreadPoolExecutor(1) as beside:  # who is refused now will mostly stay so, and a core is free at first
+        known = beside.submit(charged.of, refused)
+        if start is not None:
             mend(run, task, market, assignment, searchers, start)
-            known.result()
-        passes = limits.work or 0
-    search(problem, run, task, market, assignment, searchers, passes)
+            passes = limits.work or 0
+        search(problem, run, task, market, assignment, searchers, passes)
+        known.result()
     reached = assignment.copied()
     stronger = None
     small = np.count_nonzero(prepared.standing.open) <= REPAIR_GANGS_MAX
@@ -95,8 +95,9 @@ def begin(problem: Problem, run: Run, start: Start | None = None) -> tuple[Task,
         return begin_again(run, prepared, start)
     with ThreadPoolExecutor(1) as beside:
         at_ask = beside.submit(alone_at_asks, prepared, prepared.placed)
+        reach = beside.submit(reach_of, prepared, prepared.placed)
         market = price(prepared)
-        task = beside.submit(lambda: task_of(prepared, market, at_ask.result()))
+        task = beside.submit(lambda: task_of(prepared, market, at_ask.result(), reach.result()))
         assignment = first_plan(prepared, market)
         run.report("place", assignment.welfare(), market.dual.bound)
         return task.result(), market, assignment

@@ -9,6 +9,7 @@ import pytest
 
 from solvers.planning.assignment import Assignment
 from solvers.planning.dual import alone_at_asks
+from solvers.planning.parts import reach_of
 from solvers.planning.passes import lasting, task_of
 from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Problem
@@ -83,7 +84,7 @@ def stuck() -> Begun:
     market, assignment = price(prepared), Assignment(prepared)
     for gang in range(1, 1 + 2 * PAIRS):
         assignment.put(gang, prepared.slot_of[[gang - 1]], np.ones(1, dtype=np.int64))
-    task = task_of(prepared, market, alone_at_asks(prepared, prepared.placed))
+    task = task_of(prepared, market, alone_at_asks(prepared, prepared.placed), reach_of(prepared, prepared.placed))
     return Begun(prepared, market, task, assignment)
 
 

@@ -11,6 +11,7 @@ from solvers.planning.assignment import Assignment
 from solvers.planning.dual import alone_at_asks
 from solvers.planning.first_plan import first_plan
 from solvers.planning.neighbourhoods import improve_by_repair
+from solvers.planning.parts import reach_of
 from solvers.planning.passes import task_of
 from solvers.planning.prepare import prepare
 from solvers.planning.problem import NO_SHARE, Problem
@@ -28,7 +29,7 @@ def started(problem: Problem) -> Start:
     market = price(prepared)
     return (
         problem,
-        task_of(prepared, market, alone_at_asks(prepared, prepared.placed)),
+        task_of(prepared, market, alone_at_asks(prepared, prepared.placed), reach_of(prepared, prepared.placed)),
         market,
         first_plan(prepared, market),
     )

@@ -17,6 +17,7 @@ from solvers.planning.choices import C_FIRST, C_LAST
 from solvers.planning.dual import alone_at_asks, cheapest_alone
 from solvers.planning.evictions import in_a_choice
 from solvers.planning.first_plan import first_plan
+from solvers.planning.parts import reach_of
 from solvers.planning.passes import lasting, task_of
 from solvers.planning.places import NOT_KEPT, blocks
 from solvers.planning.prepare import Prepared, prepare
@@ -46,7 +47,7 @@ def begun(seed: int, runs_percent: int = 0) -> Begun:
     return Begun(
         prepared,
         market,
-        task_of(prepared, market, alone_at_asks(prepared, prepared.placed)),
+        task_of(prepared, market, alone_at_asks(prepared, prepared.placed), reach_of(prepared, prepared.placed)),
         first_plan(prepared, market),
     )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from solvers.planning.dual import alone_at_asks
 from solvers.planning.first_plan import first_plan
+from solvers.planning.parts import reach_of
 from solvers.planning.passes import task_of
 from solvers.planning.prepare import prepare
 from solvers.planning.problem import MILLI, NO_SHARE, UNSHARED, Needs, Problem, Spare
@@ -52,7 +53,7 @@ def tight_problem(seed: int) -> Problem:
 def begun(problem: Problem) -> Begun:
     prepared = prepare(problem)
     market = price(prepared)
-    task = task_of(prepared, market, alone_at_asks(prepared, prepared.placed))
+    task = task_of(prepared, market, alone_at_asks(prepared, prepared.placed), reach_of(prepared, prepared.placed))
     return Begun(prepared, market, task, first_plan(prepared, market))
 
 
