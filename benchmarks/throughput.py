@@ -7,6 +7,7 @@ and disk, and without decision (floor.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -115,7 +116,9 @@ def measure_flood(child: Child, requests: Sequence[ClusterRequest], effort: Effo
         flood.closed(1, effort.pressure_s / 4)  # warm
         closed = {clients: flood.closed(clients, effort.pressure_s).per_s for clients in effort.clients}
         clients, peak_per_s = max(closed.items(), key=lambda each: each[1])
+        began_s = time.perf_counter()
         opened = flood.open(OVERLOAD_TIMES * peak_per_s, effort.overload_s)
+        waited_s = time.perf_counter() - began_s - opened.seconds
         after = flood.closed(clients, min(effort.overload_s, RECOVERY_S))
     results = {f"overload.open.{key}": value for key, value in opened.figures().items()}
     results |= {
@@ -124,7 +127,7 @@ def measure_flood(child: Child, requests: Sequence[ClusterRequest], effort: Effo
         "overload.open.offered_over_peak": opened.sent / opened.seconds / peak_per_s,
     }
     back = recovered_s(after, RECOVERED_SHARE * peak_per_s)
-    return results if back is None else results | {"overload.open.recovery_s": back + PRESSURE_DEADLINE_S}
+    return results if back is None else results | {"overload.open.recovery_s": back + waited_s}
 
 
 def recovered_s(after: Tally, least_per_s: float) -> float | None:

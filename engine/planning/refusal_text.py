@@ -64,9 +64,10 @@ class RefusalTexts:
         names = self.names
         least = least_of(sets, self.problem.gangs)
         spread = spread_of(sets, least.one_fabric, self.row_table, names.site_region, names.site_country)
-        models, places = _models(spread, names), _places(spread, names)
+        models, places, owners = _models(spread, names), _places(spread, names), _owners(spread, names)
         for number, scarce in enumerate(sets):
-            what = ", ".join([models[number], *_in_common(least, spread, number, names), *places[number]])
+            common = _in_common(least, spread, number, names)
+            what = ", ".join(filter(None, [models[number], *common, places[number], owners[number]]))
             yield self._hall(scarce, what) if scarce.kind == Kind.HALL else self._indivisible(scarce, what)
 
     def without_set(self, gang: int, reason: int) -> str:
@@ -175,25 +176,24 @@ def _in_common(least: Least, spread: Spread, number: int, names: Names) -> Itera
         yield "on one fabric" if fabrics == 1 else f"each on one of {fabrics:,} fabrics"
 
 
-def _places(spread: Spread, names: Names) -> list[list[str]]:
-    """Where the rows of each set lie, in the narrowest words that are few; and whose they are."""
-    sites, regions, countries = (
-        _named(seen, known)
-        for seen, known in (
-            (spread.sites, names.sites),
-            (spread.regions, names.regions),
-            (spread.countries, names.countries),
-        )
+def _places(spread: Spread, names: Names) -> list[str]:
+    """Where the rows of each set lie, in the narrowest words that are few."""
+    narrowest_first = zip(
+        _named(spread.sites, names.sites),
+        _named(spread.regions, names.regions),
+        _named(spread.countries, names.countries),
+        strict=True,
     )
-    not_all = np.count_nonzero(spread.suppliers, axis=1, keepdims=True) < len(names.suppliers)
-    owned = _named(spread.suppliers & not_all, names.suppliers)
     return [
-        [
-            *([f"at {site}"] if site else [f"in {region or country}"] if region or country else []),
-            *([f"of {few}"] if few else []),
-        ]
-        for site, region, country, few in zip(sites, regions, countries, owned, strict=True)
+        f"at {site}" if site else f"in {region or country}" if region or country else ""
+        for site, region, country in narrowest_first
     ]
+
+
+def _owners(spread: Spread, names: Names) -> list[str]:
+    """Whose the rows of each set are, unless everybody has some."""
+    not_all = np.count_nonzero(spread.suppliers, axis=1, keepdims=True) < len(names.suppliers)
+    return [owned and f"of {owned}" for owned in _named(spread.suppliers & not_all, names.suppliers)]
 
 
 def price_text(micro_usd_per_gpu_hour: int) -> str:

