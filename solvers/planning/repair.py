@@ -18,9 +18,11 @@ that it could take, z_ikc says that it does, and u_kc that a card that nobody sh
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -42,50 +44,65 @@ class Repaired:
 
     `placed`: the best one found, by request then node, without pinned rows; `welfare`: of these gangs alone, asks
     of their pinned rows included; `bound`: no placement is worth more. All are None if none was found. `proven`:
-    the placement is best, or, if there is none, work that must stay served can not be.
+    the placement is best, or, if there is none, work that must stay served can not be. `took`: deterministic time.
     """
 
     placed: Placed | None
     welfare: int | None
     bound: int | None
     proven: bool
+    took: float = field(default=0.0, compare=False)
 
 
 def repair(
-    problem: Problem, gangs: Int, free: Free, hint: Placed | None, deterministic_time: float, seed: int
+    problem: Problem,
+    gangs: Int,
+    free: Free,
+    hint: Placed | None,
+    deterministic_time: float,
+    seed: int,
+    time_s: float = math.inf,
+    prove: bool = False,
 ) -> Repaired:
     """Place some gangs jointly, while all others stay as they are.
 
     `gangs`: their numbers, distinct. `free`: what they may use, what their own movable rows use included. `hint`:
     a placement to begin with, such as the present one, pinned rows not included. `deterministic_time`: in CP-SAT's
-    units, roughly seconds. Same arguments, same answer.
+    units, roughly seconds. `prove`: for a bound, of hundreds of gangs too, rather than for a good placement at
+    once. Same arguments, same answer, unless `time_s`, seconds, ends it.
     """
+    ends_at_s = time.monotonic() + time_s
     live = free.live
     model = _Model(problem, [candidate_of(problem, gang, free, live) for gang in gangs.tolist()], free)
     model.state()
     if hint is not None:
         model.begin_with(hint)
-    solver = _solver(deterministic_time, seed)
+    solver = _solver(deterministic_time, seed, prove)
+    if math.isfinite(time_s):
+        solver.parameters.max_time_in_seconds = max(ends_at_s - time.monotonic(), 0.0)
     status = solver.solve(model.cp)
+    took = solver.response_proto.deterministic_time
     if status == cp_model.INFEASIBLE:
-        return Repaired(None, None, None, True)
+        return Repaired(None, None, None, True, took)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         # UNKNOWN, whose bound CP-SAT may leave at 0 unproven, or MODEL_INVALID: sums of money beyond 63 bits.
-        return Repaired(None, None, None, False)
+        return Repaired(None, None, None, False, took)
     bound = model.constant - solver.response_proto.inner_objective_lower_bound
-    return Repaired(model.placed(solver), model.welfare_of(solver), bound, status == cp_model.OPTIMAL)
+    return Repaired(model.placed(solver), model.welfare_of(solver), bound, status == cp_model.OPTIMAL, took)
 
 
-def _solver(deterministic_time: float, seed: int) -> cp_model.CpSolver:
+def _solver(deterministic_time: float, seed: int, prove: bool) -> cp_model.CpSolver:
     """One worker. On 60 gangs and 300 nodes the linear relaxation, whole and from the start, finds the better
-    placements; presolve, probing, symmetry and cuts only take its time (measured)."""
+    placements; presolve, probing, symmetry and cuts only take its time, but it takes cuts to prove a bound
+    (measured)."""
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.max_deterministic_time = deterministic_time
     solver.parameters.random_seed = seed % (1 << 31)
     solver.parameters.linearization_level = 2
     solver.parameters.add_lp_constraints_lazily = False
-    solver.parameters.max_num_cuts = 0
+    if not prove:
+        solver.parameters.max_num_cuts = 0
     solver.parameters.cp_model_presolve = False
     solver.parameters.cp_model_probing_level = 0
     solver.parameters.symmetry_level = 0

@@ -4,7 +4,7 @@ prepare   fold the fleet, list every gang's choices                           (p
 price     clear the relaxed market; D at these prices is the bound            (relaxed_market, clearing, dual)
 place     keep what runs, then put gangs where their price is least           (first_plan)
 improve   ruin and recreate in parts; prices are cleared anew now and then    (passes, parts, search)
-finish    small components: CP-SAT to the optimum                             (exact, repair)
+prove     small components: CP-SAT, to the optimum or a stronger bound         (exact, repair)
 order     only plans whose moves can be made one by one leave here            (moves, retreat)
 """
 
@@ -20,10 +20,17 @@ from numpy.typing import NDArray
 
 from solvers.planning.assignment import Assignment
 from solvers.planning.dual import Alone, alone_at_asks
-from solvers.planning.exact import components, solve_small
+from solvers.planning.exact import components, nodes_of_gangs, solve_small
 from solvers.planning.first_plan import fill, first_plan, insert_by_weight
 from solvers.planning.parts import models_of_gangs, reach_of
-from solvers.planning.passes import PASSES_PER_PRICE, able_gangs, improve_in_parts, passes_of, task_of
+from solvers.planning.passes import (
+    PASSES_MAX,
+    PASSES_PER_PRICE,
+    able_gangs,
+    improve_in_parts,
+    passes_of,
+    task_of,
+)
 from solvers.planning.plan import Limits, OnProgress, Plan, Start, StrongerBound
 from solvers.planning.prepare import Prepared, prepare
 from solvers.planning.problem import Problem
@@ -38,6 +45,10 @@ REPAIR_GANGS_MAX = 2_000
 """In larger problems another pass of ruin and recreate gains two to three times as much in the same time."""
 REPAIR_ROUNDS = 24
 REPAIR_DETERMINISTIC_TIME = 0.02
+EXACT_DETERMINISTIC_TIME = 1.0
+"""Of CP-SAT, for all small components: four to six seconds. Less work than a whole search has a share of it."""
+MENDED_SHARE = 0.25
+"""Of it, for a plan that began as an earlier one."""
 NO_LIMITS = Limits()
 
 
@@ -73,7 +84,8 @@ def solve(
     if small and passes_of(limits) > 0 and not run.is_out_of_time():
         if problem.spare is None:
             repair_neighbourhoods(run, problem, task, market, assignment)
-        stronger = solve_to_the_end(run, problem, task, assignment)
+        run.report("prove", assignment.welfare(), market.dual.bound)
+        stronger = solve_to_the_end(run, problem, task, assignment, exact_time(limits, start))
     last = moving_last(problem, prepared)
     if keep_orderable(problem, assignment):
         insert_by_weight(assignment, market, last)
@@ -121,16 +133,24 @@ def repair_neighbourhoods(run: Run, problem: Problem, task: Task, market: Market
     run.report("repair", assignment.welfare(), market.dual.bound)
 
 
-def solve_to_the_end(run: Run, problem: Problem, task: Task, assignment: Assignment) -> StrongerBound | None:
+def exact_time(limits: Limits, start: Start | None) -> float:
+    """Deterministic time for small components, by how much work the whole run may be."""
+    if limits.work is None:
+        return EXACT_DETERMINISTIC_TIME * (1.0 if start is None else MENDED_SHARE)
+    return EXACT_DETERMINISTIC_TIME * min(limits.work / PASSES_MAX, 1.0)
+
+
+def solve_to_the_end(
+    run: Run, problem: Problem, task: Task, assignment: Assignment, deterministic_time: float
+) -> StrongerBound | None:
     """Solve small components exactly; the bound that proves if the whole problem was small.
 
     Components are those of the relaxed choices: what no clique of the search serves may still be served.
     """
     prepared = task.prepared
-    nodes = np.diff(prepared.rows.start[prepared.rows.model_start])
     able = able_gangs(prepared, alone_at_asks(prepared, prepared.relaxed))
-    parts = components(models_of_gangs(prepared, prepared.relaxed), able, nodes)
-    bound = solve_small(problem, assignment, parts, run.limits.seed, run.is_out_of_time)
+    parts = components(models_of_gangs(prepared, prepared.relaxed), able, nodes_of_gangs(prepared))
+    bound = solve_small(problem, assignment, parts, run, deterministic_time)
     return None if bound is None else StrongerBound(bound + prepared.constant, "CP-SAT")
 
 

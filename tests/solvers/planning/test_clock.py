@@ -52,9 +52,9 @@ def test_what_the_clock_cut_says_so_and_what_it_did_not_is_the_whole_plan(tenth:
 
 
 def test_the_clock_is_told_of_wherever_it_struck() -> None:
-    """The last question is asked by the repair: one look before it is in time, or not, and that decides."""
+    """The last question is asked by the last proof: one look before it is in time, or not, and that decides."""
     _, clock = whole()
     last = next(look for look in range(clock.looks, 0, -1) if ended_at(look)[0].ended_by_clock)
     phases = [step.phase for step in ended_at(last)[0].history]
-    assert phases[-3:] == ["repair", "explain", "done"]
+    assert phases[-4:] == ["repair", "prove", "explain", "done"]
     assert last < clock.looks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 from random import Random
 
 import numpy as np
@@ -157,8 +158,8 @@ def test_a_bound_holds_however_early_the_search_ends(seed: int) -> None:
     problem, nobody = small_problem(seed, nodes=12, gangs=8), Placed(*np.empty((3, 0), dtype=np.int64))
     best = repaired(problem, list(range(8)), problem.capacity.tolist())
     for time in (1e-9, 1e-6, 1e-5, 1e-4, 1e-3):
-        for hint in (None, nobody, best.placed):
-            answer = repair(problem, np.arange(8), Free(problem.capacity), hint, time, 0)
+        for hint, prove in product((None, nobody, best.placed), (False, True)):
+            answer = repair(problem, np.arange(8), Free(problem.capacity), hint, time, 0, prove=prove)
             assert answer.bound is None or answer.bound >= best.welfare >= answer.welfare
             assert not answer.proven or answer.welfare == best.welfare
 
