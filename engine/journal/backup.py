@@ -21,11 +21,10 @@ from sqlalchemy import Connection, update
 
 from engine.domain.errors import InvalidInput, Violation
 from engine.journal.chain import GENESIS, Entry, Head, extend
-from engine.journal.claims import claimed
-from engine.journal.database import database_errors
-from engine.journal.places import Place
+from engine.journal.claims import sole_transaction
+from engine.journal.places import Place, database_at
 from engine.journal.reader import proven_at
-from engine.journal.schema import APPEND, HEAD, SELECT_HEAD
+from engine.journal.schema import APPEND, HEAD
 
 MAGIC = b"WALRAS JOURNAL 1\n"
 _FIXED = struct.Struct(">qqq")
@@ -55,14 +54,14 @@ def back_up(place: Place, file: Path) -> Head:
 def restore_backup(file: Path, place: Place) -> Head:
     """Make a journal at a place, which must hold none or an empty one, from a copy; return its head.
 
-    `InvalidInput`: not a whole copy, or there is a journal already. One transaction: all of it or nothing. The
-    copy is proven before the place is touched, since an empty journal would verify and serve like any other.
+    `InvalidInput`: not a whole copy, or there is a journal already. One transaction, tables included: whoever ends
+    the process, all of it is there or no journal. The copy is proven before the place is touched.
     """
     with file.open("rb") as source:
         _prove(source, str(file))
-        with claimed(place) as database, database_errors(database), database.writing().begin() as connection:
-            if connection.execute(SELECT_HEAD).one().sequence != GENESIS.sequence:
-                raise _bad(database.name, "holds a journal already")
+        with sole_transaction(place) as (connection, head):
+            if head.sequence != GENESIS.sequence:
+                raise _bad(database_at(place).name, "holds a journal already")
             return _append(connection, read(source, str(file)))
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from sqlalchemy import Connection
 
 from engine.domain.errors import InvalidInput, Violation
 from engine.journal.chain import Head
 from engine.journal.database import Database, database_errors
-from engine.journal.layout import prepare
-from engine.journal.leadership import LEASE_S, Leadership
+from engine.journal.layout import check, has_tables, prepare
+from engine.journal.leadership import Leadership, taken
 from engine.journal.lock import ProcessLock
 from engine.journal.places import Place, database_at
 from engine.journal.reader import opening_head
@@ -39,14 +41,10 @@ class FileClaim:
 
     def __init__(self, database: SqliteDatabase) -> None:
         """Make the journal if it is absent."""
-        file = database.file
+        self._lock = _locked(database.file)
         try:
-            _make_directory(file.parent.absolute())
-            self._lock = ProcessLock(file.with_name(file.name + ".lock"))
-        except OSError as error:
-            raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
-        try:
-            self.epoch, self.head = _begun(database)
+            with database_errors(database), database.preparing().begin() as connection:
+                self.epoch, self.head = _begun(database, connection)
         except BaseException:
             self._lock.release()
             raise
@@ -69,22 +67,40 @@ def claim_of(database: Database, address: str, lease_s: float) -> Claim:
 
 
 @contextmanager
-def claimed(place: Place) -> Iterator[Database]:
-    """The database at a place, laid out, with nobody else writing to it meanwhile; errors as in `open_url`."""
+def sole_transaction(place: Place) -> Iterator[tuple[Connection, Head]]:
+    """One transaction on a journal, laid out in it if it is new, with nobody else writing; (connection, head).
+
+    Whenever the process dies, all of it has happened or nothing. Errors as in `open_url`.
+    """
     database = database_at(place)
-    claim = claim_of(database, "", LEASE_S)
+    with ExitStack() as held, database_errors(database):
+        if isinstance(database, SqliteDatabase):
+            held.callback(_locked(database.file).release)
+            with database.preparing().begin() as connection:
+                database.begin_layout(connection)
+                if has_tables(connection):
+                    check(connection, database.name)
+        with database.writing().begin() as connection:
+            if isinstance(database, SqliteDatabase):
+                head = _begun(database, connection)[1]
+            else:
+                head = taken(database, connection, "", 0.0)[1]
+            yield connection, head
+
+
+def _locked(file: Path) -> ProcessLock:
     try:
-        yield database
-    finally:
-        claim.release()
+        _make_directory(file.parent.absolute())
+        return ProcessLock(file.with_name(file.name + ".lock"))
+    except OSError as error:
+        raise InvalidInput([Violation(str(file.parent), error.strerror or "cannot be used")]) from error
 
 
-def _begun(database: SqliteDatabase) -> tuple[int, Head]:
-    with database_errors(database), database.preparing().begin() as connection:
-        database.begin_layout(connection)
-        prepare(connection, database.name)
-        head = opening_head(connection)
-        return int(connection.execute(NEXT_EPOCH).scalar_one()), head
+def _begun(database: SqliteDatabase, connection: Connection) -> tuple[int, Head]:
+    database.begin_layout(connection)
+    prepare(connection, database.name)
+    head = opening_head(connection)
+    return int(connection.execute(NEXT_EPOCH).scalar_one()), head
 
 
 def _make_directory(directory: Path) -> None:

@@ -84,11 +84,8 @@ class Leadership:
     def take(cls, database: Database, address: str, lease_s: float = LEASE_S) -> Leadership:
         """Lead the journal from now on, laying it out if it is new; `NotLeader` if someone leads it already."""
         since_s = time.monotonic()
-        holder = f"{socket.gethostname()} process {os.getpid()}"
         with database_errors(database), database.writing().begin() as connection:
-            database.begin_layout(connection)
-            prepare(connection, database.name)
-            epoch, head = _taken(connection, holder, address, lease_s)
+            epoch, head = taken(database, connection, address, lease_s)
             weakness = database.weakness(connection)
         if weakness:
             log.warning(weakness)
@@ -128,13 +125,19 @@ class Leadership:
         self.is_lost = renewed != 1
 
 
-def _taken(connection: Connection, holder: str, address: str, lease_s: float) -> tuple[int, Head]:
+def taken(database: Database, connection: Connection, address: str, lease_s: float) -> tuple[int, Head]:
+    """(the epoch of a new leader, the head it begins at), in a transaction that lays the journal out if it is new.
+
+    Until it ends, nobody else leads or writes; a lease of 0 s is over with it. `NotLeader` if there is one.
+    """
+    database.begin_layout(connection)
+    prepare(connection, database.name)
     leader = leader_of(connection)
     if leader.is_alive:
         raise not_leader(leader)
     epoch = int(connection.execute(NEXT_EPOCH).scalar_one())
     head = opening_head(connection)
-    lease_us = round(lease_s * 1e6)
+    holder, lease_us = f"{socket.gethostname()} process {os.getpid()}", round(lease_s * 1e6)
     values = {"new_epoch": epoch, "new_holder": holder, "new_address": address, "lease_us": lease_us}
     if connection.execute(_TAKE, values).rowcount != 1:
         raise not_leader(leader_of(connection))

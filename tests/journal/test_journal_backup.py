@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from engine.journal import GENESIS, Entry, Journal, Place, back_up, replay_files
 from engine.journal.backup import MAGIC, read
 from tests.full_size import size
 
+ROOT = Path(__file__).parents[2]
 EVENTS = [b"", b"one", b"two" * 1_000, bytes(range(256))]
 
 
@@ -124,3 +128,33 @@ def test_a_pipe_is_no_copy(copy: bytes, tmp_path: Path) -> None:
         restore_backup(Path(f"/dev/fd/{source}"), tmp_path / "data")
     os.close(source)
     assert not (tmp_path / "data").exists()
+
+
+KILLED_HALFWAY = """
+import os, signal, sys
+from pathlib import Path
+from engine.journal import backup
+append = backup._append
+def killed(connection, entries):
+    append(connection, entries)
+    os.kill(os.getpid(), signal.SIGKILL)
+backup._append = killed
+place = sys.argv[2]
+backup.restore_backup(Path(sys.argv[1]), place if "://" in place else Path(place))
+"""
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_restore_that_is_killed_leaves_no_journal(
+    database: str, copy: bytes, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Law: all or nothing. An empty journal would verify, and be served, like any other."""
+    (tmp_path / "copy").write_bytes(copy)
+    target: Place = tmp_path / "data"
+    if database == "postgres":
+        target = request.getfixturevalue("postgres").new_url()
+    command = [sys.executable, "-c", KILLED_HALFWAY, str(tmp_path / "copy"), str(target)]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    with pytest.raises(InvalidInput, match="not a Walras journal"):
+        verify(target)
+    assert restore_backup(tmp_path / "copy", target) == verify(target)
