@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,16 @@ class WalrasError(Exception):
         super().__init__(message)
         self.message = message
         self.metadata = metadata
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is raised in another process arrives whole, whatever its class takes to be made."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[WalrasError], args: tuple[object, ...], state: dict[str, object]) -> WalrasError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidInput(WalrasError):
