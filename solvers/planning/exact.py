@@ -8,7 +8,6 @@ keep what the search gave them.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +75,7 @@ def solve_small(
             return None
         free, hint = assignment.without(part.gangs)
         found = repair(problem, part.gangs, free, hint, left, run.limits.seed, run.left_s, prove=True)
-        run.ended_by_clock |= not found.proven and found.took < left and math.isfinite(run.left_s)
+        run.ended_by_clock |= found.cut_short
         left -= found.took
         bound = None if bound is None or found.bound is None else bound + found.bound
         if found.placed is not None:

@@ -44,7 +44,8 @@ class Repaired:
 
     `placed`: the best one found, by request then node, without pinned rows; `welfare`: of these gangs alone, asks
     of their pinned rows included; `bound`: no placement is worth more. All are None if none was found. `proven`:
-    the placement is best, or, if there is none, work that must stay served can not be. `took`: deterministic time.
+    the placement is best, or, if there is none, work that must stay served can not be. `took`: deterministic time;
+    `cut_short`: whether the clock ended it.
     """
 
     placed: Placed | None
@@ -52,6 +53,7 @@ class Repaired:
     bound: int | None
     proven: bool
     took: float = field(default=0.0, compare=False)
+    cut_short: bool = False
 
 
 def repair(
@@ -82,13 +84,16 @@ def repair(
         solver.parameters.max_time_in_seconds = max(ends_at_s - time.monotonic(), 0.0)
     status = solver.solve(model.cp)
     took = solver.response_proto.deterministic_time
+    open_end = status in (cp_model.FEASIBLE, cp_model.UNKNOWN)
+    cut_short = open_end and math.isfinite(time_s) and took < deterministic_time
     if status == cp_model.INFEASIBLE:
         return Repaired(None, None, None, True, took)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         # UNKNOWN, whose bound CP-SAT may leave at 0 unproven, or MODEL_INVALID: sums of money beyond 63 bits.
-        return Repaired(None, None, None, False, took)
+        return Repaired(None, None, None, False, took, cut_short)
     bound = model.constant - solver.response_proto.inner_objective_lower_bound
-    return Repaired(model.placed(solver), model.welfare_of(solver), bound, status == cp_model.OPTIMAL, took)
+    placed, worth = model.placed(solver), model.welfare_of(solver)
+    return Repaired(placed, worth, bound, status == cp_model.OPTIMAL, took, cut_short)
 
 
 def _solver(deterministic_time: float, seed: int, prove: bool) -> cp_model.CpSolver:

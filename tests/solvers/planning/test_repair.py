@@ -168,8 +168,22 @@ def test_money_beyond_63_bits_is_no_answer() -> None:
     problem = small_problem(4, nodes=12, gangs=8)
     values = 2**62 // problem.gangs.gpus
     problem = dataclasses.replace(problem, gangs=dataclasses.replace(problem.gangs, value_micro_usd=values))
-    answer = repair(problem, np.arange(8), Free(problem.capacity), None, 1.0, 0)
+    answer = repair(problem, np.arange(8), Free(problem.capacity), None, 1.0, 0, time_s=60.0)
     assert answer == Repaired(None, None, None, False)
+
+
+def test_whoever_ran_out_of_seconds_says_so() -> None:
+    """Law: only then; an answer that deterministic time ended, or a proof, is the same on every machine."""
+    problem = small_problem(4, nodes=12, gangs=8)
+    asked = [(ENOUGH, 0.0), (ENOUGH, 600.0), (1e-6, 600.0)]
+    answers = [
+        repair(problem, np.arange(8), Free(problem.capacity), None, time, 0, limit) for time, limit in asked
+    ]
+    assert [(answer.cut_short, answer.proven) for answer in answers] == [
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
 
 
 def running_on(keeps: object) -> Problem:
