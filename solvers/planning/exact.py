@@ -74,9 +74,9 @@ def solve_small(
         if run.is_out_of_time() or left <= 0:
             return None
         free, hint = assignment.without(part.gangs)
-        found = repair(problem, part.gangs, free, hint, left, run.limits.seed, run.left_s, prove=True)
+        found = repair(problem, part.gangs, free, hint, left, run.limits.seed, time_s=run.left_s, prove=True)
         run.ended_by_clock |= found.cut_short
-        left -= found.took
+        left -= found.deterministic_time
         bound = None if bound is None or found.bound is None else bound + found.bound
         if found.placed is not None:
             assignment.replace(part.gangs, found.placed)

@@ -44,16 +44,16 @@ class Repaired:
 
     `placed`: the best one found, by request then node, without pinned rows; `welfare`: of these gangs alone, asks
     of their pinned rows included; `bound`: no placement is worth more. All are None if none was found. `proven`:
-    the placement is best, or, if there is none, work that must stay served can not be. `took`: deterministic time;
-    `cut_short`: whether the clock ended it.
+    the placement is best, or, if there is none, work that must stay served can not be. `cut_short`: whether the
+    clock ended it. `deterministic_time`: that it took.
     """
 
     placed: Placed | None
     welfare: int | None
     bound: int | None
     proven: bool
-    took: float = field(default=0.0, compare=False)
     cut_short: bool = False
+    deterministic_time: float = field(default=0.0, compare=False)
 
 
 def repair(
@@ -63,6 +63,7 @@ def repair(
     hint: Placed | None,
     deterministic_time: float,
     seed: int,
+    *,
     time_s: float = math.inf,
     prove: bool = False,
 ) -> Repaired:
@@ -84,16 +85,16 @@ def repair(
         solver.parameters.max_time_in_seconds = max(ends_at_s - time.monotonic(), 0.0)
     status = solver.solve(model.cp)
     took = solver.response_proto.deterministic_time
-    open_end = status in (cp_model.FEASIBLE, cp_model.UNKNOWN)
-    cut_short = open_end and math.isfinite(time_s) and took < deterministic_time
+    unfinished = status in (cp_model.FEASIBLE, cp_model.UNKNOWN)
+    cut_short = unfinished and math.isfinite(time_s) and took < deterministic_time
     if status == cp_model.INFEASIBLE:
-        return Repaired(None, None, None, True, took)
+        return Repaired(None, None, None, True, False, took)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         # UNKNOWN, whose bound CP-SAT may leave at 0 unproven, or MODEL_INVALID: sums of money beyond 63 bits.
-        return Repaired(None, None, None, False, took, cut_short)
+        return Repaired(None, None, None, False, cut_short, took)
     bound = model.constant - solver.response_proto.inner_objective_lower_bound
     placed, worth = model.placed(solver), model.welfare_of(solver)
-    return Repaired(placed, worth, bound, status == cp_model.OPTIMAL, took, cut_short)
+    return Repaired(placed, worth, bound, status == cp_model.OPTIMAL, cut_short, took)
 
 
 def _solver(deterministic_time: float, seed: int, prove: bool) -> cp_model.CpSolver:

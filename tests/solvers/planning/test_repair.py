@@ -177,7 +177,7 @@ def test_whoever_ran_out_of_seconds_says_so() -> None:
     problem = small_problem(4, nodes=12, gangs=8)
     asked = [(ENOUGH, 0.0), (ENOUGH, 600.0), (1e-6, 600.0)]
     answers = [
-        repair(problem, np.arange(8), Free(problem.capacity), None, time, 0, limit) for time, limit in asked
+        repair(problem, np.arange(8), Free(problem.capacity), None, time, 0, time_s=limit) for time, limit in asked
     ]
     assert [(answer.cut_short, answer.proven) for answer in answers] == [
         (True, False),
