@@ -59,9 +59,10 @@ def restore_backup(file: Path, place: Place) -> Head:
     """
     with file.open("rb") as source:
         _prove(source, str(file))
-        with sole_transaction(place) as (connection, head):
+        database = database_at(place)
+        with sole_transaction(database) as (connection, head):
             if head.sequence != GENESIS.sequence:
-                raise _bad(database_at(place).name, "holds a journal already")
+                raise _bad(database.name, "holds a journal already")
             return _append(connection, read(source, str(file)))
 
 

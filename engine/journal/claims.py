@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +17,6 @@ from engine.journal.database import Database, database_errors
 from engine.journal.layout import check, has_tables, prepare
 from engine.journal.leadership import Leadership, taken
 from engine.journal.lock import ProcessLock
-from engine.journal.places import Place, database_at
 from engine.journal.reader import opening_head
 from engine.journal.schema import NEXT_EPOCH
 from engine.journal.sqlite import SqliteDatabase
@@ -67,25 +67,28 @@ def claim_of(database: Database, address: str, lease_s: float) -> Claim:
 
 
 @contextmanager
-def sole_transaction(place: Place) -> Iterator[tuple[Connection, Head]]:
+def sole_transaction(database: Database) -> Iterator[tuple[Connection, Head]]:
     """One transaction on a journal, laid out in it if it is new, with nobody else writing; (connection, head).
 
     Whenever the process dies, all of it has happened or nothing. Errors as in `open_url`.
     """
-    database = database_at(place)
     with ExitStack() as held, database_errors(database):
         if isinstance(database, SqliteDatabase):
             held.callback(_locked(database.file).release)
-            with database.preparing().begin() as connection:
-                database.begin_layout(connection)
-                if has_tables(connection):
-                    check(connection, database.name)
+            _leave_strangers_alone(database)
+            begin = partial(_begun, database)
+        else:
+            begin = partial(taken, database, address="", lease_s=0.0)
         with database.writing().begin() as connection:
-            if isinstance(database, SqliteDatabase):
-                head = _begun(database, connection)[1]
-            else:
-                head = taken(database, connection, "", 0.0)[1]
-            yield connection, head
+            yield connection, begin(connection)[1]
+
+
+def _leave_strangers_alone(database: SqliteDatabase) -> None:
+    """`InvalidInput` if the file is another program's, before connections that write change its mode."""
+    with database.preparing().begin() as connection:
+        database.begin_layout(connection)
+        if has_tables(connection):
+            check(connection, database.name)
 
 
 def _locked(file: Path) -> ProcessLock:

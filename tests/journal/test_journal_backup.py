@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from engine.domain.errors import InvalidInput, NotLeader, Unavailable
 from engine.journal import GENESIS, Entry, Journal, Place, back_up, replay_files, restore_backup, verify
 from engine.journal.backup import MAGIC, read
+from engine.journal.database import FILE_NAME
 from tests.full_size import size
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +131,16 @@ def test_a_pipe_is_no_copy(copy: bytes, tmp_path: Path) -> None:
         restore_backup(Path(f"/dev/fd/{source}"), tmp_path / "data")
     os.close(source)
     assert not (tmp_path / "data").exists()
+
+
+def test_the_file_of_another_program_stays_as_it_is(copy: bytes, tmp_path: Path) -> None:
+    (tmp_path / "copy").write_bytes(copy)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+        other.execute("CREATE TABLE theirs (id)")
+    before = (tmp_path / FILE_NAME).read_bytes()
+    with pytest.raises(InvalidInput, match="not a Walras journal"):
+        restore_backup(tmp_path / "copy", tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
 
 
 KILLED_HALFWAY = """
